@@ -1,0 +1,11 @@
+// Array conversions written for one instruction set; called through tensor/half.h.
+#pragma once
+
+#include <stdint.h>
+
+namespace nibble {
+
+void f16_to_f32_avx2(const uint16_t* src, float* dst, int64_t n) noexcept;
+void f32_to_f16_avx2(const float* src, uint16_t* dst, int64_t n) noexcept;
+
+}  // namespace nibble
