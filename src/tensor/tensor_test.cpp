@@ -45,8 +45,12 @@ TEST(Half, F16RoundsToNearestEven) {
 TEST(Half, EveryFp8RoundTrips) {
   for (int i = 0; i < 256; ++i) {
     const auto code = static_cast<std::uint8_t>(i);
-    if (!std::isnan(f8_e4m3_to_f32(code))) EXPECT_EQ(f32_to_f8_e4m3(f8_e4m3_to_f32(code)), code);
-    if (std::isfinite(f8_e5m2_to_f32(code))) EXPECT_EQ(f32_to_f8_e5m2(f8_e5m2_to_f32(code)), code);
+    if (!std::isnan(f8_e4m3_to_f32(code))) {
+      EXPECT_EQ(f32_to_f8_e4m3(f8_e4m3_to_f32(code)), code);
+    }
+    if (std::isfinite(f8_e5m2_to_f32(code))) {
+      EXPECT_EQ(f32_to_f8_e5m2(f8_e5m2_to_f32(code)), code);
+    }
   }
   EXPECT_EQ(f8_e4m3_to_f32(0x7E), 448.0f);
   EXPECT_EQ(f8_e4m3_to_f32(0x01), 0x1p-9f);
