@@ -1,0 +1,77 @@
+// How the packed values of one tensor are chosen. A method works on one tensor at a time, row by row, without I/O or a model.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/cpu.h"
+#include "base/exec_context.h"
+#include "encoding/encoding.h"
+
+namespace nibble::method {
+
+// The f32 weights of one tensor, read in any order from any thread.
+class RowSource {
+ public:
+  virtual ~RowSource() = default;
+  virtual std::int64_t rows() const = 0;
+  virtual std::int64_t cols() const = 0;
+  virtual void read(std::int64_t row_begin, std::int64_t row_end, float* out) const = 0;  // (row_end - row_begin, cols)
+};
+
+// What calibration knows about the inputs of the tensor; empty spans when it knows nothing.
+struct Statistics {
+  std::span<const float> importance;  // mean square of each input: (cols), or (experts, cols) for stacked experts
+};
+
+enum class Rounding : std::uint8_t { kNearest, kStochastic, kFloor, kCeil };
+enum class RangeRule : std::uint8_t { kMinMax, kMse };
+
+struct Options {
+  Rounding rounding = Rounding::kNearest;
+  RangeRule range = RangeRule::kMinMax;
+  std::uint64_t seed = 0;  // of stochastic rounding; the result depends on (seed, row, column) only
+  Isa isa = Isa::kScalar;  // fastest instruction set to use; never changes the result
+};
+
+struct Job {
+  std::string_view tensor;  // name, for messages
+  const encoding::EncodingInfo* target = nullptr;
+  Shape shape;
+  Statistics statistics;
+  Options options;
+};
+
+// Where rows go: for each part of the encoding, in the order encoding::validate() expects, the first byte of the slice that
+// belongs to the first row (the only value, for parts without rows).
+struct RowsOut {
+  std::array<std::byte*, TensorView::kMaxParts> parts{};
+};
+
+// One tensor being quantized.
+class Quantizer {
+ public:
+  virtual ~Quantizer() = default;
+  // Whatever must be known of the whole tensor before its rows (a per-tensor range, a Cholesky factor).
+  virtual void prepare(ExecContext& /*context*/, const RowSource& /*weights*/) {}
+  // Quantizes rows [row_begin, row_begin + n_rows), given as f32. Called from several threads at once, on disjoint rows.
+  virtual void quantize_rows(const float* weights, std::int64_t row_begin, std::int64_t n_rows, const RowsOut& out) const = 0;
+};
+
+struct Method {
+  std::string_view name;     // "rtn", "search"
+  std::string_view summary;  // one line for --list-methods
+  std::string_view source;   // paper or origin
+  bool (*supports)(const encoding::EncodingInfo& target);
+  std::unique_ptr<Quantizer> (*make)(const Job& job);
+};
+
+std::span<const Method* const> all_entries();
+const Method& get(std::string_view name);                                       // throws Error{kInvalidArgument}
+const Method& default_for(const encoding::EncodingInfo& target);                // search for block types, else rtn
+
+}  // namespace nibble::method

@@ -1,0 +1,26 @@
+// An architecture as a plug-in: how its two kinds of description become a ModelSpec, and back into GGUF keys.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "container/metadata.h"
+#include "json/json.h"
+#include "model/model_spec.h"
+
+namespace nibble::model {
+
+struct Arch {
+  std::string_view name;                             // GGUF's general.architecture
+  std::span<const std::string_view> hf_model_types;  // config.json "model_type" values
+  ModelSpec (*from_hf)(const json::Value& config);
+  ModelSpec (*from_gguf)(const container::Metadata& metadata);
+  // Writes the <arch>.* keys (formats.md 1.3).
+  void (*to_gguf)(const ModelSpec& spec, container::Metadata& metadata);
+};
+
+std::span<const Arch* const> all_entries();
+const Arch& arch_by_name(std::string_view name);                  // throws Error{kUnsupported} listing the known ones
+const Arch& arch_by_model_type(std::string_view hf_model_type);   // likewise
+
+}  // namespace nibble::model

@@ -1,0 +1,71 @@
+// A model ready to compute: weights packed for this machine, kernels chosen once. Immutable; any number of sessions share it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/cpu.h"
+#include "base/exec_context.h"
+#include "model/model_spec.h"
+#include "model/source.h"
+
+namespace nibble::model {
+
+enum class MathPath : std::uint8_t {
+  kFast,   // packed weights, integer kernels, activations rounded as the kernels ask
+  kExact,  // every weight decoded to f32, all math in f32: what evaluation takes as truth
+};
+
+struct LoadOptions {
+  MathPath path = MathPath::kFast;
+  Isa isa = Isa::kScalar;  // pass best_isa()
+};
+
+enum class KvType : std::uint8_t { kF32, kF16, kQ8_0 };
+
+// The keys and values of several sequences. Mutable state, one per session.
+class KvCache;
+std::unique_ptr<KvCache, void (*)(KvCache*)> make_kv_cache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context);
+
+// Sees what flows through the decoder; used by calibration and by the error-over-depth report.
+class ForwardObserver {
+ public:
+  virtual ~ForwardObserver() = default;
+  // The input of the linears `roles` of block `layer` (-1: the head), before any rounding. x: (n, cols). The pool is idle, so
+  // an observer may use context.pool.
+  virtual void linear_input(ExecContext& /*context*/, int /*layer*/, std::span<const Role> /*roles*/, const float* /*x*/,
+                            std::int64_t /*n*/, std::int64_t /*cols*/) {}
+  // The residual stream after block `layer`; (n, hidden). Layer -1: the embedding.
+  virtual void block_output(ExecContext& /*context*/, int /*layer*/, const float* /*x*/, std::int64_t /*n*/, std::int64_t /*hidden*/) {}
+};
+
+// Tokens to append to one sequence of the cache.
+struct Segment {
+  int sequence = 0;
+  std::span<const token::TokenId> tokens;
+  std::int64_t logits_from = 0;  // logits are wanted for tokens[logits_from ..]; tokens.size() for none
+};
+
+// Receives logits in token order, some tokens at a time: rows for tokens [first, first + n) of segment `segment`, (n, vocab).
+// The pool is idle, so the sink may use it.
+using LogitsSink = std::function<void(std::size_t segment, std::int64_t first, std::int64_t n, const float* logits)>;
+
+class Model {
+ public:
+  static std::shared_ptr<const Model> load(ExecContext& context, const ModelSource& source, const LoadOptions& options);
+  ~Model();
+
+  const ModelSpec& spec() const;
+  std::uint64_t weight_bytes() const;  // in memory, as packed
+  // Runs all segments as one batch. Throws Error{kInvalidArgument} when a token id or a position is out of range.
+  void forward(ExecContext& context, KvCache& cache, std::span<const Segment> segments, const LogitsSink& sink,
+               ForwardObserver* observer = nullptr) const;
+
+ private:
+  Model();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nibble::model

@@ -1,0 +1,43 @@
+// A model on disk, described: the opened checkpoint, its ModelSpec, and its weights under canonical names and row order.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "container/checkpoint.h"
+#include "model/model_spec.h"
+#include "token/tokenizer.h"
+
+namespace nibble::model {
+
+// A weight where it lies. Canonical row r is row row_map[r] of the view (identity when empty); canonical values are the
+// view's plus `add`.
+struct SourceWeight {
+  const container::TensorEntry* entry = nullptr;  // null: absent (optional slots)
+  std::vector<std::int32_t> row_map;
+  float add = 0;
+};
+
+class ModelSource {
+ public:
+  // Opens anything container::open() does and finds the architecture by config.json or general.architecture. Checks that every
+  // required weight is there with the shape the spec asks for; errors name file and tensor.
+  static std::unique_ptr<ModelSource> open(const std::filesystem::path& path);
+
+  const container::CheckpointReader& reader() const { return *reader_; }
+  const ModelSpec& spec() const { return spec_; }
+  const SourceWeight& weight(std::size_t slot) const { return weights_[slot]; }  // slot: index into spec().weights
+  // Canonical f32 rows (row_end - row_begin, cols) of a slot.
+  void read_rows(std::size_t slot, std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  // The tokenizer's data, from the folder or the GGUF header. Throws Error{kNotFound} when the model has none.
+  token::Vocabulary vocabulary() const;
+
+ private:
+  ModelSource() = default;
+  std::unique_ptr<container::CheckpointReader> reader_;
+  ModelSpec spec_;
+  std::vector<SourceWeight> weights_;
+};
+
+}  // namespace nibble::model
