@@ -1,22 +1,13 @@
-// What long work runs with: threads, a way to stop it, a place to tell how far it is. Passed explicitly; there are no globals.
+// What long work runs with: threads, a way to stop it, a place to tell how far it is. Passed explicitly; there are no
+// globals.
 #pragma once
-
-#include <atomic>
 
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
+#include "nibble/run_context.h"
 
 namespace nibble {
-
-class CancelToken {
- public:
-  void cancel() noexcept { cancelled_.store(true, std::memory_order_relaxed); }  // safe in a signal handler
-  bool cancelled() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<bool> cancelled_{false};
-};
 
 struct ExecContext {
   ThreadPool& pool;
@@ -27,6 +18,25 @@ struct ExecContext {
   void check_cancelled() const {
     if (cancel.cancelled()) fail(ErrorCode::kCancelled, "stopped on request");
   }
+};
+
+// An ExecContext made from what a caller of the public API brings; what he leaves out is filled in.
+class OwnedExecContext {
+ public:
+  explicit OwnedExecContext(const RunContext& run)
+      : pool_(run.threads),
+        context_{pool_, run.cancel != nullptr ? *run.cancel : never_,
+                 run.progress != nullptr ? *run.progress : silent_} {}
+  OwnedExecContext(const OwnedExecContext&) = delete;
+  OwnedExecContext& operator=(const OwnedExecContext&) = delete;
+  ExecContext& operator*() { return context_; }
+  ExecContext* operator->() { return &context_; }
+
+ private:
+  CancelToken never_;
+  NullProgress silent_;
+  ThreadPool pool_;
+  ExecContext context_;
 };
 
 }  // namespace nibble

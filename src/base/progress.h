@@ -1,22 +1,12 @@
-// How long work tells how far it is. The library knows only this interface; the command line brings a skin.
+// How long work tells how far it is: a task as a scope, and the sink that swallows everything.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
-namespace nibble {
+#include "nibble/run_context.h"
 
-// All calls come from the thread that does the long work, never from its helpers.
-class ProgressSink {
- public:
-  virtual ~ProgressSink() = default;
-  // A task of `total` units ("tokens", "bytes", "tensors") begins; tasks do not nest.
-  virtual void begin(std::string_view task, std::uint64_t total, std::string_view unit) = 0;
-  virtual void update(std::uint64_t done) = 0;
-  virtual void end() = 0;
-  // One line worth keeping: a fallback, a warning.
-  virtual void note(std::string_view line) = 0;
-};
+namespace nibble {
 
 // Swallows everything.
 class NullProgress final : public ProgressSink {
