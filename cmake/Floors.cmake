@@ -88,3 +88,31 @@ ${entries}  };
 ")
   target_sources(nibble_${floor} PRIVATE "${out}")
 endfunction()
+
+# nibble_family_table(<floor> <type> "header.h" WORD...): the same for words that stand for families: each folder defines
+# `std::span<const <type>> nibble::<floor>::<word>::entries()`, one entry or several, living as long as the program.
+function(nibble_family_table floor type header)
+  set(declarations "")
+  set(appends "")
+  foreach(word IN LISTS ARGN)
+    string(APPEND declarations "namespace ${word} { std::span<const ${type}> entries(); }\n")
+    string(APPEND appends "    for (const ${type}& entry : ${word}::entries()) table.push_back(&entry);\n")
+  endforeach()
+  set(out "${CMAKE_CURRENT_BINARY_DIR}/${floor}_table.cpp")
+  file(CONFIGURE OUTPUT "${out}" @ONLY CONTENT
+"// Generated from the word list in src/${floor}/CMakeLists.txt.
+#include \"${header}\"
+
+namespace nibble::${floor} {
+${declarations}
+std::span<const ${type}* const> all_entries() {
+  static const std::vector<const ${type}*> entries = [] {
+    std::vector<const ${type}*> table;
+${appends}    return table;
+  }();
+  return entries;
+}
+}  // namespace nibble::${floor}
+")
+  target_sources(nibble_${floor} PRIVATE "${out}")
+endfunction()

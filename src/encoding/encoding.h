@@ -1,4 +1,5 @@
-// What an encoding is: how the numbers of a tensor are packed, with the scalar reference that every kernel is checked against.
+// What an encoding is: how the numbers of a tensor are packed, with the scalar reference that every kernel is checked
+// against.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ enum class Family : std::uint8_t {
   kAffine,  // codes, scales and zeros in separate parts (affine.h)
 };
 
-// How the scale of a symmetric affine encoding follows from the largest magnitude m of b bits (recipes: uniform affine).
+// How the scale of a symmetric affine encoding follows from the largest magnitude m of b bits (recipes: uniform
+// affine).
 enum class SymmetricRule : std::uint8_t {
   kRestricted,  // s = m / (2^(b-1) - 1), codes +-(2^(b-1) - 1)
   kFull,        // s = 2 m / (2^b - 1), codes -2^(b-1) .. 2^(b-1) - 1 (GPTQ)
@@ -44,22 +46,23 @@ struct AffineParams {
 struct EncodingInfo {
   std::string name;  // canonical: "q4_k", "f16", "int4-g128-asym"
   Family family{};
-  Dtype dtype{};              // kPlain: the scalar
-  int block_elements = 1;     // elements of a row that are packed together
-  int block_bytes = 0;        // bytes of those (kPlain, kBlock)
-  double bits_per_weight = 0; // of plain and block encodings; of affine ones without the per-row or per-tensor parts
-  AffineParams affine;        // kAffine only
+  Dtype dtype{};               // kPlain: the scalar
+  int block_elements = 1;      // elements of a row that are packed together
+  int block_bytes = 0;         // bytes of those (kPlain, kBlock)
+  double bits_per_weight = 0;  // of plain and block encodings; of affine ones without the per-row or per-tensor parts
+  AffineParams affine;         // kAffine only
 
-  // Reference codec of kPlain and kBlock; n is a multiple of block_elements. encode is null for types that are only read;
-  // for block types it is GGML's reference rounding without importance (the `_ref` functions), bit for bit.
+  // Reference codec of kPlain and kBlock; n is a multiple of block_elements. encode is null for types that are only
+  // read; for block types it is GGML's reference rounding without importance (the `_ref` functions), bit for bit.
   void (*decode)(const std::byte* src, float* dst, std::int64_t n) noexcept = nullptr;
   void (*encode)(const float* src, std::byte* dst, std::int64_t n) noexcept = nullptr;
   // The block as a solver sees it, or null (plain types and read-only types).
   const BlockGrid* grid = nullptr;
 };
 
-// The encoding of that name; find() gives null for an unknown one, get() throws Error{kInvalidArgument} naming near ones.
-// Names of parameterised families are parsed: `int{2..8}-{tensor,channel,gN}[-asym][-restricted|-awq|-ct]`. Thread-safe.
+// The encoding of that name; find() gives null for an unknown one, get() throws Error{kInvalidArgument} naming near
+// ones. Names of parameterised families are parsed: `int{2..8}-{tensor,channel,gN}[-asym][-restricted|-awq|-ct]`.
+// Thread-safe.
 const EncodingInfo* find(std::string_view name);
 const EncodingInfo& get(std::string_view name);
 // The fixed encodings (not the parameterised ones), in table order.
@@ -71,8 +74,8 @@ std::uint64_t row_bytes(const EncodingInfo& info, std::int64_t cols);
 std::uint64_t tensor_bytes(const EncodingInfo& info, const Shape& shape);
 bool fits(const EncodingInfo& info, const Shape& shape);  // do rows of this length exist in the encoding?
 
-// Decodes rows [row_begin, row_end) of any encoding to f32, (row_end - row_begin, cols). The view's parts must have been
-// checked by validate(). Reads without regard to alignment.
+// Decodes rows [row_begin, row_end) of any encoding to f32, (row_end - row_begin, cols). The view's parts must have
+// been checked by validate(). Reads without regard to alignment.
 void decode_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out);
 // Throws Error{kFormat} unless the parts have the roles, dtypes and sizes that the encoding and shape ask for.
 void validate(const TensorView& view);
