@@ -16,23 +16,49 @@ enum class TokenizerKind : std::uint8_t {
   kByteBpe,     // byte-level BPE with merge ranks and pre-tokenizer regexes ("gpt2" in GGUF)
 };
 
+// A token that is looked for in the raw text before anything else.
+struct AddedToken {
+  int id = -1;
+  bool special = true;       // a control token: only looked for when EncodeOptions::parse_special
+  bool lstrip = false;       // takes the whitespace before it along
+  bool rstrip = false;       // takes the whitespace after it along
+  bool single_word = false;  // only where no word character stands beside it
+  bool normalized = false;   // looked for in the normalised text
+};
+
+// One step of a tokenizer.json normaliser.
+struct NormalizerStep {
+  enum class Kind : std::uint8_t { kNfc, kNfd, kNfkc, kNfkd, kLowercase, kReplace, kReplaceRegex, kPrepend, kStripLeft, kStripRight, kCharsmap };
+  Kind kind{};
+  std::string pattern;  // kReplace: a string, kReplaceRegex: a PCRE2 pattern, kCharsmap: the precompiled blob
+  std::string content;  // kReplace*, kPrepend
+};
+
 struct Vocabulary {
   TokenizerKind kind{};
-  std::vector<std::string> tokens;  // as the file spells them: U+2581 for space (SPM), GPT-2's byte alphabet (byte-level BPE)
+  std::vector<std::string> tokens;  // as the file spells them: U+2581 for space (SPM), GPT-2's byte alphabet (byte-level BPE);
+                                    // control and user-defined tokens of byte-level BPE are plain text
   std::vector<float> scores;        // SPM only; same length as tokens
   std::vector<TokenType> types;     // same length as tokens
-  std::vector<std::pair<std::string, std::string>> merges;  // byte-level BPE only, best first
+  // Best first. Byte-level BPE always; SPM BPE when it comes from a tokenizer.json, whose merges then count instead of the scores.
+  std::vector<std::pair<std::string, std::string>> merges;
   std::vector<std::string> split_patterns;  // PCRE2 regexes of the pre-tokenizer, applied in turn (byte-level BPE)
   std::string pre;                  // tokenizer.ggml.pre of those patterns ("llama-bpe", "qwen2", "default", ...)
   bool ignore_merges = false;       // a whole word found in the vocabulary is one token, whatever the merges say
   bool byte_fallback = false;       // unknown characters become <0xNN> tokens (SPM)
-  bool add_space_prefix = false;    // SPM's dummy prefix
+  bool add_space_prefix = false;    // SPM's dummy prefix; byte-level BPE: a space before a text that does not begin with one
+  bool prefix_first_only = false;   // that prefix stands before the first piece of text only, not after each added token
   bool remove_extra_whitespaces = false;
   std::string precompiled_charsmap; // SPM's normaliser, empty for identity
-  bool nfc = false;                 // byte-level BPE: normalise to NFC first
+  std::vector<NormalizerStep> normalizer;  // steps of a tokenizer.json that the fields above do not say
+  bool fuse_unknown = true;         // neighbouring unknown characters are one unknown token (SPM)
+  std::string unknown_text = " \xE2\x81\x87 ";  // what the unknown token decodes to (SPM)
+  std::vector<AddedToken> added;    // empty: all control tokens (and, byte-level BPE, user-defined tokens), no stripping
   int bos = -1, eos = -1, unk = -1, pad = -1, eot = -1;
   bool add_bos = false;
   bool add_eos = false;
+  // What stands before and after a text where the files ask for more than bos and eos ("[gMASK] <sop>"); otherwise empty.
+  std::vector<int> prefix_ids, suffix_ids;
   std::string chat_template;
 };
 

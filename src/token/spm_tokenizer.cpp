@@ -1,0 +1,89 @@
+#include "token/spm_tokenizer.h"
+
+#include "base/error.h"
+#include "token/utf8.h"
+
+namespace nibble::token {
+
+namespace {
+
+// Byte of a "<0xNN>" token, -1 for anything else.
+int byte_of(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
+  int value = 0;
+  for (char c : token.substr(3, 2)) {
+    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    if (digit < 0) return -1;
+    value = value * 16 + digit;
+  }
+  return value;
+}
+
+}  // namespace
+
+SpmTokenizer::SpmTokenizer(Vocabulary source)
+    : TextTokenizer(std::move(source)), normalizer_(vocabulary_), pieces_(vocabulary_.tokens.size()), reserved_(vocabulary_.tokens.size()) {
+  byte_ids_.fill(-1);
+  for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
+    const std::string& token = vocabulary_.tokens[i];
+    const TokenType type = vocabulary_.types[i];
+    if (token.empty()) fail(ErrorCode::kFormat, "token {} is empty", i);
+    const bool piece = type == TokenType::kNormal || type == TokenType::kUserDefined || type == TokenType::kUnused;
+    if (!(piece ? pieces_ : reserved_).insert(token, static_cast<int>(i))) fail(ErrorCode::kFormat, "token {} '{}' is there twice", i, token);
+    if (type != TokenType::kByte) continue;
+    const int byte = byte_of(token);
+    if (byte < 0) fail(ErrorCode::kFormat, "byte token {} is spelled '{}'", i, token);
+    byte_ids_[static_cast<std::size_t>(byte)] = static_cast<TokenId>(i);
+  }
+  if (!vocabulary_.byte_fallback) return;
+  for (std::size_t byte = 0; byte < 256; ++byte) {
+    if (byte_ids_[byte] < 0) fail(ErrorCode::kFormat, "byte fallback without a token for byte {:#04x}", byte);
+  }
+}
+
+std::string SpmTokenizer::token_bytes(TokenId id, bool spell_special) const {
+  if (id < 0 || id >= size()) fail(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, size());
+  const std::string& token = vocabulary_.tokens[static_cast<std::size_t>(id)];
+  switch (vocabulary_.types[static_cast<std::size_t>(id)]) {
+    case TokenType::kControl: return spell_special ? token : std::string();
+    case TokenType::kUnknown: return spell_special ? token : vocabulary_.unknown_text;
+    case TokenType::kByte: return std::string(1, static_cast<char>(byte_of(token)));
+    default: break;
+  }
+  std::string bytes;
+  for (std::size_t i = 0; i < token.size();) {
+    if (std::string_view(token).substr(i).starts_with(kSpaceSymbol)) {
+      bytes += ' ';
+      i += kSpaceSymbol.size();
+    } else {
+      bytes += token[i++];
+    }
+  }
+  return bytes;
+}
+
+void SpmTokenizer::encode_text(std::string_view text, bool first, bool, std::vector<TokenId>& ids) const {
+  const std::string normal = normalizer_.normalize(text, first || !vocabulary_.prefix_first_only);
+  if (!normal.empty()) segment(normal, ids);
+}
+
+TokenId SpmTokenizer::piece_id(std::string_view piece) const {
+  const int reserved = reserved_.find(piece);
+  if (reserved >= 0) return reserved;
+  const int id = pieces_.find(piece);
+  return id >= 0 ? id : vocabulary_.unk;
+}
+
+void SpmTokenizer::append(std::string_view piece, TokenId id, bool& unknown_run, std::vector<TokenId>& ids) const {
+  const bool unknown = id < 0 || id == vocabulary_.unk;
+  if (!unknown) {
+    ids.push_back(id);
+  } else if (vocabulary_.byte_fallback) {
+    for (char c : piece) ids.push_back(byte_ids_[static_cast<unsigned char>(c)]);
+  } else if (id >= 0 && !(unknown_run && vocabulary_.fuse_unknown)) {
+    ids.push_back(id);
+  }
+  unknown_run = unknown;
+}
+
+}  // namespace nibble::token

@@ -1,0 +1,126 @@
+#include "token/tables.h"
+
+#include <bit>
+#include <cstring>
+
+namespace nibble::token {
+
+namespace {
+
+std::uint64_t mix(std::uint64_t value) {
+  value *= 0x9E3779B97F4A7C15u;
+  return value ^ value >> 32;
+}
+
+// Multiply-and-fold over eight bytes at a time.
+std::uint32_t hash_text(std::string_view text) {
+  std::uint64_t hash = mix(text.size() + 1);
+  const char* data = text.data();
+  std::size_t left = text.size();
+  for (; left >= 8; left -= 8, data += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, data, 8);
+    hash = mix(hash ^ word);
+  }
+  std::uint64_t tail = 0;
+  if (left > 0) std::memcpy(&tail, data, left);
+  return static_cast<std::uint32_t>(mix(hash ^ tail));
+}
+
+std::size_t slots_for(std::size_t capacity) { return std::bit_ceil(capacity * 2 + 2); }
+
+}  // namespace
+
+StringIndex::StringIndex(std::size_t capacity) : slots_(slots_for(capacity)), mask_(slots_.size() - 1) {}
+
+bool StringIndex::insert(std::string_view text, int id) {
+  const std::uint32_t hash = hash_text(text);
+  std::size_t i = hash & mask_;
+  for (; slots_[i].id >= 0; i = (i + 1) & mask_) {
+    if (slots_[i].hash == hash && std::string_view(slots_[i].data, slots_[i].size) == text) return false;
+  }
+  slots_[i] = {hash, id, text.data(), text.size()};
+  return true;
+}
+
+int StringIndex::find(std::string_view text) const {
+  const std::uint32_t hash = hash_text(text);
+  for (std::size_t i = hash & mask_; slots_[i].id >= 0; i = (i + 1) & mask_) {
+    if (slots_[i].hash == hash && std::string_view(slots_[i].data, slots_[i].size) == text) return slots_[i].id;
+  }
+  return -1;
+}
+
+ByteTrie::ByteTrie() : edges_(64), values_(1, -1), root_(256, kNone) {}
+
+std::size_t ByteTrie::slot(std::uint64_t key) const {
+  const std::size_t mask = edges_.size() - 1;
+  std::size_t i = static_cast<std::size_t>(mix(key) >> 8) & mask;
+  while (edges_[i].key != kEmpty && edges_[i].key != key) i = (i + 1) & mask;
+  return i;
+}
+
+void ByteTrie::grow() {
+  std::vector<Edge> old(edges_.size() * 2);
+  old.swap(edges_);
+  for (const Edge& edge : old) {
+    if (edge.key != kEmpty) edges_[slot(edge.key)] = edge;
+  }
+}
+
+void ByteTrie::insert(std::string_view text, int value) {
+  Node node = kRoot;
+  for (char byte : text) {
+    const auto index = static_cast<unsigned char>(byte);
+    Node next = step(node, byte);
+    if (next == kNone) {
+      next = static_cast<Node>(values_.size());
+      values_.push_back(-1);
+      if (node == kRoot) {
+        root_[index] = next;
+      } else {
+        if (values_.size() * 2 > edges_.size()) grow();
+        const std::uint64_t key = std::uint64_t{node} << 8 | index;
+        edges_[slot(key)] = {key, next};
+      }
+    }
+    node = next;
+  }
+  if (values_[node] < 0) values_[node] = value;
+}
+
+ByteTrie::Node ByteTrie::step(Node node, char byte) const {
+  const auto index = static_cast<unsigned char>(byte);
+  if (node == kRoot) return root_[index];
+  const Edge& edge = edges_[slot(std::uint64_t{node} << 8 | index)];
+  return edge.target;
+}
+
+int ByteTrie::longest(std::string_view text, std::size_t& length) const {
+  length = 0;
+  int best = -1;
+  Node node = kRoot;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    node = step(node, text[i]);
+    if (node == kNone) break;
+    if (values_[node] >= 0) {
+      best = values_[node];
+      length = i + 1;
+    }
+  }
+  return best;
+}
+
+MergeTable::MergeTable(std::size_t capacity) : slots_(slots_for(capacity)), mask_(slots_.size() - 1) {}
+
+bool MergeTable::insert(int left, int right, Merge merge) {
+  const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
+  std::size_t i = spread(key) & mask_;
+  for (; slots_[i].merge.id >= 0; i = (i + 1) & mask_) {
+    if (slots_[i].key == key) return false;
+  }
+  slots_[i] = {key, merge};
+  return true;
+}
+
+}  // namespace nibble::token

@@ -1,0 +1,88 @@
+// The look-up tables of tokenizers: strings to ids, byte tries, pairs of ids to merges. Built once, then read by any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nibble::token {
+
+// Token text -> id, over strings owned by somebody else. Open addressing with linear probing, at most half full.
+class StringIndex {
+ public:
+  explicit StringIndex(std::size_t capacity = 0);
+  // False where the text is there already (the old id stays). At most `capacity` strings.
+  bool insert(std::string_view text, int id);
+  int find(std::string_view text) const;  // -1: absent
+
+ private:
+  struct Slot {
+    std::uint32_t hash = 0;
+    std::int32_t id = -1;
+    const char* data = nullptr;
+    std::size_t size = 0;
+  };
+  std::vector<Slot> slots_;
+  std::size_t mask_ = 0;
+};
+
+// Set of byte strings walked byte by byte.
+class ByteTrie {
+ public:
+  using Node = std::uint32_t;
+  static constexpr Node kRoot = 0;
+  static constexpr Node kNone = 0xFFFFFFFF;
+
+  ByteTrie();
+  void insert(std::string_view text, int value);  // an existing value stays
+  bool empty() const { return values_.size() == 1; }
+  Node step(Node node, char byte) const;
+  int value(Node node) const { return values_[node]; }  // -1: no string ends here
+  // Value and length of the longest string that `text` begins with; -1 and 0 without one.
+  int longest(std::string_view text, std::size_t& length) const;
+
+ private:
+  struct Edge {
+    std::uint64_t key = kEmpty;  // node << 8 | byte
+    Node target = kNone;
+  };
+  static constexpr std::uint64_t kEmpty = ~std::uint64_t{0};
+  std::size_t slot(std::uint64_t key) const;
+  void grow();
+  std::vector<Edge> edges_;
+  std::vector<int> values_;
+  std::vector<Node> root_;  // children of the root by byte
+};
+
+// (left id, right id) -> (rank, merged id).
+class MergeTable {
+ public:
+  struct Merge {
+    std::uint32_t rank = 0;
+    std::int32_t id = -1;
+  };
+  explicit MergeTable(std::size_t capacity = 0);
+  bool insert(int left, int right, Merge merge);  // false: there already, the old one stays
+  const Merge* find(int left, int right) const {
+    const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
+    for (std::size_t i = spread(key) & mask_;; i = (i + 1) & mask_) {
+      if (slots_[i].merge.id < 0) return nullptr;
+      if (slots_[i].key == key) return &slots_[i].merge;
+    }
+  }
+
+ private:
+  struct Slot {
+    std::uint64_t key = 0;
+    Merge merge;
+  };
+  static std::size_t spread(std::uint64_t key) {
+    key *= 0x9E3779B97F4A7C15u;
+    return static_cast<std::size_t>(key >> 29);
+  }
+  std::vector<Slot> slots_;
+  std::size_t mask_ = 0;
+};
+
+}  // namespace nibble::token

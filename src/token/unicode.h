@@ -1,0 +1,23 @@
+// The Unicode properties and normal forms that tokenizers use (utf8proc).
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace nibble::token {
+
+enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
+
+// `text` must be valid UTF-8.
+std::string normalize_unicode(std::string_view text, NormalForm form);
+std::string to_lower(std::string_view text);
+
+bool is_white_space(char32_t code);  // the property White_Space
+// \w at either end of a text: letter, mark, decimal digit, connector.
+bool begins_with_word(std::string_view text);
+bool ends_with_word(std::string_view text);
+// Bytes of white space at either end.
+std::size_t leading_space(std::string_view text);
+std::size_t trailing_space(std::string_view text);
+
+}  // namespace nibble::token
