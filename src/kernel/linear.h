@@ -1,6 +1,7 @@
 // Matrix products of encoded weights with activations: the registry that the model chooses from when it is loaded.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -12,37 +13,49 @@ namespace nibble::kernel {
 
 // How activations are handed to a kernel. Two kernels with the same format (same pointer) share one quantized copy.
 struct ActivationFormat {
-  std::string_view name;  // "f32", "q8-b32", ...
-  std::uint64_t (*row_bytes)(std::int64_t cols) noexcept;
-  // x: (n, cols) with row stride ldx floats; out: n rows of row_bytes(cols), 64-byte aligned.
+  std::string_view name;                                   // "f32", "q8-b32/avx512", ...
+  std::uint64_t (*row_bytes)(std::int64_t cols) noexcept;  // a multiple of 64
+  // x: (n, cols) with row stride ldx floats; out: n rows of row_bytes(cols), 64-byte aligned. Rows are independent, so
+  // threads may share the work by rows.
   void (*quantize)(const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols, std::byte* out) noexcept;
 };
 
-// Weights as this kernel wants them in memory (row-interleaved, unpacked, ...): made once at load, owned by the model.
+// Which matrix a packed buffer holds. (rows = outputs, cols = inputs)
+struct MatrixInfo {
+  const encoding::EncodingInfo* encoding = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+};
+
+// Weights as a kernel wants them in memory (row-interleaved, unpacked, ...): made once at load, owned by the model, in
+// a buffer aligned to 64 bytes. The paths of one family for different instruction sets share one layout.
 struct WeightLayout {
   // Rows are packed in groups of `row_block`; a last partial group is padded.
   int row_block = 1;
-  std::uint64_t (*bytes)(std::int64_t rows, std::int64_t cols) noexcept;
+  std::uint64_t (*bytes)(const MatrixInfo& matrix) = nullptr;
   // Packs rows [row_begin, row_end) (multiples of row_block, or the end) into `packed`, the start of the whole matrix.
   // `row_map`, when not null, gives the source row of each packed row. Thread-safe on disjoint ranges.
   void (*pack)(const TensorView& weights, const std::int32_t* row_map, std::int64_t row_begin, std::int64_t row_end,
-               std::byte* packed);
+               std::byte* packed) = nullptr;
   // One row back as f32: the exact values of the source (embedding lookups, checks).
-  void (*unpack_row)(const std::byte* packed, std::int64_t rows, std::int64_t cols, std::int64_t row, float* out) noexcept;
+  void (*unpack_row)(const MatrixInfo& matrix, const std::byte* packed, std::int64_t row,
+                     float* out) noexcept = nullptr;
 };
 
 struct LinearKernel {
-  std::string_view name;  // "q4_k/avx512"
-  Isa isa;
-  bool (*accepts)(const encoding::EncodingInfo& weights, std::int64_t cols);
-  const ActivationFormat* activation;
+  std::string_view name;  // "blocks/avx512": family and instruction set
+  Isa isa{};
+  bool (*accepts)(const encoding::EncodingInfo& weights, std::int64_t cols) = nullptr;
+  const ActivationFormat* activation = nullptr;
   WeightLayout layout;
   // out[t * ldo + r] = sum_c w[r][c] * x[t][c] for r in [row_begin, row_end), t in [0, n). row_begin is a multiple of
-  // layout.row_block. Called from several threads on disjoint row ranges. Any n >= 1: decode (1), small batches, prefill.
-  void (*compute)(const std::byte* packed, std::int64_t rows, std::int64_t cols, const std::byte* activations, std::int64_t n,
-                  std::int64_t row_begin, std::int64_t row_end, float* out, std::int64_t ldo) noexcept;
+  // layout.row_block, and so is row_end unless it is the last row. Called from several threads on disjoint row ranges;
+  // a value does not depend on how rows were shared out nor on n. Any n >= 1: decode (1), small batches, prefill.
+  void (*compute)(const MatrixInfo& matrix, const std::byte* packed, const std::byte* activations, std::int64_t n,
+                  std::int64_t row_begin, std::int64_t row_end, float* out, std::int64_t ldo) noexcept = nullptr;
 };
 
+// In order of preference: the first that accepts is the best one.
 std::span<const LinearKernel* const> all_entries();
 // The best kernel for these weights whose isa is at most `isa`; there is always one for every encoding that decodes
 // (the generic scalar kernel). Throws Error{kUnsupported} otherwise.

@@ -1,0 +1,248 @@
+// Every kernel of the table against the decoded weights, on every encoding it accepts and every tail length.
+#include "kernel/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/error.h"
+#include "base/rng.h"
+
+namespace nibble::kernel {
+namespace {
+
+bool all_finite(const float* values, std::int64_t n) {
+  return std::all_of(values, values + n, [](float v) { return std::isfinite(v) && std::fabs(v) < 1e6f; });
+}
+
+// Weights of any encoding: rounded from a normal distribution, or random bytes that decode to finite numbers.
+std::vector<std::byte> make_weights(const encoding::EncodingInfo& info, std::int64_t n, std::uint64_t seed) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(n / info.block_elements * info.block_bytes));
+  if (info.encode != nullptr) {
+    std::vector<float> values(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.05f * random_normal(seed, 0, i);
+    info.encode(values.data(), bytes.data(), n);
+    return bytes;
+  }
+  std::vector<float> decoded(static_cast<std::size_t>(info.block_elements));
+  std::uint64_t draw = 0;
+  for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(info.block_bytes)) {
+    do {
+      for (int i = 0; i < info.block_bytes; ++i) {
+        bytes[at + static_cast<std::size_t>(i)] = static_cast<std::byte>(random_bits(seed, 1, draw++));
+      }
+      info.decode(bytes.data() + at, decoded.data(), info.block_elements);
+    } while (!all_finite(decoded.data(), info.block_elements));
+  }
+  return bytes;
+}
+
+// Activations that int8 with one scale per 32 columns holds exactly: whole numbers up to 127 times a power of two.
+std::vector<float> make_activations(std::int64_t n, std::int64_t cols, std::uint64_t seed) {
+  std::vector<float> x(static_cast<std::size_t>(n * cols));
+  for (std::int64_t i = 0; i < n * cols; ++i) {
+    const std::uint64_t bits = random_bits(seed, 2, static_cast<std::uint64_t>(i));
+    const int whole = i % cols % 32 == 5 ? 127 : static_cast<int>(bits % 255) - 127;
+    const int exponent =
+        -static_cast<int>(random_bits(seed, 3, static_cast<std::uint64_t>(i / cols * 1000 + i % cols / 32)) % 6);
+    x[static_cast<std::size_t>(i)] = std::ldexp(static_cast<float>(whole), exponent);
+  }
+  return x;
+}
+
+struct Packed {
+  MatrixInfo matrix;
+  AlignedBuffer buffer;
+};
+
+Packed pack_all(const LinearKernel& kernel, const TensorView& view, const std::int32_t* row_map = nullptr) {
+  Packed packed{{view.encoding, view.rows(), view.cols()}, {}};
+  packed.buffer = AlignedBuffer(kernel.layout.bytes(packed.matrix));
+  std::memset(packed.buffer.data(), 0xA5, packed.buffer.size());
+  const std::int64_t middle = view.rows() / 2 / kernel.layout.row_block * kernel.layout.row_block;
+  kernel.layout.pack(view, row_map, middle, view.rows(), packed.buffer.data());
+  kernel.layout.pack(view, row_map, 0, middle, packed.buffer.data());
+  return packed;
+}
+
+AlignedBuffer quantize(const LinearKernel& kernel, const std::vector<float>& x, std::int64_t n, std::int64_t cols) {
+  AlignedBuffer out(kernel.activation->row_bytes(cols) * static_cast<std::uint64_t>(n));
+  kernel.activation->quantize(x.data(), cols, n, cols, out.data());
+  return out;
+}
+
+std::vector<float> compute(const LinearKernel& kernel, const Packed& packed, const std::vector<float>& x,
+                           std::int64_t n) {
+  const MatrixInfo& matrix = packed.matrix;
+  const AlignedBuffer activations = quantize(kernel, x, n, matrix.cols);
+  const std::int64_t ldo = matrix.rows + 3;
+  std::vector<float> out(static_cast<std::size_t>(n * ldo), -1.0f);
+  const std::int64_t block = kernel.layout.row_block;
+  const std::int64_t middle = (matrix.rows / 2 + block - 1) / block * block;
+  kernel.compute(matrix, packed.buffer.data(), activations.data(), n, 0, std::min(middle, matrix.rows), out.data(),
+                 ldo);
+  if (middle < matrix.rows) {
+    kernel.compute(matrix, packed.buffer.data(), activations.data(), n, middle, matrix.rows, out.data(), ldo);
+  }
+  for (std::int64_t t = 0; t < n; ++t) {  // nothing is written beside the rows
+    for (std::int64_t r = matrix.rows; r < ldo; ++r) EXPECT_EQ(out[static_cast<std::size_t>(t * ldo + r)], -1.0f);
+  }
+  std::vector<float> dense;
+  for (std::int64_t t = 0; t < n; ++t)
+    dense.insert(dense.end(), out.begin() + t * ldo, out.begin() + t * ldo + matrix.rows);
+  return dense;
+}
+
+struct Case {
+  const LinearKernel* kernel;
+  const encoding::EncodingInfo* encoding;
+};
+
+std::vector<std::int64_t> widths(const Case& c) {
+  std::vector<std::int64_t> all;
+  for (const std::int64_t cols : {32, 64, 96, 256, 288, 512, 768, 1056, 2304}) {
+    if (cols % c.encoding->block_elements == 0 && c.kernel->accepts(*c.encoding, cols)) all.push_back(cols);
+  }
+  return all;
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases;
+  for (const LinearKernel* kernel : all_entries()) {
+    if (kernel->isa > machine_isa()) continue;
+    for (const encoding::EncodingInfo* info : encoding::all_entries()) {
+      if (!widths({kernel, info}).empty()) cases.push_back({kernel, info});
+    }
+  }
+  return cases;
+}
+
+class Linear : public testing::TestWithParam<Case> {};
+
+TEST_P(Linear, UnpacksTheExactRows) {
+  const auto& [kernel, info] = GetParam();
+  for (const std::int64_t cols : widths(GetParam())) {
+    for (const std::int64_t rows : {1, 15, 16, 17, 40}) {
+      const auto bytes = make_weights(*info, rows * cols, 7);
+      const TensorView view = make_view(*info, Shape{rows, cols}, bytes);
+      std::vector<std::int32_t> row_map(static_cast<std::size_t>(rows));
+      for (std::int64_t r = 0; r < rows; ++r)
+        row_map[static_cast<std::size_t>(r)] = static_cast<std::int32_t>((r * 7 + 3) % rows);
+      std::vector<float> expected(static_cast<std::size_t>(rows * cols));
+      encoding::decode_rows(view, 0, rows, expected.data());
+      for (const std::int32_t* map :
+           {static_cast<const std::int32_t*>(nullptr), static_cast<const std::int32_t*>(row_map.data())}) {
+        const Packed packed = pack_all(*kernel, view, map);
+        std::vector<float> row(static_cast<std::size_t>(cols));
+        for (std::int64_t r = 0; r < rows; ++r) {
+          kernel->layout.unpack_row(packed.matrix, packed.buffer.data(), r, row.data());
+          const float* source = expected.data() + (map != nullptr ? map[r] : r) * cols;
+          ASSERT_EQ(0, std::memcmp(row.data(), source, row.size() * sizeof(float)))
+              << rows << "x" << cols << " row " << r;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Linear, ProductsMatchTheDecodedWeights) {
+  const auto& [kernel, info] = GetParam();
+  for (const std::int64_t cols : widths(GetParam())) {
+    const std::int64_t rows = cols == 288 ? 100 : 37;
+    const auto bytes = make_weights(*info, rows * cols, 11);
+    const TensorView view = make_view(*info, Shape{rows, cols}, bytes);
+    std::vector<float> weights(static_cast<std::size_t>(rows * cols));
+    encoding::decode_rows(view, 0, rows, weights.data());
+    const Packed packed = pack_all(*kernel, view);
+    constexpr std::int64_t kTokens = 33;
+    const auto x = make_activations(kTokens, cols, 5);
+    const auto out = compute(*kernel, packed, x, kTokens);
+    for (std::int64_t t = 0; t < kTokens; ++t) {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        double sum = 0;
+        double magnitude = 0;
+        for (std::int64_t c = 0; c < cols; ++c) {
+          const double product = static_cast<double>(weights[static_cast<std::size_t>(r * cols + c)]) *
+                                 x[static_cast<std::size_t>(t * cols + c)];
+          sum += product;
+          magnitude += std::fabs(product);
+        }
+        ASSERT_NEAR(out[static_cast<std::size_t>(t * rows + r)], sum, 2e-6 * magnitude + 1e-30)
+            << rows << "x" << cols << " token " << t << " row " << r;
+      }
+    }
+  }
+}
+
+TEST_P(Linear, AValueDoesNotDependOnTheBatch) {
+  const auto& [kernel, info] = GetParam();
+  for (const std::int64_t cols : widths(GetParam())) {
+    const std::int64_t rows = 83;
+    const auto bytes = make_weights(*info, rows * cols, 13);
+    const Packed packed = pack_all(*kernel, make_view(*info, Shape{rows, cols}, bytes));
+    const auto x = make_activations(33, cols, 9);
+    const auto all = compute(*kernel, packed, x, 33);
+    for (std::int64_t n = 1; n <= 17; ++n) {
+      const auto some = compute(*kernel, packed, x, n);
+      ASSERT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << cols << " columns, " << n << " tokens";
+    }
+  }
+}
+
+// One family gives the same bits on every instruction set.
+TEST_P(Linear, AgreesWithTheOtherPathsOfItsFamily) {
+  const auto& [kernel, info] = GetParam();
+  const auto family = kernel->name.substr(0, kernel->name.find('/'));
+  for (const LinearKernel* other : all_entries()) {
+    if (other == kernel || other->isa > machine_isa() || !other->name.starts_with(family)) continue;
+    for (const std::int64_t cols : widths(GetParam())) {
+      if (!other->accepts(*info, cols)) continue;
+      const std::int64_t rows = 50;
+      const auto bytes = make_weights(*info, rows * cols, 17);
+      const Packed packed = pack_all(*kernel, make_view(*info, Shape{rows, cols}, bytes));
+      std::vector<float> x(static_cast<std::size_t>(7 * cols));
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] = random_normal(21, 0, i);
+      const auto mine = quantize(*kernel, x, 7, cols);
+      const auto theirs = quantize(*other, x, 7, cols);
+      ASSERT_EQ(0, std::memcmp(mine.data(), theirs.data(), mine.size())) << other->name;
+      ASSERT_EQ(compute(*kernel, packed, x, 7), compute(*other, packed, x, 7))
+          << other->name << ", " << cols << " columns";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, Linear, testing::ValuesIn(all_cases()), [](const auto& param) {
+  std::string name = std::string(param.param.kernel->name) + "_" + param.param.encoding->name;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+  return name;
+});
+
+TEST(ChooseLinear, AlwaysFindsAKernelWithinTheInstructionSet) {
+  for (const encoding::EncodingInfo* info : encoding::all_entries()) {
+    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+      const LinearKernel& kernel = choose_linear(*info, 512, isa);
+      EXPECT_LE(kernel.isa, isa);
+      EXPECT_TRUE(kernel.accepts(*info, 512));
+    }
+  }
+}
+
+TEST(ChooseLinear, SaysWhichWeightsItCannotTake) {
+  try {
+    choose_linear(encoding::get("q4_k"), 96, Isa::kScalar);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(error.message().find("q4_k"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace nibble::kernel
