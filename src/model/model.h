@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "base/exec_context.h"
+#include "model/kv_cache.h"
 #include "model/model_spec.h"
 #include "model/source.h"
 
@@ -21,12 +22,6 @@ struct LoadOptions {
   MathPath path = MathPath::kFast;
   Isa isa = Isa::kScalar;  // pass best_isa()
 };
-
-enum class KvType : std::uint8_t { kF32, kF16, kQ8_0 };
-
-// The keys and values of several sequences. Mutable state, one per session.
-class KvCache;
-std::unique_ptr<KvCache, void (*)(KvCache*)> make_kv_cache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context);
 
 // Sees what flows through the decoder; used by calibration and by the error-over-depth report.
 class ForwardObserver {
@@ -53,12 +48,18 @@ using LogitsSink = std::function<void(std::size_t segment, std::int64_t first, s
 
 class Model {
  public:
-  static std::shared_ptr<const Model> load(ExecContext& context, const ModelSource& source, const LoadOptions& options);
+  // Shows progress in bytes read. The fast path copies (packs) all weights but an untied embedding, the exact path none: what
+  // is not copied stays mapped, so the model keeps `source`.
+  static std::shared_ptr<const Model> load(ExecContext& context, std::shared_ptr<const ModelSource> source,
+                                           const LoadOptions& options);
   ~Model();
 
   const ModelSpec& spec() const;
   std::uint64_t weight_bytes() const;  // in memory, as packed
-  // Runs all segments as one batch. Throws Error{kInvalidArgument} when a token id or a position is out of range.
+  // Appends all segments to their sequences (each sequence at most once per call) and runs them as one batch, cut into parts of
+  // bounded size: observers and sinks are called once per part. Throws Error{kInvalidArgument}, with the cache unchanged, when a
+  // token id, sequence or position is out of range or when the exact path is given a cache that is not f32; Error{kCancelled}
+  // with the cache as it was, too. One call at a time per cache.
   void forward(ExecContext& context, KvCache& cache, std::span<const Segment> segments, const LogitsSink& sink,
                ForwardObserver* observer = nullptr) const;
 

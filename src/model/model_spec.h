@@ -19,6 +19,7 @@ enum class Role : std::uint8_t {
 };
 std::string_view role_name(Role role);
 
+// kNone with `factors` set divides each frequency by its factor: how a GGUF file holds llama3 scaling.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kDynamic, kYarn, kLlama3, kLongRope };
 
 struct RopeSpec {
@@ -28,8 +29,11 @@ struct RopeSpec {
   double factor = 1;
   std::int64_t original_context = 0;
   double low_freq_factor = 1, high_freq_factor = 4;                       // llama3
-  double attention_factor = 0, beta_fast = 32, beta_slow = 1;             // yarn; 0: from the factor
-  std::vector<float> factors;  // divisors of each frequency, (dims/2); empty when scaling gives them
+  double attention_factor = 0;            // yarn, longrope: of cos and sin; 0: from the factor
+  double beta_fast = 32, beta_slow = 1;   // yarn
+  bool truncate = true;                   // yarn: the ramp's ends are rounded outwards to whole dimensions
+  std::vector<float> factors;       // divisors of each frequency, (dims/2); longrope: of sequences up to original_context
+  std::vector<float> long_factors;  // longrope: of longer sequences
 };
 
 struct BlockSpec {
@@ -37,9 +41,10 @@ struct BlockSpec {
   int n_kv_heads = 0;
   int head_dim = 0;
   std::int64_t ffn = 0;
-  std::int64_t window = 0;  // sliding attention window in tokens, 0: none
+  std::int64_t window = 0;  // a token sees itself and the window - 1 tokens before it; 0: all
   bool qkv_bias = false;
-  bool output_bias = false;
+  bool output_bias = false;  // of the attention's output projection
+  bool ffn_bias = false;
   bool qk_norm = false;     // RMSNorm over each head of q and k
 };
 
@@ -53,7 +58,7 @@ struct WeightSlot {
   Shape shape;              // canonical: (out, in), or (n)
   int gguf_rope_heads = 0;  // > 0: GGUF holds these rows (and bias entries) in interleaved-pair order for that many heads (formats.md 1.5)
   float gguf_add = 0;       // added to each value in GGUF (gemma's norm + 1)
-  bool optional = false;    // may be absent (a tied head, rope factors)
+  bool optional = false;    // may be absent (a tied head, rope factors); never set in the spec of an opened ModelSource
 };
 
 struct ModelSpec {
@@ -72,5 +77,8 @@ struct ModelSpec {
   const WeightSlot* find(Role role, int layer, bool bias = false) const;  // null when absent
   std::uint64_t parameters() const;  // elements of all weights, a tied head once
 };
+
+// Throws Error{kFormat} when sizes contradict each other or are beyond reason. Every spec made from a file passes through it.
+void validate(const ModelSpec& spec);
 
 }  // namespace nibble::model

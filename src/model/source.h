@@ -11,10 +11,10 @@
 
 namespace nibble::model {
 
-// A weight where it lies. Canonical row r is row row_map[r] of the view (identity when empty); canonical values are the
-// view's plus `add`.
+// A weight where it lies. Canonical row r is row row_map[r] of the view (identity when empty; for a vector "row" means
+// element); canonical values are the view's plus `add`.
 struct SourceWeight {
-  const container::TensorEntry* entry = nullptr;  // null: absent (optional slots)
+  const container::TensorEntry* entry = nullptr;  // null: in no file but computed (the rope factors of a Hugging Face folder)
   std::vector<std::int32_t> row_map;
   float add = 0;
 };
@@ -22,19 +22,21 @@ struct SourceWeight {
 class ModelSource {
  public:
   // Opens anything container::open() does and finds the architecture by config.json or general.architecture. Checks that every
-  // required weight is there with the shape the spec asks for; errors name file and tensor.
-  static std::unique_ptr<ModelSource> open(const std::filesystem::path& path);
+  // required weight is there with the shape the spec asks for; errors name file and tensor. The weights of spec() are exactly
+  // those that exist: absent optional ones are gone, and with them `tied` and the bias flags of the blocks are settled.
+  static std::shared_ptr<const ModelSource> open(const std::filesystem::path& path);
 
   const container::CheckpointReader& reader() const { return *reader_; }
   const ModelSpec& spec() const { return spec_; }
   const SourceWeight& weight(std::size_t slot) const { return weights_[slot]; }  // slot: index into spec().weights
-  // Canonical f32 rows (row_end - row_begin, cols) of a slot.
+  // Canonical f32 rows (row_end - row_begin, cols) of a slot; a vector is one row.
   void read_rows(std::size_t slot, std::int64_t row_begin, std::int64_t row_end, float* out) const;
   // The tokenizer's data, from the folder or the GGUF header. Throws Error{kNotFound} when the model has none.
   token::Vocabulary vocabulary() const;
 
  private:
   ModelSource() = default;
+  void bind_weights();
   std::unique_ptr<container::CheckpointReader> reader_;
   ModelSpec spec_;
   std::vector<SourceWeight> weights_;

@@ -1,0 +1,38 @@
+// Mistral: Llama with a sliding attention window. GGUF knows it as "llama", whose entry reads it back.
+#include "model/arch.h"
+#include "model/decoder_weights.h"
+#include "model/gguf_hparams.h"
+#include "model/hf_config.h"
+
+namespace nibble::model::mistral {
+
+namespace {
+
+constexpr std::string_view kModelTypes[] = {"mistral"};
+constexpr std::int64_t kDefaultWindow = 4096;
+
+ModelSpec from_hf(const json::Value& config) {
+  ModelSpec spec = decoder_from_hf(config, {.norm_eps = 1e-6, .context = 4096 * 32, .kv_heads = 8});
+  spec.arch = "llama";
+  const json::Value* window = config.find("sliding_window");  // absent: the default; null: none
+  for (BlockSpec& block : spec.blocks) {
+    block.window = window == nullptr ? kDefaultWindow : window->is_null() ? 0 : window->as_int();
+  }
+  add_decoder_weights(spec, {.interleaved_rope = true}, false);
+  return spec;
+}
+
+ModelSpec from_gguf(const container::Metadata& metadata) {
+  ModelSpec spec = decoder_from_gguf(metadata, "llama");
+  add_decoder_weights(spec, {.interleaved_rope = true}, true);
+  return spec;
+}
+
+}  // namespace
+
+const Arch& entry() {
+  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf};
+  return arch;
+}
+
+}  // namespace nibble::model::mistral

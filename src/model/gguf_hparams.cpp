@@ -1,0 +1,158 @@
+#include "model/gguf_hparams.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/checked.h"
+
+namespace nibble::model {
+
+namespace {
+
+using container::Metadata;
+
+// An `<arch>.` key, read with a fallback or written.
+class Keys {
+ public:
+  explicit Keys(std::string_view arch) : prefix_(std::string(arch) + ".") {}
+  std::string operator()(std::string_view key) const { return prefix_ + std::string(key); }
+
+ private:
+  std::string prefix_;
+};
+
+// A value per layer: a scalar counts for all.
+std::vector<std::int64_t> per_layer(const Metadata& metadata, const std::string& key, std::size_t n_layers) {
+  std::vector<std::int64_t> values = metadata.get_ints(key);
+  if (values.size() == 1) values.resize(n_layers, values[0]);
+  if (values.size() != n_layers) {
+    fail(ErrorCode::kFormat, "key '{}' has {} values for {} layers", key, values.size(), n_layers);
+  }
+  return values;
+}
+
+// llama.cpp multiplies cos and sin of a yarn model by attn_factor * (1 + 0.1 ln factor).
+double yarn_default(double factor) { return factor <= 1 ? 1.0 : 0.1 * std::log(factor) + 1.0; }
+
+void read_rope(const Metadata& metadata, const Keys& key, int head_dim, ModelSpec& spec) {
+  RopeSpec& rope = spec.rope;
+  rope.dims = checked_cast<int>(metadata.get_int(key("rope.dimension_count"), head_dim));
+  rope.theta = metadata.get_float(key("rope.freq_base"), 10000.0);
+  rope.original_context = metadata.get_int(key("rope.scaling.original_context_length"), spec.context);
+  const std::string type = metadata.get_string(key("rope.scaling.type"), "linear");
+  const double factor = metadata.get_float(key("rope.scaling.factor"), metadata.get_float(key("rope.scale_linear"), 0.0));
+  rope.factor = factor == 0 ? 1.0 : factor;
+  if (type == "none" || (type == "linear" && rope.factor == 1)) {
+    rope.scaling = RopeScaling::kNone;
+    rope.factor = 1;
+  } else if (type == "linear") {
+    rope.scaling = RopeScaling::kLinear;
+  } else if (type == "yarn") {
+    rope.scaling = RopeScaling::kYarn;
+    const std::string attn = key("rope.scaling.attn_factor");
+    if (metadata.contains(attn)) rope.attention_factor = metadata.get_float(attn) * yarn_default(rope.factor);
+    rope.beta_fast = metadata.get_float(key("rope.scaling.yarn_beta_fast"), 32.0);
+    rope.beta_slow = metadata.get_float(key("rope.scaling.yarn_beta_slow"), 1.0);
+  } else {
+    fail(ErrorCode::kUnsupported, "key '{}': rope scaling '{}' is not known", key("rope.scaling.type"), type);
+  }
+}
+
+void write_rope(const RopeSpec& rope, const Keys& key, Metadata& metadata) {
+  metadata.set(key("rope.dimension_count"), static_cast<std::uint32_t>(rope.dims));
+  metadata.set(key("rope.freq_base"), static_cast<float>(rope.theta));
+  // llama3 travels as the tensor of factors; dynamic scaling changes nothing up to the trained context and has no key.
+  if (rope.scaling == RopeScaling::kLinear) {
+    metadata.set(key("rope.scaling.type"), std::string("linear"));
+    metadata.set(key("rope.scaling.factor"), static_cast<float>(rope.factor));
+  } else if (rope.scaling == RopeScaling::kYarn) {
+    metadata.set(key("rope.scaling.type"), std::string("yarn"));
+    metadata.set(key("rope.scaling.factor"), static_cast<float>(rope.factor));
+    metadata.set(key("rope.scaling.original_context_length"), checked_cast<std::uint32_t>(rope.original_context));
+    if (rope.attention_factor != 0) {
+      metadata.set(key("rope.scaling.attn_factor"), static_cast<float>(rope.attention_factor / yarn_default(rope.factor)));
+    }
+    metadata.set(key("rope.scaling.yarn_beta_fast"), static_cast<float>(rope.beta_fast));
+    metadata.set(key("rope.scaling.yarn_beta_slow"), static_cast<float>(rope.beta_slow));
+  } else if (rope.scaling == RopeScaling::kLongRope) {
+    fail(ErrorCode::kUnsupported, "GGUF files of this architecture cannot hold longrope scaling");
+  }
+}
+
+// One number when all layers agree, else an array.
+template <typename Get>
+void write_per_layer(Metadata& metadata, const std::string& key, const ModelSpec& spec, Get&& get) {
+  std::vector<std::uint32_t> values;
+  for (const BlockSpec& block : spec.blocks) values.push_back(checked_cast<std::uint32_t>(get(block)));
+  if (std::ranges::count(values, values[0]) == static_cast<std::ptrdiff_t>(values.size())) {
+    metadata.set(key, values[0]);
+  } else {
+    metadata.set(key, container::MetaArray{std::move(values)});
+  }
+}
+
+std::int64_t vocabulary_size(const Metadata& metadata, const Keys& key) {
+  if (metadata.contains(key("vocab_size"))) return metadata.get_int(key("vocab_size"));
+  if (metadata.contains("tokenizer.ggml.tokens")) {
+    return static_cast<std::int64_t>(metadata.get_strings("tokenizer.ggml.tokens").size());
+  }
+  return metadata.get_int(key("vocab_size"));  // names the missing key
+}
+
+}  // namespace
+
+ModelSpec decoder_from_gguf(const Metadata& metadata, std::string_view arch) {
+  const Keys key(arch);
+  ModelSpec spec;
+  spec.arch = arch;
+  spec.name = metadata.get_string("general.name", "");
+  spec.hidden = metadata.get_int(key("embedding_length"));
+  spec.context = metadata.get_int(key("context_length"));
+  spec.vocab = vocabulary_size(metadata, key);
+  spec.norm_eps = metadata.get_float(key("attention.layer_norm_rms_epsilon"));
+  const std::int64_t n_layers = metadata.get_int(key("block_count"));
+  if (n_layers < 1 || n_layers > (1 << 14)) fail(ErrorCode::kFormat, "number of layers is {}", n_layers);
+  const auto count = static_cast<std::size_t>(n_layers);
+  const auto heads = per_layer(metadata, key("attention.head_count"), count);
+  const std::string kv_key = key("attention.head_count_kv");
+  const auto kv_heads = metadata.contains(kv_key) ? per_layer(metadata, kv_key, count) : heads;
+  const auto ffn = per_layer(metadata, key("feed_forward_length"), count);
+  const std::string window_key = key("attention.sliding_window");
+  const auto windows = metadata.contains(window_key) ? per_layer(metadata, window_key, count) : std::vector<std::int64_t>(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    BlockSpec block;
+    block.n_heads = checked_cast<int>(heads[i]);
+    if (block.n_heads <= 0) fail(ErrorCode::kFormat, "number of attention heads is {}", block.n_heads);
+    block.n_kv_heads = checked_cast<int>(kv_heads[i]);
+    block.head_dim = checked_cast<int>(metadata.get_int(key("attention.key_length"), spec.hidden / block.n_heads));
+    if (metadata.get_int(key("attention.value_length"), block.head_dim) != block.head_dim) {
+      fail(ErrorCode::kUnsupported, "key '{}' differs from the key length", key("attention.value_length"));
+    }
+    block.ffn = ffn[i];
+    block.window = windows[i];
+    spec.blocks.push_back(block);
+  }
+  read_rope(metadata, key, spec.blocks[0].head_dim, spec);
+  return spec;
+}
+
+void decoder_to_gguf(const ModelSpec& spec, Metadata& metadata) {
+  const Keys key(spec.arch);
+  metadata.set(key("context_length"), checked_cast<std::uint32_t>(spec.context));
+  metadata.set(key("embedding_length"), checked_cast<std::uint32_t>(spec.hidden));
+  metadata.set(key("block_count"), checked_cast<std::uint32_t>(spec.n_layers()));
+  write_per_layer(metadata, key("feed_forward_length"), spec, [](const BlockSpec& b) { return b.ffn; });
+  write_per_layer(metadata, key("attention.head_count"), spec, [](const BlockSpec& b) { return b.n_heads; });
+  write_per_layer(metadata, key("attention.head_count_kv"), spec, [](const BlockSpec& b) { return b.n_kv_heads; });
+  const auto head_dim = static_cast<std::uint32_t>(spec.blocks[0].head_dim);
+  metadata.set(key("attention.key_length"), head_dim);
+  metadata.set(key("attention.value_length"), head_dim);
+  metadata.set(key("attention.layer_norm_rms_epsilon"), static_cast<float>(spec.norm_eps));
+  metadata.set(key("vocab_size"), checked_cast<std::uint32_t>(spec.vocab));
+  if (std::ranges::any_of(spec.blocks, [](const BlockSpec& b) { return b.window > 0; })) {
+    write_per_layer(metadata, key("attention.sliding_window"), spec, [](const BlockSpec& b) { return b.window; });
+  }
+  write_rope(spec.rope, key, metadata);
+}
+
+}  // namespace nibble::model

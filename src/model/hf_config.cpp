@@ -1,0 +1,122 @@
+#include "model/hf_config.h"
+
+#include <cmath>
+
+#include "base/checked.h"
+
+namespace nibble::model {
+
+namespace {
+
+std::int64_t required_int(const json::Value& config, std::string_view key) {
+  return with_context(format_text("config.json '{}'", key), [&] { return config.at(key).as_int(); });
+}
+
+int small_int(std::int64_t value) { return checked_cast<int>(value); }
+
+std::vector<float> factor_list(const json::Value& rope, std::string_view key) {
+  std::vector<float> factors;
+  for (const json::Value& item : rope.at(key).as_array()) factors.push_back(static_cast<float>(item.as_number()));
+  return factors;
+}
+
+// Attention factor of yarn's mscale pair, or 0 when the plain rule holds.
+double yarn_attention_factor(const json::Value& rope, double factor) {
+  const double explicit_factor = rope.get("attention_factor", 0.0);
+  const double mscale = rope.get("mscale", 0.0);
+  const double mscale_all = rope.get("mscale_all_dim", 0.0);
+  if (explicit_factor != 0 || mscale == 0 || mscale_all == 0) return explicit_factor;
+  const auto scaled = [factor](double m) { return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1.0; };
+  return scaled(mscale) / scaled(mscale_all);
+}
+
+void parse_scaling(const json::Value& rope, ModelSpec& spec) {
+  RopeSpec& out = spec.rope;
+  const std::string type = rope.get("rope_type", rope.get("type", "default"));
+  out.original_context = rope.get("original_max_position_embeddings", spec.context);
+  const double derived = static_cast<double>(spec.context) / static_cast<double>(out.original_context);
+  out.factor = rope.get("factor", type == "default" ? 1.0 : derived);
+  if (type == "default" || type == "none") {
+    out.scaling = RopeScaling::kNone;
+    out.factor = 1;
+  } else if (type == "linear") {
+    out.scaling = RopeScaling::kLinear;
+  } else if (type == "dynamic") {
+    out.scaling = RopeScaling::kDynamic;
+    out.original_context = spec.context;
+  } else if (type == "yarn") {
+    out.scaling = RopeScaling::kYarn;
+    out.attention_factor = yarn_attention_factor(rope, out.factor);
+    out.beta_fast = rope.get("beta_fast", 32.0);
+    out.beta_slow = rope.get("beta_slow", 1.0);
+    out.truncate = rope.get("truncate", true);
+  } else if (type == "llama3") {
+    out.scaling = RopeScaling::kLlama3;
+    out.low_freq_factor = rope.at("low_freq_factor").as_number();
+    out.high_freq_factor = rope.at("high_freq_factor").as_number();
+  } else if (type == "longrope" || type == "su") {
+    out.scaling = RopeScaling::kLongRope;
+    out.attention_factor = rope.get("attention_factor", 0.0);
+    out.factors = factor_list(rope, "short_factor");
+    out.long_factors = factor_list(rope, "long_factor");
+  } else {
+    fail(ErrorCode::kUnsupported, "rope scaling '{}' is not known", type);
+  }
+}
+
+void parse_rope(const json::Value& config, int head_dim, ModelSpec& spec) {
+  static const json::Value kNothing;
+  const json::Value* rope = config.find("rope_parameters");
+  if (rope == nullptr || !rope->is_object()) rope = config.find("rope_scaling");
+  if (rope == nullptr || !rope->is_object()) rope = &kNothing;
+  spec.rope.theta = rope->get("rope_theta", config.get("rope_theta", 10000.0));
+  const double partial = rope->get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0));
+  if (!(partial >= 0 && partial <= 1)) fail(ErrorCode::kFormat, "partial_rotary_factor is {}", partial);
+  spec.rope.dims = static_cast<int>(head_dim * partial);
+  parse_scaling(*rope, spec);
+}
+
+}  // namespace
+
+ModelSpec decoder_from_hf(const json::Value& config, const HfDefaults& defaults) {
+  const std::string activation = config.get("hidden_act", "silu");
+  if (activation != "silu") fail(ErrorCode::kUnsupported, "activation '{}' is not known", activation);
+  ModelSpec spec;
+  spec.hidden = required_int(config, "hidden_size");
+  spec.vocab = required_int(config, "vocab_size");
+  spec.context = config.get("max_position_embeddings", defaults.context);
+  spec.norm_eps = config.get("rms_norm_eps", defaults.norm_eps);
+  spec.tied = config.get("tie_word_embeddings", false);
+
+  BlockSpec block;
+  block.n_heads = small_int(required_int(config, "num_attention_heads"));
+  if (block.n_heads <= 0) fail(ErrorCode::kFormat, "number of attention heads is {}", block.n_heads);
+  const int kv_default = defaults.kv_heads > 0 ? defaults.kv_heads : block.n_heads;
+  block.n_kv_heads = small_int(config.get("num_key_value_heads", kv_default));
+  const std::int64_t head_default = defaults.head_dim > 0 ? defaults.head_dim : spec.hidden / block.n_heads;
+  block.head_dim = small_int(config.get("head_dim", head_default));
+  block.ffn = required_int(config, "intermediate_size");
+  const std::int64_t n_layers = required_int(config, "num_hidden_layers");
+  if (n_layers < 1 || n_layers > (1 << 14)) fail(ErrorCode::kFormat, "number of layers is {}", n_layers);
+  spec.blocks.assign(static_cast<std::size_t>(n_layers), block);
+  with_context("config.json rope parameters", [&] { parse_rope(config, block.head_dim, spec); });
+  return spec;
+}
+
+void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_t default_window) {
+  if (!config.get("use_sliding_window", false)) return;
+  const std::int64_t window = config.get("sliding_window", default_window);
+  const json::Value* types = config.find("layer_types");
+  const bool named = types != nullptr && types->is_array();
+  if (named && types->as_array().size() != spec.blocks.size()) {
+    fail(ErrorCode::kFormat, "config.json 'layer_types' has {} entries for {} layers", types->as_array().size(),
+         spec.blocks.size());
+  }
+  const std::int64_t first = config.get("max_window_layers", 28);
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+    const bool sliding = named ? types->as_array()[i].as_string() == "sliding_attention" : static_cast<std::int64_t>(i) >= first;
+    if (sliding) spec.blocks[i].window = window;
+  }
+}
+
+}  // namespace nibble::model

@@ -1,0 +1,40 @@
+// The keys and values of several sequences, and the work memory of the decoder: all mutable state of a forward pass.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "model/model_spec.h"
+
+namespace nibble::model {
+
+enum class KvType : std::uint8_t { kF32, kF16, kQ8_0 };
+
+// One user at a time.
+class KvCache {
+ public:
+  // Room for `context` tokens in each of `n_sequences`. Memory is touched only as positions are used.
+  KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  KvType type() const;
+  int n_sequences() const;
+  std::int64_t context() const;
+  std::int64_t length(int sequence) const;  // tokens held
+  // Forgets the tokens from `length` on. Throws Error{kInvalidArgument} when fewer are held.
+  void truncate(int sequence, std::int64_t length);
+  std::uint64_t bytes() const;  // of keys and values at full length
+
+  struct State;  // model/kv_state.h, for the decoder
+  State& state() { return *state_; }
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+// Bytes of keys and values for one sequence of `context` tokens.
+std::uint64_t kv_cache_bytes(const ModelSpec& spec, KvType type, std::int64_t context);
+
+}  // namespace nibble::model
