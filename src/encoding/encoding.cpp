@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/checked.h"
+#include "encoding/affine.h"
 
 namespace nibble::encoding {
 
@@ -34,17 +35,70 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+// Members of the affine family that a wrong name may have meant.
+constexpr std::string_view kAffineExamples[] = {"int8-tensor", "int8-channel", "int8-channel-asym", "int4-channel",
+                                                "int4-g32",    "int4-g64",     "int4-g128",         "int4-g128-asym",
+                                                "int3-g128",   "int2-g64"};
+
 // The five names closest to a wrong one.
 std::string near_names(std::string_view name) {
   std::vector<std::pair<std::size_t, std::string_view>> ranked;
   for (const EncodingInfo* info : all_entries()) ranked.emplace_back(edit_distance(name, info->name), info->name);
+  for (const std::string_view example : kAffineExamples) ranked.emplace_back(edit_distance(name, example), example);
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::string text;
   for (std::size_t i = 0; i < std::min<std::size_t>(5, ranked.size()); ++i) {
     text += text.empty() ? "" : ", ";
     text += ranked[i].second;
   }
+  if (name.starts_with("int"))
+    text += "; integers are int{2..8}-{tensor,channel,gN}[-asym|-restricted|-awq|-ct][-f16|-bf16]";
   return text;
+}
+
+// A part as validate() and allocate() want it.
+struct PartPlan {
+  PartRole role;
+  Dtype dtype;
+  Shape shape;
+};
+
+std::vector<PartPlan> plan_parts(const EncodingInfo& info, const Shape& shape) {
+  if (info.family != Family::kAffine) {
+    return {{PartRole::kCodes, Dtype::kU8, {checked_cast<std::int64_t>(tensor_bytes(info, shape))}}};
+  }
+  const AffineParams& params = info.affine;
+  const Shape scales = scales_shape(params, shape);
+  std::vector<PartPlan> plan = {
+      {PartRole::kCodes, Dtype::kU8, {shape.rows(), static_cast<std::int64_t>(row_code_bytes(params, shape.cols()))}},
+      {PartRole::kScales, params.scale_dtype, scales}};
+  if (!params.symmetric) plan.push_back({PartRole::kZeros, Dtype::kU8, scales});
+  return plan;
+}
+
+void decode_affine_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out) {
+  const AffineParams& params = view.encoding->affine;
+  const std::int64_t cols = view.cols();
+  const std::int64_t group = group_columns(params, cols);
+  const std::int64_t n_groups = groups_per_row(params, cols);
+  const std::uint64_t stride = row_code_bytes(params, cols);
+  const std::byte* codes = view.parts[0].bytes.data();
+  const std::byte* scales = view.parts[1].bytes.data();
+  const std::byte* zeros = params.symmetric ? nullptr : view.parts[2].bytes.data();
+  const int offset = stored_offset(params);
+  std::vector<std::uint8_t> stored(static_cast<std::size_t>(cols));
+  for (std::int64_t row = row_begin; row < row_end; ++row, out += cols) {
+    unpack_codes(params.bits, codes + static_cast<std::uint64_t>(row) * stride, cols, stored.data());
+    for (std::int64_t i = 0; i < n_groups; ++i) {
+      const std::int64_t index = params.granularity == Granularity::kTensor ? 0 : row * n_groups + i;
+      const ScaleZero at = load_scale_zero(params, scales, zeros, index);
+      const int zero = at.zero + offset;
+      const std::int64_t end = std::min(cols, (i + 1) * group);
+      for (std::int64_t c = i * group; c < end; ++c) {
+        out[c] = at.scale * static_cast<float>(stored[static_cast<std::size_t>(c)] - zero);
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -52,7 +106,7 @@ std::string near_names(std::string_view name) {
 const EncodingInfo* find(std::string_view name) {
   const auto& index = index_by_name();
   const auto found = index.find(name);
-  return found != index.end() ? found->second : nullptr;
+  return found != index.end() ? found->second : find_affine(name);
 }
 
 const EncodingInfo& get(std::string_view name) {
@@ -64,6 +118,7 @@ const EncodingInfo& get(std::string_view name) {
 bool fits(const EncodingInfo& info, const Shape& shape) { return shape.cols() % info.block_elements == 0; }
 
 std::uint64_t row_bytes(const EncodingInfo& info, std::int64_t cols) {
+  if (info.family == Family::kAffine) fail(ErrorCode::kInternal, "a row of {} lies in several parts", info.name);
   if (cols < 0 || cols % info.block_elements != 0) {
     fail(ErrorCode::kFormat, "rows of {} elements do not exist in {}: its blocks hold {}", cols, info.name,
          info.block_elements);
@@ -73,25 +128,47 @@ std::uint64_t row_bytes(const EncodingInfo& info, std::int64_t cols) {
 }
 
 std::uint64_t tensor_bytes(const EncodingInfo& info, const Shape& shape) {
-  return checked_mul(static_cast<std::uint64_t>(shape.rows()), row_bytes(info, shape.cols()));
+  if (info.family != Family::kAffine) {
+    return checked_mul(static_cast<std::uint64_t>(shape.rows()), row_bytes(info, shape.cols()));
+  }
+  std::uint64_t sum = 0;
+  for (const PartPlan& part : plan_parts(info, shape)) {
+    const auto elements = static_cast<std::uint64_t>(part.shape.elements());
+    sum = checked_add(sum, checked_mul(elements, static_cast<std::uint64_t>(dtype_bytes(part.dtype))));
+  }
+  return sum;
+}
+
+Tensor allocate(const EncodingInfo& info, const Shape& shape) {
+  Tensor tensor(info, shape);
+  for (const PartPlan& part : plan_parts(info, shape)) tensor.add_part(part.role, part.dtype, part.shape);
+  return tensor;
 }
 
 void decode_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out) {
+  const EncodingInfo& info = *view.encoding;
+  if (info.family == Family::kAffine) return decode_affine_rows(view, row_begin, row_end, out);
   const std::int64_t cols = view.cols();
-  const std::uint64_t stride = row_bytes(*view.encoding, cols);
-  view.encoding->decode(view.data().data() + static_cast<std::uint64_t>(row_begin) * stride, out,
-                        (row_end - row_begin) * cols);
+  const std::uint64_t begin = static_cast<std::uint64_t>(row_begin) * row_bytes(info, cols);
+  info.decode(view.data().data() + begin, out, (row_end - row_begin) * cols);
 }
 
 void validate(const TensorView& view) {
   const EncodingInfo& info = *view.encoding;
-  if (view.n_parts != 1 || view.parts[0].role != PartRole::kCodes) {
-    fail(ErrorCode::kFormat, "a tensor in {} has one part, this one has {}", info.name, view.n_parts);
+  const std::vector<PartPlan> plan = plan_parts(info, view.shape);
+  if (static_cast<std::size_t>(view.n_parts) != plan.size()) {
+    fail(ErrorCode::kFormat, "a tensor in {} has {} parts, this one has {}", info.name, plan.size(), view.n_parts);
   }
-  const std::uint64_t expected = tensor_bytes(info, view.shape);
-  if (view.data().size() != expected) {
-    fail(ErrorCode::kFormat, "a tensor {} in {} takes {} bytes, here are {}", view.shape.to_string(), info.name,
-         expected, view.data().size());
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    const Part& part = view.parts[i];
+    const std::size_t expected = static_cast<std::size_t>(plan[i].shape.elements()) * dtype_bytes(plan[i].dtype);
+    // The dtype of the bytes of a plain or block encoding says nothing.
+    const bool dtype_counts = info.family == Family::kAffine;
+    if (part.role != plan[i].role || (dtype_counts && part.dtype != plan[i].dtype) || part.bytes.size() != expected) {
+      fail(ErrorCode::kFormat, "a tensor {} in {} takes {} bytes of {} as part {}, here are {} bytes of {}",
+           view.shape.to_string(), info.name, expected, dtype_name(plan[i].dtype), i, part.bytes.size(),
+           dtype_name(part.dtype));
+    }
   }
 }
 

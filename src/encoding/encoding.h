@@ -61,8 +61,8 @@ struct EncodingInfo {
 };
 
 // The encoding of that name; find() gives null for an unknown one, get() throws Error{kInvalidArgument} naming near
-// ones. Names of parameterised families are parsed: `int{2..8}-{tensor,channel,gN}[-asym][-restricted|-awq|-ct]`.
-// Thread-safe.
+// ones. Names of the affine family are parsed: `int{2..8}-{tensor,channel,gN}[-asym|-restricted|-awq|-ct][-f16|-bf16]`
+// (affine.h). Thread-safe.
 const EncodingInfo* find(std::string_view name);
 const EncodingInfo& get(std::string_view name);
 // The fixed encodings (not the parameterised ones), in table order.
@@ -72,12 +72,14 @@ std::span<const EncodingInfo* const> all_entries();
 std::uint64_t row_bytes(const EncodingInfo& info, std::int64_t cols);
 // Bytes of all parts of a tensor of `shape`.
 std::uint64_t tensor_bytes(const EncodingInfo& info, const Shape& shape);
+// The parts a tensor of that shape needs, allocated and not initialised.
+Tensor allocate(const EncodingInfo& info, const Shape& shape);
 bool fits(const EncodingInfo& info, const Shape& shape);  // do rows of this length exist in the encoding?
 
 // Decodes rows [row_begin, row_end) of any encoding to f32, (row_end - row_begin, cols). The view's parts must have
 // been checked by validate(). Reads without regard to alignment.
 void decode_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out);
-// Throws Error{kFormat} unless the parts have the roles, dtypes and sizes that the encoding and shape ask for.
+// Throws Error{kFormat} unless the parts have the roles, order, dtypes and sizes that the encoding and shape ask for.
 void validate(const TensorView& view);
 
 }  // namespace nibble::encoding
