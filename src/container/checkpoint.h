@@ -22,21 +22,22 @@ std::string_view kind_name(Kind kind);  // "Hugging Face folder", "safetensors f
 // One logical tensor, under the name the file gives it.
 struct TensorEntry {
   std::string name;
-  TensorView view;  // into the mapped file; shape outermost first (GGUF's dims reversed)
-  int shard = 0;    // index into files()
+  TensorView view;           // into the mapped file; shape outermost first (GGUF's dims reversed)
+  int shard = 0;             // index into files()
   std::uint64_t offset = 0;  // absolute, in that file, of the first part
 };
 
-// An opened checkpoint: index read and validated (every offset, size and count), data mapped. Immutable and thread-safe.
+// An opened checkpoint: index read and validated (every offset, size and count), data mapped. Immutable and
+// thread-safe.
 class CheckpointReader {
  public:
   virtual ~CheckpointReader() = default;
   virtual Kind kind() const = 0;
-  virtual const std::filesystem::path& path() const = 0;     // as given to open()
+  virtual const std::filesystem::path& path() const = 0;             // as given to open()
   virtual std::span<const std::filesystem::path> files() const = 0;  // all shards
-  virtual std::span<const TensorEntry> tensors() const = 0;  // in file order
-  const TensorEntry* find(std::string_view name) const;      // null when absent; hashed
-  const TensorEntry& at(std::string_view name) const;        // throws Error{kNotFound} naming file and tensor
+  virtual std::span<const TensorEntry> tensors() const = 0;          // in file order
+  const TensorEntry* find(std::string_view name) const;              // null when absent; binary search
+  const TensorEntry& at(std::string_view name) const;                // throws Error{kNotFound} naming file and tensor
   // GGUF's key-value pairs; empty for the others (safetensors' __metadata__ strings appear as strings).
   virtual const Metadata& metadata() const = 0;
   // config.json of a Hugging Face folder, null value otherwise.
@@ -47,14 +48,16 @@ class CheckpointReader {
   std::uint64_t file_bytes() const;  // of all shards: the numerator of bits per weight
 
  protected:
-  void build_index();  // of find(); called by the constructor of a reader once tensors() is complete; refuses duplicates
+  void
+  build_index();  // of find(); called by the constructor of a reader once tensors() is complete; refuses duplicates
 
  private:
   std::vector<std::pair<std::string_view, const TensorEntry*>> index_;  // sorted by name
 };
 
-// Opens a Hugging Face folder (config.json, *.safetensors with or without an index), a .safetensors file, or a .gguf file
-// (the first shard of a split one), told apart by content and not by name. Throws Error naming file, tensor and offset.
+// Opens a Hugging Face folder (config.json, *.safetensors with or without an index), a .safetensors file, or a .gguf
+// file (the first shard of a split one), told apart by content and not by name. Throws Error naming file, tensor and
+// offset.
 std::unique_ptr<CheckpointReader> open(const std::filesystem::path& path);
 
 // What a file to be written will contain: known in full before the first byte.
@@ -64,8 +67,8 @@ struct PlannedTensor {
   Shape shape;
 };
 
-// Writes one file: constructed with everything but the data (offsets are fixed and disk is reserved then), filled in any
-// order from any thread, and visible under its name only after commit().
+// Writes one file: constructed with everything but the data (offsets are fixed and disk is reserved then), filled in
+// any order from any thread, and visible under its name only after commit().
 class CheckpointWriter {
  public:
   virtual ~CheckpointWriter() = default;

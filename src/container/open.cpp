@@ -1,0 +1,18 @@
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "container/checkpoint.h"
+#include "container/detect.h"
+#include "container/gguf/reader.h"
+#include "container/hf/folder.h"
+#include "container/safetensors/reader.h"
+
+namespace nibble::container {
+
+std::unique_ptr<CheckpointReader> open(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) return hf::open(path);
+  const auto file = MappedFile::open(path);
+  const Kind kind = with_context("'" + path.string() + "'", [&] { return detect(file->bytes()); });
+  return kind == Kind::kGguf ? gguf::open(path) : safetensors::open(path);
+}
+
+}  // namespace nibble::container

@@ -1,0 +1,73 @@
+// Files for the tests of this folder: a folder that goes away, whole files, the golden ones.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "container/checkpoint.h"
+
+namespace nibble::container {
+
+class TempFolder {
+ public:
+  TempFolder() {
+    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+    path_ = std::filesystem::path(testing::TempDir()) /
+            ("nibble_" + std::to_string(getpid()) + "_" + test->test_suite_name() + "_" + test->name());
+    std::filesystem::create_directories(path_);
+  }
+  ~TempFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+
+  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path write(std::string_view name, std::string_view content) const {
+    write_file_atomically(path_ / name, content);
+    return path_ / name;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline std::filesystem::path golden(std::string_view name) {
+  return std::filesystem::path(NIBBLE_SOURCE_DIR) / "src/container/testdata" / name;
+}
+
+inline std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+
+// The bytes of tensor number `seed` in the golden files.
+inline std::string pattern(std::size_t n_bytes, std::size_t seed) {
+  std::string bytes(n_bytes, '\0');
+  for (std::size_t i = 0; i < n_bytes; ++i) bytes[i] = static_cast<char>((i * 37 + seed * 101) % 251);
+  return bytes;
+}
+
+inline std::string bytes_of(const TensorView& view) {
+  return {reinterpret_cast<const char*>(view.data().data()), view.data().size()};
+}
+
+// The message of the Error that `body` throws; "" and a failed test when it throws none.
+template <typename Body>
+std::string error_of(Body body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "no Error was thrown";
+  return "";
+}
+
+}  // namespace nibble::container
