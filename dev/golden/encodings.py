@@ -59,10 +59,6 @@ def random_blocks(name, n_blocks, rng):
         data[:, at + 1] &= 0xBF
     if name == "iq1_m":
         data[:, 55] &= 0xBF  # the top nibble of the last u16 of the scales holds the sign and exponent of d
-    if name == "mxfp4":
-        data[:, 0] = rng.integers(0, 255, n_blocks)
-    if name == "nvfp4":
-        data[:, 0:4] &= 0x7E  # unsigned, without the NaN code
     return data
 
 
