@@ -1,0 +1,53 @@
+// The decoder's operations beside the linears, in f32, as one table of functions per instruction set. Sums run in sixteen fixed
+// lanes whatever the width of the registers; an attention result depends on query, keys and values alone, not on the batch.
+#pragma once
+
+#include <stdint.h>
+
+namespace nibble::ops {
+
+// How keys and values are kept.
+enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
+inline constexpr int kKvTypes = 3;
+
+// Attention of some consecutive tokens of one sequence over one key/value head. Query rows are (token, head of the group).
+struct AttentionTask {
+  const float* q;           // head h of token t at q + t * q_stride + h * head_dim
+  int64_t q_stride;
+  float* out;               // likewise
+  int64_t out_stride;
+  int n_tokens;
+  int group;                // query heads that share the key/value head
+  int head_dim;
+  int64_t first_position;   // of the first token; keys up to each token's own position must be stored
+  int64_t window;           // tokens seen, the token itself included; 0: all
+  float scale;              // of the scores
+  const void* k;            // the head's keys and values (kv_layout.h)
+  const void* v;
+  float* scratch;           // attention_scratch_floats() of kv_layout.h, 64-byte aligned
+};
+
+struct KvOps {
+  // One head's key or value at a position; x: (head_dim).
+  void (*store_k)(void* k, int64_t position, const float* x, int head_dim) noexcept;
+  void (*store_v)(void* v, int64_t position, const float* x, int head_dim) noexcept;
+  void (*attend)(const AttentionTask& task) noexcept;
+};
+
+struct OpTable {
+  // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]; out may be x.
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out) noexcept;
+  // Rotates pairs (x[i], x[i + pairs]) by the angles whose cos and sin are given.
+  void (*rotate)(float* x, const float* cos, const float* sin, int64_t pairs) noexcept;
+  // x += y
+  void (*add)(float* x, const float* y, int64_t n) noexcept;
+  // gate = gate / (1 + exp(-gate)) * up
+  void (*silu_gate)(float* gate, const float* up, int64_t n) noexcept;
+  KvOps kv[kKvTypes];       // by KvType
+};
+
+const OpTable& scalar_ops() noexcept;
+const OpTable& avx2_ops() noexcept;
+const OpTable& avx512_ops() noexcept;
+
+}  // namespace nibble::ops

@@ -1,0 +1,240 @@
+#include "ops/ops.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/rng.h"
+#include "ops/kv_layout.h"
+
+namespace nibble::ops {
+namespace {
+
+std::vector<Isa> machine_isas() {
+  std::vector<Isa> list;
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa <= machine_isa()) list.push_back(isa);
+  }
+  return list;
+}
+
+std::vector<float> random_values(std::uint64_t stream, std::int64_t n, float scale = 1) {
+  std::vector<float> out(static_cast<std::size_t>(n));
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = scale * random_normal(7, stream, i);
+  return out;
+}
+
+class Ops : public testing::TestWithParam<Isa> {
+ protected:
+  const OpTable& ops() const { return choose_ops(GetParam()); }
+};
+
+TEST_P(Ops, RmsNorm) {
+  for (const std::int64_t n : {1, 15, 16, 17, 100, 2048}) {
+    const auto x = random_values(1, n, 3);
+    const auto weight = random_values(2, n);
+    std::vector<float> out(static_cast<std::size_t>(n) + 1, -1.0f);
+    ops().rms_norm(x.data(), weight.data(), 1e-5f, n, out.data());
+    double sum = 0;
+    for (const float v : x) sum += static_cast<double>(v) * v;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double expected = x[i] / std::sqrt(sum / static_cast<double>(n) + 1e-5) * weight[i];
+      EXPECT_NEAR(out[i], expected, 1e-6 * std::abs(expected) + 1e-9) << n;
+    }
+    EXPECT_EQ(out.back(), -1.0f);
+  }
+}
+
+TEST_P(Ops, RotateTurnsPairs) {
+  for (const std::int64_t pairs : {1, 3, 16, 40}) {
+    auto x = random_values(3, 2 * pairs + 1);
+    const auto before = x;
+    const auto angle = random_values(4, pairs);
+    std::vector<float> cos, sin;
+    for (const float a : angle) {
+      cos.push_back(std::cos(a));
+      sin.push_back(std::sin(a));
+    }
+    ops().rotate(x.data(), cos.data(), sin.data(), pairs);
+    for (std::size_t i = 0; i < angle.size(); ++i) {
+      const std::size_t j = i + static_cast<std::size_t>(pairs);
+      EXPECT_NEAR(x[i], before[i] * cos[i] - before[j] * sin[i], 1e-6);
+      EXPECT_NEAR(x[j], before[j] * cos[i] + before[i] * sin[i], 1e-6);
+    }
+    EXPECT_EQ(x.back(), before.back());
+  }
+}
+
+TEST_P(Ops, AddAndSiluGate) {
+  for (const std::int64_t n : {1, 16, 77}) {
+    auto x = random_values(5, n, 10);
+    const auto y = random_values(6, n);
+    const auto before = x;
+    ops().add(x.data(), y.data(), n);
+    for (std::size_t i = 0; i < x.size(); ++i) EXPECT_EQ(x[i], before[i] + y[i]);
+    auto gate = before;
+    ops().silu_gate(gate.data(), y.data(), n);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double expected = before[i] / (1 + std::exp(-static_cast<double>(before[i]))) * y[i];
+      EXPECT_NEAR(gate[i], expected, 1e-6 * std::abs(expected) + 1e-12);
+    }
+  }
+}
+
+TEST_P(Ops, SiluGateAtTheEnds) {
+  std::vector<float> gate = {-1e30f, -200, -100, -88, -87, -1e-20f, 0, 1e-20f, 87, 100, 1e30f};
+  const auto before = gate;
+  const std::vector<float> up(gate.size(), 1.0f);
+  ops().silu_gate(gate.data(), up.data(), static_cast<std::int64_t>(gate.size()));
+  for (std::size_t i = 0; i < gate.size(); ++i) {
+    if (before[i] < -80) {
+      EXPECT_LT(std::abs(gate[i]), std::abs(before[i]) * 1e-33f) << before[i];
+    } else {
+      const double expected = before[i] / (1 + std::exp(-static_cast<double>(before[i])));
+      EXPECT_NEAR(gate[i], expected, 1e-6 * std::abs(expected)) << before[i];
+    }
+  }
+}
+
+// ---- attention -------------------------------------------------------------------------------------------------------
+struct Case {
+  int head_dim, group, n_tokens;
+  std::int64_t first, window;
+};
+
+struct Head {
+  Head(const OpTable& table, KvType kind, int dim, std::int64_t context)
+      : ops(table.kv[static_cast<int>(kind)]),
+        head_dim(dim),
+        k(static_cast<std::size_t>(key_bytes(kind, dim, context))),
+        v(static_cast<std::size_t>(value_bytes(kind, dim, context))) {
+    std::ranges::fill(k.bytes(), std::byte{0xFF});  // NaN where nothing was stored
+    std::ranges::fill(v.bytes(), std::byte{0xFF});
+  }
+  void store(std::int64_t position, const float* key, const float* value) {
+    ops.store_k(k.data(), position, key, head_dim);
+    ops.store_v(v.data(), position, value, head_dim);
+  }
+  std::vector<float> attend(const Case& c, const std::vector<float>& q) {
+    const std::int64_t stride = std::int64_t{c.group} * c.head_dim;
+    std::vector<float> out(q.size());
+    AlignedBuffer scratch(static_cast<std::size_t>(attention_scratch_floats(c.n_tokens * c.group, c.head_dim)) * 4);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+    ops.attend({q.data(), stride, out.data(), stride, c.n_tokens, c.group, c.head_dim, c.first, c.window, scale, k.data(),
+                v.data(), scratch.as<float>()});
+    return out;
+  }
+  const KvOps& ops;
+  int head_dim;
+  AlignedBuffer k, v;
+};
+
+// Softmax attention in double.
+std::vector<double> reference(const Case& c, const std::vector<float>& q, const std::vector<float>& keys,
+                              const std::vector<float>& values) {
+  std::vector<double> out(q.size());
+  const auto dim = static_cast<std::size_t>(c.head_dim);
+  for (std::size_t row = 0; row < q.size() / dim; ++row) {
+    const std::int64_t position = c.first + static_cast<std::int64_t>(row) / c.group;
+    const std::int64_t begin = c.window > 0 ? std::max<std::int64_t>(0, position - c.window + 1) : 0;
+    std::vector<double> score;
+    for (std::int64_t key = begin; key <= position; ++key) {
+      double sum = 0;
+      for (std::size_t d = 0; d < dim; ++d) sum += static_cast<double>(q[row * dim + d]) * keys[static_cast<std::size_t>(key) * dim + d];
+      score.push_back(sum / std::sqrt(static_cast<double>(dim)));
+    }
+    const double top = *std::ranges::max_element(score);
+    double total = 0;
+    for (double& s : score) total += s = std::exp(s - top);
+    for (std::size_t i = 0; i < score.size(); ++i) {
+      for (std::size_t d = 0; d < dim; ++d) {
+        out[row * dim + d] += score[i] / total * values[(static_cast<std::size_t>(begin) + i) * dim + d];
+      }
+    }
+  }
+  return out;
+}
+
+constexpr Case kCases[] = {{64, 4, 1, 0, 0},   {64, 4, 1, 200, 0},  {64, 1, 70, 0, 0},   {128, 2, 9, 130, 0}, {80, 3, 5, 61, 0},
+                           {20, 5, 3, 127, 0}, {64, 2, 40, 100, 33}, {6, 1, 13, 0, 4},   {64, 4, 16, 64, 64}, {32, 1, 1, 255, 1}};
+
+TEST_P(Ops, AttentionAgreesWithDouble) {
+  const std::pair<KvType, double> kinds[] = {{KvType::kF32, 2e-6}, {KvType::kF16, 3e-3}, {KvType::kQ8_0, 4e-2}};
+  for (const auto& [kind, tolerance] : kinds) {
+    for (const Case& c : kCases) {
+      const std::int64_t context = c.first + c.n_tokens;
+      const auto keys = random_values(10, context * c.head_dim);
+      const auto values = random_values(11, context * c.head_dim);
+      const auto q = random_values(12, std::int64_t{c.n_tokens} * c.group * c.head_dim);
+      Head head(ops(), kind, c.head_dim, context);
+      for (std::int64_t i = 0; i < context; ++i) head.store(i, &keys[static_cast<std::size_t>(i * c.head_dim)], &values[static_cast<std::size_t>(i * c.head_dim)]);
+      const auto out = head.attend(c, q);
+      const auto expected = reference(c, q, keys, values);
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        ASSERT_NEAR(out[i], expected[i], tolerance * (1 + std::abs(expected[i]))) << c.head_dim << ' ' << c.first << ' ' << i;
+      }
+    }
+  }
+}
+
+TEST_P(Ops, AttentionDoesNotDependOnTheBatch) {
+  for (int kind = 0; kind < kKvTypes; ++kind) {
+    const Case whole = {48, 3, 90, 50, 77};
+    const std::int64_t context = whole.first + whole.n_tokens;
+    const auto keys = random_values(13, context * whole.head_dim);
+    const auto q = random_values(14, std::int64_t{whole.n_tokens} * whole.group * whole.head_dim);
+    Head head(ops(), static_cast<KvType>(kind), whole.head_dim, context);
+    for (std::int64_t i = 0; i < context; ++i) {
+      const float* key = &keys[static_cast<std::size_t>(i * whole.head_dim)];
+      head.store(i, key, key);
+    }
+    const auto together = head.attend(whole, q);
+    const std::int64_t per_token = std::int64_t{whole.group} * whole.head_dim;
+    for (int t = 0; t < whole.n_tokens; ++t) {
+      const Case one = {48, 3, 1, whole.first + t, 77};
+      const auto begin = static_cast<std::ptrdiff_t>(t * per_token);
+      const std::vector<float> q_one(q.begin() + begin, q.begin() + begin + per_token);
+      const auto alone = head.attend(one, q_one);
+      for (std::size_t i = 0; i < alone.size(); ++i) ASSERT_EQ(alone[i], together[static_cast<std::size_t>(begin) + i]) << t;
+    }
+  }
+}
+
+TEST_P(Ops, AttentionOverHugeScores) {
+  const Case c = {16, 1, 4, 60, 0};
+  const auto keys = random_values(15, 64 * 16, 100);
+  const auto values = random_values(16, 64 * 16);
+  const auto q = random_values(17, 4 * 16, 100);
+  Head head(ops(), KvType::kF32, 16, 64);
+  for (std::size_t i = 0; i < 64; ++i) head.store(static_cast<std::int64_t>(i), &keys[i * 16], &values[i * 16]);
+  const auto out = head.attend(c, q);
+  const auto expected = reference(c, q, keys, values);
+  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], expected[i], 2e-3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, Ops, testing::ValuesIn(machine_isas()),
+                         [](const auto& isa) { return std::string(isa_name(isa.param)); });
+
+TEST(OpsAcrossIsas, VectorPathsGiveTheSameBits) {
+  if (machine_isa() < Isa::kAvx512) GTEST_SKIP() << "needs both vector instruction sets";
+  const Case c = {80, 2, 20, 70, 0};
+  const auto keys = random_values(18, 90 * 80);
+  const auto q = random_values(19, 40 * 80);
+  std::vector<std::vector<float>> results;
+  for (const OpTable* table : {&avx2_ops(), &avx512_ops()}) {
+    Head head(*table, KvType::kF16, 80, 90);
+    for (std::size_t i = 0; i < 90; ++i) head.store(static_cast<std::int64_t>(i), &keys[i * 80], &keys[i * 80]);
+    results.push_back(head.attend(c, q));
+    auto x = q;
+    table->rms_norm(q.data(), q.data(), 1e-6f, 77, x.data());
+    table->silu_gate(x.data(), q.data(), 1000);
+    results.back().insert(results.back().end(), x.begin(), x.end());
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+}  // namespace
+}  // namespace nibble::ops
