@@ -60,12 +60,11 @@ Imatrix collect_imatrix(ExecContext& context, const model::Model& model, const T
   for (std::int64_t first = 0; first < chunks.n_chunks; first += batch) {
     context.check_cancelled();
     const std::int64_t n_chunks = std::min(batch, chunks.n_chunks - first);
-    const auto cache =
-        model::make_kv_cache(model.spec(), model::KvType::kF32, static_cast<int>(n_chunks), chunks.context);
+    model::KvCache cache(model.spec(), model::KvType::kF32, static_cast<int>(n_chunks), chunks.context);
     std::vector<model::Segment> segments;
     for (std::int64_t i = 0; i < n_chunks; ++i) segments.push_back({static_cast<int>(i), chunks.chunk(first + i), 0});
     model.forward(
-        context, *cache, segments, [](std::size_t, std::int64_t, std::int64_t, const float*) {}, &sums);
+        context, cache, segments, [](std::size_t, std::int64_t, std::int64_t, const float*) {}, &sums);
     progress.add(static_cast<std::uint64_t>(n_chunks * chunks.context));
   }
   Imatrix imatrix = sums.to_imatrix();

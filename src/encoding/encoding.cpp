@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/checked.h"
+#include "base/near_names.h"
 #include "encoding/affine.h"
 
 namespace nibble::encoding {
@@ -19,38 +20,16 @@ const std::unordered_map<std::string_view, const EncodingInfo*>& index_by_name()
   return index;
 }
 
-// Levenshtein distance; names are short.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replace = diagonal + (a[i - 1] != b[j - 1] ? 1 : 0);
-      diagonal = row[j];
-      row[j] = std::min({replace, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
 // Members of the affine family that a wrong name may have meant.
 constexpr std::string_view kAffineExamples[] = {"int8-tensor", "int8-channel", "int8-channel-asym", "int4-channel",
                                                 "int4-g32",    "int4-g64",     "int4-g128",         "int4-g128-asym",
                                                 "int3-g128",   "int2-g64"};
 
-// The five names closest to a wrong one.
-std::string near_names(std::string_view name) {
-  std::vector<std::pair<std::size_t, std::string_view>> ranked;
-  for (const EncodingInfo* info : all_entries()) ranked.emplace_back(edit_distance(name, info->name), info->name);
-  for (const std::string_view example : kAffineExamples) ranked.emplace_back(edit_distance(name, example), example);
-  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::string text;
-  for (std::size_t i = 0; i < std::min<std::size_t>(5, ranked.size()); ++i) {
-    text += text.empty() ? "" : ", ";
-    text += ranked[i].second;
-  }
+std::string known_names_near(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const EncodingInfo* info : all_entries()) names.push_back(info->name);
+  names.insert(names.end(), std::begin(kAffineExamples), std::end(kAffineExamples));
+  std::string text = near_names(name, names);
   if (name.starts_with("int"))
     text += "; integers are int{2..8}-{tensor,channel,gN}[-asym|-restricted|-awq|-ct][-f16|-bf16]";
   return text;
@@ -112,7 +91,7 @@ const EncodingInfo* find(std::string_view name) {
 const EncodingInfo& get(std::string_view name) {
   if (const EncodingInfo* info = find(name)) return *info;
   fail(ErrorCode::kInvalidArgument, "no encoding '{}'; near names: {}", name.substr(0, 64),
-       near_names(name.substr(0, 64)));
+       known_names_near(name));
 }
 
 bool fits(const EncodingInfo& info, const Shape& shape) { return shape.cols() % info.block_elements == 0; }

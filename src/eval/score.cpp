@@ -10,7 +10,6 @@ namespace nibble::eval {
 namespace {
 
 using calib::TokenChunks;
-using KvCachePtr = std::unique_ptr<model::KvCache, void (*)(model::KvCache*)>;
 
 // The reference's logits of the step under way: one row per scored position of each chunk of the batch.
 struct HeldLogits {
@@ -159,9 +158,10 @@ class Walk {
     Step step;
     step.first_chunk = first_chunk;
     step.n_chunks = std::min(batch_, chunks_.n_chunks - first_chunk);
-    std::vector<KvCachePtr> caches;
+    std::vector<std::unique_ptr<model::KvCache>> caches;
     for (const Contender* each : all_) {
-      caches.push_back(model::make_kv_cache(each->model->spec(), each->kv, static_cast<int>(step.n_chunks), inputs_));
+      caches.push_back(
+          std::make_unique<model::KvCache>(each->model->spec(), each->kv, static_cast<int>(step.n_chunks), inputs_));
     }
     const Scorer scorer(context_, chunks_, vocab_);
     for (; step.begin < inputs_; step.begin = step.end) {

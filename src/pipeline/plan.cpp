@@ -1,0 +1,125 @@
+#include "pipeline/plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "pipeline/embedded.h"
+#include "pipeline/stock.h"
+
+namespace nibble::pipeline {
+
+namespace {
+
+// The file type of the recipe whose base is the type that holds most weights.
+std::uint32_t file_type_of(const Recipe& recipe, const std::vector<TensorPlan>& tensors) {
+  if (recipe.file_type) return *recipe.file_type;
+  std::map<std::string_view, std::int64_t> elements;
+  for (const TensorPlan& plan : tensors) elements[plan.target->name] += plan.tensor.shape.elements();
+  const auto most = std::max_element(elements.begin(), elements.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (most == elements.end()) return 0;
+  std::uint32_t file_type = 0;
+  for (const std::string& name : recipe_names()) {
+    const Recipe known = load_recipe(name);
+    if (known.base->name == most->first && known.file_type) file_type = std::max(file_type, *known.file_type);
+  }
+  return file_type;
+}
+
+const Override* find_override(const std::vector<Override>& overrides, const RecipeTensor& tensor) {
+  const auto found = std::find_if(overrides.begin(), overrides.end(), [&](const Override& o) {
+    return o.pattern.found_in(tensor.name) || (!tensor.hf_name.empty() && o.pattern.found_in(tensor.hf_name));
+  });
+  return found != overrides.end() ? &*found : nullptr;
+}
+
+void apply_override(const Override& override, TensorPlan& plan) {
+  plan.target = &fitting_type(*override.type, plan.tensor.shape);
+  plan.note = format_text("override '{}'", override.pattern.text());
+  if (plan.target != override.type)
+    plan.note += format_text(", {} does not fit rows of {}", override.type->name, plan.tensor.shape.cols());
+}
+
+void choose_method(const PlanOptions& options, TensorPlan& plan) {
+  if (plan.target == plan.source) return;
+  const bool plain = plan.target->family == encoding::Family::kPlain;
+  plan.method = options.method != nullptr && !plain ? options.method : &method::default_for(*plan.target);
+  if (!plan.method->supports(*plan.target)) {
+    fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}' (tensor '{}')", plan.method->name,
+         plan.target->name, plan.tensor.name);
+  }
+}
+
+}  // namespace
+
+std::uint64_t QuantPlan::parameters() const {
+  std::uint64_t sum = 0;
+  for (const TensorPlan& plan : tensors) sum += static_cast<std::uint64_t>(plan.tensor.shape.elements());
+  return sum;
+}
+
+std::uint64_t QuantPlan::bytes() const {
+  std::uint64_t sum = 0;
+  for (const TensorPlan& plan : tensors) sum += plan.bytes;
+  return sum;
+}
+
+Override parse_override(std::string_view text) {
+  const auto at = text.rfind('=');
+  if (at == std::string_view::npos || at == 0 || at + 1 == text.size()) {
+    fail(ErrorCode::kInvalidArgument, "override '{}' is not of the form REGEX=TYPE", text);
+  }
+  return with_context(format_text("override '{}'", text), [&] {
+    return Override{token::NamePattern(text.substr(0, at)), &writable_encoding(text.substr(at + 1))};
+  });
+}
+
+QuantPlan make_plan(const Recipe& recipe, const ModelFacts& facts, std::span<const PlanInput> inputs,
+                    const PlanOptions& options) {
+  std::vector<RecipeTensor> tensors;
+  for (const PlanInput& input : inputs) tensors.push_back(input.tensor);
+  const std::vector<Choice> choices =
+      options.pure ? choose_pure(*recipe.base, tensors) : choose_types(recipe, facts, tensors);
+
+  QuantPlan result;
+  result.recipe = recipe.name;
+  std::vector<bool> used(options.overrides.size(), false);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    TensorPlan plan;
+    plan.tensor = tensors[i];
+    plan.source = inputs[i].source;
+    plan.target = choices[i].type != nullptr ? choices[i].type : inputs[i].kept_as;
+    if (choices[i].wanted != nullptr) {
+      plan.note = format_text("{} does not fit rows of {}", choices[i].wanted->name, plan.tensor.shape.cols());
+    }
+    if (choices[i].type != nullptr) {
+      if (const Override* override = find_override(options.overrides, plan.tensor)) {
+        apply_override(*override, plan);
+        used[static_cast<std::size_t>(override - options.overrides.data())] = true;
+      }
+    }
+    choose_method(options, plan);
+    plan.bytes = encoding::tensor_bytes(*plan.target, plan.tensor.shape);
+    result.tensors.push_back(std::move(plan));
+  }
+  for (std::size_t i = 0; i < used.size(); ++i) {
+    if (!used[i])
+      fail(ErrorCode::kInvalidArgument, "override '{}' matches no tensor that can be quantized",
+           options.overrides[i].pattern.text());
+  }
+  result.file_type = file_type_of(recipe, result.tensors);
+  return result;
+}
+
+std::string plan_lines(const QuantPlan& plan) {
+  std::vector<std::string> lines;
+  for (const TensorPlan& tensor : plan.tensors)
+    lines.push_back(format_text("{} = {}\n", tensor.tensor.name, tensor.target->name));
+  std::sort(lines.begin(), lines.end());
+  std::string text;
+  for (const std::string& line : lines) text += line;
+  return text;
+}
+
+}  // namespace nibble::pipeline
