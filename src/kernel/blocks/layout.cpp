@@ -1,0 +1,234 @@
+#include "kernel/blocks/layout.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+#include "encoding/block_grid.h"
+#include "tensor/half.h"
+
+namespace nibble::kernel::blocks {
+
+namespace {
+
+constexpr int kSuperColumns = kSuperBlocks * kBlock;
+
+std::uint64_t super_bytes(const Format& format) {
+  return static_cast<std::uint64_t>(format.header_bytes + kSuperBlocks * format.block_bytes);
+}
+
+std::uint16_t load_u16(const std::uint8_t* src) {
+  std::uint16_t value;
+  std::memcpy(&value, src, 2);
+  return value;
+}
+
+void store_f16(std::uint8_t* dst, float value) {
+  const std::uint16_t half = f32_to_f16(value);
+  std::memcpy(dst, &half, 2);
+}
+
+// Where the low bits of group g lie: vector, and bit within each byte.
+struct Place {
+  int vector;
+  int bit;
+};
+Place low_place(const Format& format, int g) {
+  switch (format.low_bits) {
+    case 8:
+      return {g, 0};
+    case 4:
+      return {g % 4, g / 4 * 4};
+    default:
+      return {g / 4, g % 4 * 2};
+  }
+}
+Place high_place(const Format& format, int g) { return format.high_bits == 1 ? Place{0, g} : Place{g / 4, g % 4 * 2}; }
+
+std::uint32_t every_byte(int value) { return static_cast<std::uint32_t>(value) * 0x01010101u; }
+
+// One super-block of one row: unsigned codes and the numbers of its scales.
+struct SuperRow {
+  std::uint8_t code[kSuperColumns];
+  float d[kSuperBlocks];  // f16 scales: per block; super scales: [0]
+  float dmin[kSuperBlocks];
+  std::uint8_t scale[16];
+  std::uint8_t min[16];
+};
+
+void read_super_row(const encoding::BlockGrid& grid, int block_bytes, const Format& format, const std::byte* src,
+                    int columns, SuperRow& out) {
+  encoding::BlockFields fields;
+  for (int at = 0, i = 0; at < columns; at += grid.block, ++i, src += block_bytes) {
+    grid.unpack(src, fields);
+    out.d[i] = fields.d;
+    out.dmin[i] = fields.dmin;
+    const int shift = format.table ? 0 : format.offset;
+    for (int e = 0; e < grid.block; ++e) out.code[at + e] = static_cast<std::uint8_t>(fields.code[e] + shift);
+  }
+  if (format.super_scales) {
+    std::memcpy(out.scale, fields.scale, sizeof(out.scale));
+    std::memcpy(out.min, fields.min, sizeof(out.min));
+  }
+}
+
+void write_header(const Format& format, const SuperRow& src, int blocks, int row, std::uint8_t* header) {
+  if (!format.super_scales) {
+    for (int b = 0; b < blocks; ++b) {
+      store_f16(header + (b * kPanelRows + row) * 2, src.d[b]);
+      if (format.has_min) store_f16(header + format.mins_at + (b * kPanelRows + row) * 2, src.dmin[b]);
+    }
+    return;
+  }
+  store_f16(header + row * 2, src.d[0]);
+  if (format.has_min) store_f16(header + 32 + row * 2, src.dmin[0]);
+  for (int s = 0; s < kSuperColumns / format.sub; ++s) {
+    const int at = s * kPanelRows + row;
+    if (format.nibble_scales) {
+      header[format.scales_at + at] = static_cast<std::uint8_t>(src.scale[s] | src.min[s] << 4);
+    } else {
+      header[format.scales_at + at] = src.scale[s];
+      if (format.has_min) header[format.mins_at + at] = src.min[s];
+    }
+  }
+}
+
+// Adds the codes of one row to the (zeroed) blocks, four at a time.
+void write_codes(const Format& format, const std::uint8_t* code, int blocks, int row, std::uint8_t* dst) {
+  for (int b = 0; b < blocks; ++b, dst += format.block_bytes) {
+    for (int g = 0; g < kGroups; ++g) {
+      std::uint32_t four;
+      std::memcpy(&four, code + b * kBlock + g * 4, 4);
+      const auto add = [&](std::uint8_t* plane, Place place, std::uint32_t bits) {
+        std::uint32_t word;
+        std::uint8_t* at = plane + place.vector * 64 + row * 4;
+        std::memcpy(&word, at, 4);
+        word |= bits << place.bit;
+        std::memcpy(at, &word, 4);
+      };
+      add(dst, low_place(format, g), four & every_byte((1 << format.low_bits) - 1));
+      if (format.high_bits > 0) {
+        add(dst + format.low_bytes, high_place(format, g),
+            four >> format.low_bits & every_byte((1 << format.high_bits) - 1));
+      }
+    }
+  }
+}
+
+const std::uint8_t* super_at(const Format& format, const std::byte* packed, std::int64_t cols, std::int64_t row,
+                             std::int64_t super) {
+  const std::byte* panel = packed + static_cast<std::uint64_t>(row / kPanelRows) * panel_bytes(format, cols);
+  return reinterpret_cast<const std::uint8_t*>(panel) + static_cast<std::uint64_t>(super) * super_bytes(format);
+}
+
+}  // namespace
+
+int format_index(const encoding::EncodingInfo& encoding) {
+  const encoding::BlockGrid* grid = encoding.grid;
+  if (grid == nullptr) return -1;
+  const int levels = grid->code_max - grid->code_min + 1;
+  for (int i = 0; i < kFormatCount; ++i) {
+    const Format& f = kFormats[i];
+    const int codes = 1 << (f.low_bits + f.high_bits);
+    const bool same_codes = f.table ? grid->table != nullptr && grid->code_min == 0 && levels == codes
+                                    : grid->table == nullptr && levels <= codes && levels > codes / 2 &&
+                                          grid->code_min >= -f.offset && grid->code_max < codes - f.offset;
+    const bool same_scales = (grid->block == kSuperColumns) == f.super_scales && grid->sub == f.sub &&
+                             grid->has_min == f.has_min &&
+                             (!f.nibble_scales || (grid->scale_max < 16 && grid->min_max < 16));
+    if (same_codes && same_scales) return i;
+  }
+  return -1;
+}
+
+std::uint64_t panel_bytes(const Format& format, std::int64_t cols) {
+  const auto blocks = static_cast<std::uint64_t>(cols / kBlock);
+  std::uint64_t bytes = checked_mul(blocks / kSuperBlocks, super_bytes(format));
+  const std::uint64_t rest = blocks % kSuperBlocks;
+  if (rest > 0) {
+    bytes += static_cast<std::uint64_t>(format.header_bytes) + rest * static_cast<std::uint64_t>(format.block_bytes);
+  }
+  return bytes;
+}
+
+std::uint64_t packed_bytes(const MatrixInfo& matrix) {
+  const auto panels = static_cast<std::uint64_t>((matrix.rows + kPanelRows - 1) / kPanelRows);
+  return checked_mul(panels, panel_bytes(kFormats[format_index(*matrix.encoding)], matrix.cols));
+}
+
+void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t row_begin, std::int64_t row_end,
+          std::byte* packed) {
+  const encoding::EncodingInfo& info = *weights.encoding;
+  const Format& format = kFormats[format_index(info)];
+  const std::int64_t cols = weights.cols();
+  const std::uint64_t row_stride = encoding::row_bytes(info, cols);
+  const std::uint64_t panel_stride = panel_bytes(format, cols);
+  SuperRow super_row{};
+  for (std::int64_t first = row_begin; first < row_end; first += kPanelRows) {
+    auto* dst = reinterpret_cast<std::uint8_t*>(packed) + static_cast<std::uint64_t>(first / kPanelRows) * panel_stride;
+    std::memset(dst, 0, panel_stride);
+    const int rows = static_cast<int>(std::min<std::int64_t>(kPanelRows, row_end - first));
+    for (std::int64_t col = 0; col < cols; col += kSuperColumns) {
+      const int columns = static_cast<int>(std::min<std::int64_t>(kSuperColumns, cols - col));
+      for (int r = 0; r < rows; ++r) {
+        const std::int64_t source = row_map != nullptr ? row_map[first + r] : first + r;
+        const std::byte* src = weights.data().data() + static_cast<std::uint64_t>(source) * row_stride +
+                               col / info.block_elements * info.block_bytes;
+        read_super_row(*info.grid, info.block_bytes, format, src, columns, super_row);
+        write_header(format, super_row, columns / kBlock, r, dst);
+        write_codes(format, super_row.code, columns / kBlock, r, dst + format.header_bytes);
+      }
+      dst += super_bytes(format);
+    }
+  }
+}
+
+void unpack_codes(const Format& format, const std::uint8_t* block, int row, std::uint8_t* code) noexcept {
+  for (int g = 0; g < kGroups; ++g) {
+    const Place low = low_place(format, g);
+    std::uint32_t four;
+    std::memcpy(&four, block + low.vector * 64 + row * 4, 4);
+    four = four >> low.bit & every_byte((1 << format.low_bits) - 1);
+    if (format.high_bits > 0) {
+      const Place high = high_place(format, g);
+      std::uint32_t bits;
+      std::memcpy(&bits, block + format.low_bytes + high.vector * 64 + row * 4, 4);
+      four |= (bits >> high.bit & every_byte((1 << format.high_bits) - 1)) << format.low_bits;
+    }
+    std::memcpy(code + g * 4, &four, 4);
+  }
+}
+
+SubScale sub_scale(const Format& format, const std::uint8_t* header, int sub, int row) noexcept {
+  const int at = sub * kPanelRows + row;
+  if (!format.super_scales) {
+    return {f16_to_f32(load_u16(header + at * 2)),
+            format.has_min ? f16_to_f32(load_u16(header + format.mins_at + at * 2)) : 0.0f};
+  }
+  const float d = f16_to_f32(load_u16(header + row * 2));
+  const std::uint8_t scale = header[format.scales_at + at];
+  if (!format.has_min) return {d * static_cast<float>(static_cast<std::int8_t>(scale)), 0.0f};
+  const float dmin = f16_to_f32(load_u16(header + 32 + row * 2));
+  const int min = format.nibble_scales ? scale >> 4 : header[format.mins_at + at];
+  return {d * static_cast<float>(format.nibble_scales ? scale & 15 : scale), dmin * static_cast<float>(min)};
+}
+
+void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t row, float* out) noexcept {
+  const Format& format = kFormats[format_index(*matrix.encoding)];
+  const std::int8_t* table = matrix.encoding->grid->table;
+  const int lane = static_cast<int>(row % kPanelRows);
+  std::uint8_t code[kBlock];
+  for (std::int64_t b = 0; b < matrix.cols / kBlock; ++b) {
+    const std::uint8_t* header = super_at(format, packed, matrix.cols, row, b / kSuperBlocks);
+    const int in_super = static_cast<int>(b % kSuperBlocks);
+    unpack_codes(format, header + format.header_bytes + in_super * format.block_bytes, lane, code);
+    for (int c = 0; c < kBlock; ++c) {
+      const SubScale s = sub_scale(format, header, (in_super * kBlock + c) / format.sub, lane);
+      const int level = table != nullptr ? table[code[c]] : code[c] - format.offset;
+      const float product = s.scale * static_cast<float>(level);
+      *out++ = format.has_min ? product - s.min : product;
+    }
+  }
+}
+
+}  // namespace nibble::kernel::blocks

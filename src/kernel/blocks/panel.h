@@ -1,0 +1,125 @@
+// How weights of the block encodings lie in memory for the integer kernels, and the plain types those share.
+//
+// Sixteen rows form a panel, so that one 64-byte vector holds four consecutive columns of each: an activation broadcast
+// feeds sixteen rows and no sum across a vector is needed. A panel is a run of super-blocks of 256 columns (the last
+// may have fewer blocks of 32), each a header of scales followed by its blocks:
+//   header  f16 scales:   u16 d[8][16], with mins u16 m[8][16]
+//           super scales: u16 d[16], with mins u16 dmin[16]; u8 scale[subs][16]; with mins u8 min[subs][16], or in the
+//                         high nibbles of the scales when those have 4 bits; padded to 64
+//   block   the low bits of 16 x 32 codes, then their high bits. With group g the columns 4g..4g+3, and byte 4r+i of a
+//           vector for row r, column i of its group:
+//           low 8: vector g        low 4: vector g % 4, nibble g / 4        low 2: vector g / 4, bits 2 (g % 4)
+//           high 1: bit g          high 2: vector g / 4, bits 2 (g % 4)
+// A value is d * scale * level - dmin * min with level = code - offset, or the entry of a table of sixteen.
+//
+// Every path computes, for row r and token t, in this order and with these roundings, so that all give the same bits:
+//   for each sub-block: i = sum level * a (exact); y = fma(f32(i) * a_scale, d * scale, y);
+//                       with mins: y = fma(-(dmin * min), a_scale * f32(sum a), y)
+#pragma once
+
+#include <stdint.h>
+
+namespace nibble::kernel::blocks {
+
+constexpr int kPanelRows = 16;
+constexpr int kBlock = 32;       // columns that share an activation scale
+constexpr int kSuperBlocks = 8;  // blocks of a super-block
+constexpr int kGroups = 8;       // groups of four columns in a block
+// Below this largest magnitude the activations of a block count as zero (127 / m would overflow).
+constexpr float kSmallest = 1e-30f;
+
+struct Format {
+  int low_bits;
+  int high_bits;
+  bool table;         // codes select from a table of sixteen levels
+  bool super_scales;  // integer scales under f16 ones of 256 columns; else an f16 scale per 32
+  int sub;            // columns per scale: 32 or 16
+  bool has_min;
+  bool nibble_scales;  // scale and min share a byte
+  // Derived.
+  int offset;  // level = unsigned code - offset
+  int header_bytes;
+  int low_bytes;    // of a block
+  int block_bytes;  // low and high
+  int scales_at;    // super scales: offsets in the header
+  int mins_at;
+};
+
+consteval Format make_format(int low_bits, int high_bits, bool table, bool super_scales, int sub, bool has_min) {
+  Format f{low_bits, high_bits, table, super_scales, sub, has_min, false, 0, 0, 0, 0, 0, 0};
+  f.nibble_scales = super_scales && sub == 16 && has_min;
+  f.offset = table ? 128 : has_min ? 0 : 1 << (low_bits + high_bits - 1);
+  const int subs = 256 / sub;
+  if (super_scales) {
+    f.scales_at = has_min ? 64 : 32;
+    f.mins_at = f.nibble_scales ? f.scales_at : f.scales_at + subs * kPanelRows;
+    f.header_bytes = (f.scales_at + subs * kPanelRows * (has_min && !f.nibble_scales ? 2 : 1) + 63) / 64 * 64;
+  } else {
+    f.mins_at = kSuperBlocks * kPanelRows * 2;
+    f.header_bytes = f.mins_at * (has_min ? 2 : 1);
+  }
+  f.low_bytes = kPanelRows * kBlock * low_bits / 8;
+  f.block_bytes = kPanelRows * kBlock * (low_bits + high_bits) / 8;
+  return f;
+}
+
+// In no particular order; each path has one instance of its kernels per entry.
+constexpr Format kFormats[] = {
+    make_format(4, 0, false, false, 32, false),  // q4_0
+    make_format(4, 0, false, false, 32, true),   // q4_1
+    make_format(4, 1, false, false, 32, false),  // q5_0
+    make_format(4, 1, false, false, 32, true),   // q5_1
+    make_format(8, 0, false, false, 32, false),  // q8_0
+    make_format(4, 0, true, false, 32, false),   // iq4_nl
+    make_format(4, 0, false, true, 32, true),    // q4_k
+    make_format(4, 1, false, true, 32, true),    // q5_k
+    make_format(4, 0, true, true, 32, false),    // iq4_xs
+    make_format(2, 0, false, true, 16, true),    // q2_k
+    make_format(2, 1, false, true, 16, false),   // q3_k
+    make_format(4, 2, false, true, 16, false),   // q6_k
+};
+constexpr int kFormatCount = static_cast<int>(sizeof(kFormats) / sizeof(kFormats[0]));
+
+// One row of activations: int8 codes, then f32 scales of 32 columns, then int16 sums of 16 codes; each array padded
+// with zeros to 64 bytes.
+struct Activations {
+  const uint8_t* rows;
+  int64_t stride;     // bytes
+  int64_t scales_at;  // offsets in a row
+  int64_t sums_at;
+};
+
+// One call of a kernel: rows [row_begin, row_end) of the matrix, row_begin a multiple of kPanelRows.
+struct Job {
+  const uint8_t* packed;
+  int64_t panel_bytes;
+  int64_t blocks;         // of 32 columns in a row
+  const uint8_t* levels;  // 16 levels + 128, or null
+  Activations activations;
+  int64_t n;
+  int64_t row_begin;
+  int64_t row_end;
+  float* out;
+  int64_t ldo;
+};
+
+using Compute = void (*)(const Job& job) noexcept;
+extern const Compute kComputeScalar[kFormatCount];
+extern const Compute kComputeAvx2[kFormatCount];
+extern const Compute kComputeAvx512[kFormatCount];
+
+// Rounds `n` rows of 32 * blocks floats; `out` as Activations describes.
+struct QuantizeJob {
+  const float* x;
+  int64_t ldx;
+  int64_t n;
+  int64_t blocks;
+  uint8_t* out;
+  int64_t stride;
+  int64_t scales_at;
+  int64_t sums_at;
+};
+void quantize_avx2(const QuantizeJob& job) noexcept;
+void quantize_avx512(const QuantizeJob& job) noexcept;
+
+}  // namespace nibble::kernel::blocks
