@@ -26,8 +26,8 @@ std::uint8_t encode_small(float value, float largest, std::uint8_t largest_code)
   const float magnitude = std::fabs(value);
   if (magnitude >= largest) return sign | largest_code;
   int exponent = 0;
-  std::frexp(magnitude, &exponent);                       // magnitude = f * 2^exponent, f in [0.5, 1)
-  const int unit = std::max(exponent - 1, 1 - B) - M;     // exponent of the last mantissa bit
+  std::frexp(magnitude, &exponent);                    // magnitude = f * 2^exponent, f in [0.5, 1)
+  const int unit = std::max(exponent - 1, 1 - B) - M;  // exponent of the last mantissa bit
   const auto steps = static_cast<int>(std::nearbyint(std::ldexp(magnitude, -unit)));
   // `steps` counts units from zero; codes are consecutive, so normal numbers only add their exponent's offset.
   const int code = steps < (1 << M) ? steps : ((unit + M + B - 1) << M) + steps;
@@ -35,15 +35,22 @@ std::uint8_t encode_small(float value, float largest, std::uint8_t largest_code)
 }
 
 struct Converters {
-  void (*f16_to_f32)(const std::uint16_t*, float*, std::int64_t) noexcept;
-  void (*f32_to_f16)(const float*, std::uint16_t*, std::int64_t) noexcept;
+  void (*f16_to_f32)(const unsigned char*, float*, std::int64_t) noexcept;
+  void (*f32_to_f16)(const float*, unsigned char*, std::int64_t) noexcept;
 };
 
-void f16_to_f32_scalar(const std::uint16_t* src, float* dst, std::int64_t n) noexcept {
-  for (std::int64_t i = 0; i < n; ++i) dst[i] = f16_to_f32(src[i]);
+void f16_to_f32_scalar(const unsigned char* src, float* dst, std::int64_t n) noexcept {
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::uint16_t half;
+    std::memcpy(&half, src + 2 * i, 2);
+    dst[i] = f16_to_f32(half);
+  }
 }
-void f32_to_f16_scalar(const float* src, std::uint16_t* dst, std::int64_t n) noexcept {
-  for (std::int64_t i = 0; i < n; ++i) dst[i] = f32_to_f16(src[i]);
+void f32_to_f16_scalar(const float* src, unsigned char* dst, std::int64_t n) noexcept {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::uint16_t half = f32_to_f16(src[i]);
+    std::memcpy(dst + 2 * i, &half, 2);
+  }
 }
 
 // Chosen by the machine alone: the bits do not depend on the path, so NIBBLE_ISA need not reach here.
@@ -73,11 +80,11 @@ std::uint8_t f32_to_f8_e5m2(float value) {
 }
 
 void convert_f16_to_f32(const std::byte* src, float* dst, std::int64_t n) noexcept {
-  converters().f16_to_f32(reinterpret_cast<const std::uint16_t*>(src), dst, n);
+  converters().f16_to_f32(reinterpret_cast<const unsigned char*>(src), dst, n);
 }
 
 void convert_f32_to_f16(const float* src, std::byte* dst, std::int64_t n) noexcept {
-  converters().f32_to_f16(src, reinterpret_cast<std::uint16_t*>(dst), n);
+  converters().f32_to_f16(src, reinterpret_cast<unsigned char*>(dst), n);
 }
 
 void convert_bf16_to_f32(const std::byte* src, float* dst, std::int64_t n) noexcept {
