@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes src/encoding/testdata/{encode,decode}.bin: what GGML's own code says about the block types.
+"""Makes src/encoding/testdata/{encode.bin,decode.bin,hashes.txt}: what GGML's own code says about the block types.
 
 usage: encodings.py <folder of libggml-base.so> <src/encoding/testdata>   (needs numpy and the `gguf` package)
 
 encode.bin   a record "values" with the f32 input, then per type the bytes of GGML's reference quantizer (quantize_row_<type>_ref).
 decode.bin   per type random bytes and the f32 values; made by the gguf package and compared here with libggml's
              dequantize_row_<type>, bit by bit (q1_0 and q2_0, which the package does not know, by libggml alone).
+hashes.txt   lines "encode|decode <type> <hash>" over much more data, which both sides draw from base/rng.h's random_bits.
 Record: u8 name length, name, u32 n_values, u32 n_bytes, f32[n_values], u8[n_bytes]. Little-endian.
 """
 import ctypes
@@ -67,6 +68,64 @@ def record(name, values, data):
     return struct.pack(f"<B{len(raw)}sII", len(raw), raw, values.size, data.size) + values.astype("<f4").tobytes() + data.tobytes()
 
 
+GOLDEN, MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+
+def mix(z):
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def random_bits(seed, stream, n):
+    """nibble::random_bits(seed, stream, 0 .. n - 1)."""
+    with np.errstate(over="ignore"):
+        base = mix(np.array([(seed + GOLDEN * (stream + 1)) & MASK], np.uint64))
+        return mix(base + np.uint64(GOLDEN) * np.arange(1, n + 1, dtype=np.uint64))
+
+
+def hash_words(words):
+    """FNV-1a over 32-bit words."""
+    h = 0xCBF29CE484222325
+    for word in words.tolist():
+        h = ((h ^ word) * 0x100000001B3) & MASK
+    return h
+
+
+def hashed_values(n):
+    """Signed cubes: most near zero, a few large, with a different scale every 512 values. Exact in f32."""
+    u = (random_bits(11, 0, n) >> np.uint64(40)).astype(np.int32).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+    exponent = (random_bits(11, 1, n // 512) % np.uint64(24)).astype(np.int32) - 16
+    return u * u * u * np.repeat(np.exp2(exponent.astype(np.float32)), 512)
+
+
+def write_hashes(lib, path):
+    lines = []
+    values = hashed_values(1 << 17)
+    for name in ENCODABLE:
+        _, elements, size = geometry(name)
+        data = np.zeros(values.size // elements * size, np.uint8)
+        getattr(lib, f"quantize_row_{name}_ref")(values.ctypes.data_as(ctypes.c_void_p), data.ctypes.data_as(ctypes.c_void_p),
+                                                 ctypes.c_int64(values.size))
+        lines.append(f"encode {name.lower()} {hash_words(data):016x}")
+    for name in READABLE:
+        kind, elements, size = geometry(name)
+        n_blocks = (1 << 16) // elements
+        data = (random_bits(12, 0, n_blocks * size) & np.uint64(255)).astype(np.uint8).reshape(n_blocks, size)
+        out = np.zeros(n_blocks * elements, np.float32)
+        getattr(lib, f"dequantize_row_{name}")(data.ctypes.data_as(ctypes.c_void_p), out.ctypes.data_as(ctypes.c_void_p),
+                                               ctypes.c_int64(out.size))
+        words = [np.where(np.isnan(out), 0x7FC00000, out.view(np.uint32))]
+        if name not in ("q1_0", "q2_0"):
+            with np.errstate(all="ignore"):
+                out = gguf.quants.dequantize(data, kind).astype(np.float32).ravel()
+            words.append(np.where(np.isnan(out), 0x7FC00000, out.view(np.uint32)))
+        hashes = {hash_words(w) for w in words}
+        print(f"{name:8} {n_blocks} blocks: gguf package and libggml agree: {len(hashes) == 1}")
+        lines.append(f"decode {name.lower()} {hash_words(words[-1]):016x}")
+    path.write_text("\n".join(lines) + "\n")
+
+
 def main():
     lib = ctypes.CDLL(str(Path(sys.argv[1]) / "libggml-base.so"))
     out = Path(sys.argv[2])
@@ -96,6 +155,7 @@ def main():
         print(f"{name:8} gguf package == libggml: {same}", "" if same else np.flatnonzero(ours.view(np.uint32) != theirs.view(np.uint32))[:8])
         decode += record(name, ours, data.ravel())
     (out / "decode.bin").write_bytes(decode)
+    write_hashes(lib, out / "hashes.txt")
 
 
 if __name__ == "__main__":

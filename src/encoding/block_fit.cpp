@@ -1,6 +1,7 @@
 #include "encoding/block_fit.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cfloat>
 #include <cmath>
@@ -10,7 +11,7 @@
 
 namespace nibble::encoding {
 
-const std::int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr std::int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 int nearest_int(float value) noexcept {
   const auto bits = std::bit_cast<std::int32_t>(value + 0x1.8p23f);
@@ -280,17 +281,27 @@ void reround_symmetric(const BlockGrid& grid, const float* x, BlockFields& field
   }
 }
 
-int nearest_level(const std::int8_t* levels, float value) noexcept {
-  int above = 1;
-  while (above < 15 && value >= static_cast<float>(levels[above])) ++above;
-  const float low = static_cast<float>(levels[above - 1]);
-  const float high = static_cast<float>(levels[above]);
-  return value - low < high - value ? above - 1 : above;
+int nearest_iq4_level(float value) noexcept {
+  // Levels are whole numbers, so the whole part of the value says between which two it lies.
+  static constexpr auto kBelow = [] {
+    std::array<std::uint8_t, 240> below{};
+    for (int i = 0, level = 0; i < 240; ++i) {
+      if (i - 127 >= kIq4Levels[level + 1]) ++level;
+      below[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(level);
+    }
+    return below;
+  }();
+  if (!(value > -127.0f)) return 0;
+  if (value >= 113.0f) return 15;
+  const int below = kBelow[std::min<std::size_t>(static_cast<std::size_t>(value + 127.0f), 239)];
+  const float low = static_cast<float>(kIq4Levels[below]);
+  const float high = static_cast<float>(kIq4Levels[below + 1]);
+  return value - low < high - value ? below : below + 1;
 }
 
 float level_scale(const float* x, int n, int tries, std::int8_t* code) noexcept {
   const float max = signed_max(x, n);
-  const int zero_level = nearest_level(kIq4Levels, 0);
+  const int zero_level = nearest_iq4_level(0);
   if (std::fabs(max) < kZeroBlock) {
     std::fill_n(code, n, static_cast<std::int8_t>(zero_level));
     return 0;
@@ -303,7 +314,7 @@ float level_scale(const float* x, int n, int tries, std::int8_t* code) noexcept 
     sum_xq = 0;
     sum_q2 = 0;
     for (int i = 0; i < n; ++i) {
-      trial[i] = static_cast<std::int8_t>(nearest_level(kIq4Levels, inverse * x[i]));
+      trial[i] = static_cast<std::int8_t>(nearest_iq4_level(inverse * x[i]));
       const float q = static_cast<float>(kIq4Levels[trial[i]]);
       const float weight = x[i] * x[i];
       sum_xq += weight * q * x[i];

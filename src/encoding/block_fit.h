@@ -45,8 +45,8 @@ void reround_symmetric(const BlockGrid& grid, const float* x, BlockFields& field
 
 // The levels of iq4_nl and iq4_xs.
 extern const std::int8_t kIq4Levels[16];
-// Index of the nearest of 16 ascending levels, the upper of two equally near.
-int nearest_level(const std::int8_t* levels, float value) noexcept;
+// Index of the nearest of those levels, the upper of two equally near; NaN gives 0.
+int nearest_iq4_level(float value) noexcept;
 // Least-squares scale over the levels; `tries` further inverse scales (i + levels[0]) / signed max, |i| <= tries.
 float level_scale(const float* x, int n, int tries, std::int8_t* code) noexcept;
 

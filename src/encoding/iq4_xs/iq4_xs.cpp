@@ -57,7 +57,7 @@ void choose(const float* src, BlockFields& fields) noexcept {
     const float step = d * static_cast<float>(fields.scale[i]);  // the unrounded d, as the reference
     const float inverse_step = step != 0 ? 1.0f / step : 0.0f;
     for (int e = 32 * i; e < 32 * (i + 1); ++e) {
-      fields.code[e] = static_cast<std::int8_t>(nearest_level(kIq4Levels, inverse_step * src[e]));
+      fields.code[e] = static_cast<std::int8_t>(nearest_iq4_level(inverse_step * src[e]));
     }
   }
 }
