@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Makes src/encoding/testdata/{encode.bin,decode.bin,hashes.txt}: what GGML's own code says about the block types.
+"""Makes src/encoding/testdata/{encode.bin,decode.bin,hashes.txt,affine.txt}: what GGML's own code says about the block types.
 
-usage: encodings.py <folder of libggml-base.so> <src/encoding/testdata>   (needs numpy and the `gguf` package)
+usage: encodings.py <folder of libggml-base.so> <src/encoding/testdata>   (needs numpy, torch, gguf)
 
 encode.bin   a record "values" with the f32 input, then per type the bytes of GGML's reference quantizer (quantize_row_<type>_ref).
 decode.bin   per type random bytes and the f32 values; made by the gguf package and compared here with libggml's
              dequantize_row_<type>, bit by bit (q1_0 and q2_0, which the package does not know, by libggml alone).
 hashes.txt   lines "encode|decode <type> <hash>" over much more data, which both sides draw from base/rng.h's random_bits.
+affine.txt   lines "<encoding> <hash of scales> <of zeros> <of values>" by PyTorch.
 Record: u8 name length, name, u32 n_values, u32 n_bytes, f32[n_values], u8[n_bytes]. Little-endian.
 """
 import ctypes
@@ -126,6 +127,33 @@ def write_hashes(lib, path):
     path.write_text("\n".join(lines) + "\n")
 
 
+def write_affine(path):
+    """Scales, zeros and values of the affine family by PyTorch's own observers, 6 rows of 96."""
+    import torch
+    from torch.ao.quantization.observer import PerChannelMinMaxObserver
+
+    rows, cols = 6, 96
+    weights = torch.tensor(hashed_values(1 << 10)[:rows * cols].reshape(rows, cols))
+    lines = []
+    for bits in range(2, 9):
+        for suffix, symmetric, scheme in (("-asym", False, torch.per_channel_affine), ("-ct", True, torch.per_channel_symmetric)):
+            low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if symmetric else (0, (1 << bits) - 1)
+            for grain, group in (("-channel", cols), ("-g32", 32)):
+                grouped = weights.reshape(-1, group)
+                observer = PerChannelMinMaxObserver(dtype=torch.qint8 if symmetric else torch.quint8, qscheme=scheme,
+                                                    quant_min=low, quant_max=high, eps=1e-30)
+                observer(grouped)
+                scales, zeros = observer.calculate_qparams()
+                zeros = zeros.to(torch.int32)
+                # By division, as GPTQ and compressed-tensors do (PyTorch's own operator multiplies by 1 / scale, which
+                # decides the ties at the largest value differently).
+                s, z = scales[:, None], zeros[:, None]
+                values = (torch.clamp(torch.round(grouped / s) + z, low, high) - z) * s
+                hashes = [hash_words(t.contiguous().numpy().view(np.uint32).ravel()) for t in (scales, zeros, values + 0.0)]
+                lines.append(f"int{bits}{grain}{suffix} " + " ".join(f"{h:016x}" for h in hashes))
+    path.write_text("\n".join(lines) + "\n")
+
+
 def main():
     lib = ctypes.CDLL(str(Path(sys.argv[1]) / "libggml-base.so"))
     out = Path(sys.argv[2])
@@ -156,6 +184,7 @@ def main():
         decode += record(name, ours, data.ravel())
     (out / "decode.bin").write_bytes(decode)
     write_hashes(lib, out / "hashes.txt")
+    write_affine(out / "affine.txt")
 
 
 if __name__ == "__main__":

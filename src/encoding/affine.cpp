@@ -209,13 +209,14 @@ ScaleZero scale_of_range(const AffineParams& params, float lowest, float highest
     const float magnitude = std::max(std::fabs(lowest), std::fabs(highest));
     return {round_scale(params.scale_dtype, symmetric_scale(params, magnitude)), 0};
   }
-  const double low = std::min(lowest, 0.0f);
-  const double high = std::max(highest, 0.0f);
+  const float low = std::min(lowest, 0.0f);
+  const float high = std::max(highest, 0.0f);
   const int levels = (1 << params.bits) - 1;
-  const float scale = round_scale(params.scale_dtype, static_cast<float>((high - low) / levels));
+  const float range = std::min(high - low, std::numeric_limits<float>::max());
+  const float scale = round_scale(params.scale_dtype, range / static_cast<float>(levels));
   if (scale == 0) return {};
-  const double zero = std::nearbyint(-low / static_cast<double>(scale));
-  return {scale, static_cast<int>(std::clamp(zero, 0.0, static_cast<double>(levels)))};
+  const float zero = std::nearbyint(-low / scale);
+  return {scale, static_cast<int>(std::clamp(zero, 0.0f, static_cast<float>(levels)))};
 }
 
 int nearest_code(const AffineParams& params, float value, const ScaleZero& at) {

@@ -4,12 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <sstream>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "encoding/golden_test.h"
 
 namespace nibble::encoding {
 namespace {
@@ -222,6 +226,36 @@ TEST_P(AffineRoundTrip, ErrsByHalfAStep) {
       }
     }
   }
+}
+
+// The same scales and zeros as PyTorch's observers, and the values that follow (testdata/affine.txt).
+TEST(AffineGolden, AgreesWithPyTorch) {
+  constexpr std::int64_t kRows = 6;
+  constexpr std::int64_t kCols = 96;
+  const std::vector<float> values = hashed_values(kRows * kCols);
+  std::istringstream lines(read_file(NIBBLE_SOURCE_DIR "/src/encoding/testdata/affine.txt"));
+  std::string name;
+  std::string expected[3];
+  int n = 0;
+  while (lines >> name >> expected[0] >> expected[1] >> expected[2]) {
+    const EncodingInfo& info = get(name);
+    const AffineParams& params = info.affine;
+    const Tensor tensor = quantize(info, values, kRows, kCols);
+    const TensorView& view = tensor.view();
+    const std::byte* zeros = params.symmetric ? nullptr : view.part(PartRole::kZeros).bytes.data();
+    Hash hash[3];
+    for (std::int64_t i = 0; i < kRows * groups_per_row(params, kCols); ++i) {
+      const ScaleZero at = load_scale_zero(params, view.part(PartRole::kScales).bytes.data(), zeros, i);
+      hash[0].add(std::bit_cast<std::uint32_t>(at.scale));
+      hash[1].add(static_cast<std::uint32_t>(at.zero));
+    }
+    std::vector<float> back(values.size());
+    decode_rows(view, 0, kRows, back.data());
+    for (const float value : back) hash[2].add(std::bit_cast<std::uint32_t>(value));
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(format_text("{:016x}", hash[i].value), expected[i]) << name << " " << i;
+    ++n;
+  }
+  EXPECT_EQ(n, 7 * 2 * 2);
 }
 
 std::vector<std::string> all_variants() {

@@ -90,8 +90,7 @@ const EncodingInfo* find(std::string_view name) {
 
 const EncodingInfo& get(std::string_view name) {
   if (const EncodingInfo* info = find(name)) return *info;
-  fail(ErrorCode::kInvalidArgument, "no encoding '{}'; near names: {}", name.substr(0, 64),
-       known_names_near(name));
+  fail(ErrorCode::kInvalidArgument, "no encoding '{}'; near names: {}", name.substr(0, 64), known_names_near(name));
 }
 
 bool fits(const EncodingInfo& info, const Shape& shape) { return shape.cols() % info.block_elements == 0; }

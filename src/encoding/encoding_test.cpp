@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "encoding/block_grid.h"
+#include "encoding/golden_test.h"
 #include "tensor/half.h"
 
 namespace nibble::encoding {
@@ -105,21 +106,6 @@ TEST(BlockEncoding, DecodesAsTheGgufPackage) {
           << name << " element " << i << ": " << values[i] << " for " << record.values[i];
     }
   }
-}
-
-// FNV-1a over 32-bit words, as in dev/golden/encodings.py.
-struct Hash {
-  std::uint64_t value = 0xCBF29CE484222325u;
-  void add(std::uint32_t word) { value = (value ^ word) * 0x100000001B3u; }
-};
-
-std::vector<float> hashed_values(std::size_t n) {
-  std::vector<float> values(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    const float u = static_cast<float>(random_bits(11, 0, i) >> 40) * 0x1p-23f - 1.0f;
-    values[i] = u * u * u * std::exp2(static_cast<float>(random_bits(11, 1, i / 512) % 24) - 16.0f);
-  }
-  return values;
 }
 
 TEST(BlockEncoding, AgreesWithPeersOnMuchData) {
