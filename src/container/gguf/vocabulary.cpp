@@ -103,6 +103,13 @@ std::vector<std::pair<std::string, std::string>> read_merges(const Metadata& met
   return merges;
 }
 
+std::vector<std::string> join_merges(const Vocabulary& vocabulary) {
+  std::vector<std::string> lines;
+  lines.reserve(vocabulary.merges.size());
+  for (const auto& [left, right] : vocabulary.merges) lines.push_back(left + " " + right);
+  return lines;
+}
+
 std::string read_charsmap(const Metadata& metadata) {
   std::string bytes;
   if (!metadata.contains(kCharsmap)) return bytes;
@@ -183,40 +190,30 @@ Vocabulary read_vocabulary(const Metadata& metadata) {
 }
 
 void write_vocabulary(const Vocabulary& v, Metadata& metadata) {
-  const bool spm = v.kind != TokenizerKind::kByteBpe;
-  const auto kind = std::ranges::find(kKinds, v.kind, &KindDefaults::kind);
-  metadata.set(kModel, std::string(kind->model));
+  const bool byte_level = v.kind == TokenizerKind::kByteBpe;
+  for (const std::string_view key : {kScores, kMerges, kRemoveSpaces, kCharsmap, kChatTemplate}) metadata.erase(key);
+  metadata.set(kModel, std::string(std::ranges::find(kKinds, v.kind, &KindDefaults::kind)->model));
   metadata.set(kPre, v.pre.empty() ? std::string("default") : v.pre);
   std::vector<std::string> tokens = v.tokens;
   respell_user_defined(v, tokens, kSpaceSymbol, kSpace);
   metadata.set(kTokens, MetaArray{std::move(tokens)});
-  if (spm) metadata.set(kScores, MetaArray{v.scores});
+  if (!byte_level) metadata.set(kScores, MetaArray{v.scores});
   std::vector<std::int32_t> types;
   types.reserve(v.types.size());
   for (const TokenType type : v.types) types.push_back(static_cast<std::int32_t>(type));
   metadata.set(kTypes, MetaArray{std::move(types)});
-  if (!spm) {
-    std::vector<std::string> merges;
-    merges.reserve(v.merges.size());
-    for (const auto& [left, right] : v.merges) merges.push_back(left + " " + right);
-    metadata.set(kMerges, MetaArray{std::move(merges)});
-  }
+  if (byte_level) metadata.set(kMerges, MetaArray{join_merges(v)});
   for (const auto& [key, id] : kSpecialIds) {
-    if (v.*id >= 0) {
-      metadata.set(key, static_cast<std::uint32_t>(v.*id));
-    } else {
-      metadata.erase(key);
-    }
+    metadata.erase(key);
+    if (v.*id >= 0) metadata.set(key, static_cast<std::uint32_t>(v.*id));
   }
   metadata.set(kAddBos, v.add_bos);
   metadata.set(kAddEos, v.add_eos);
   metadata.set(kAddSpacePrefix, v.add_space_prefix);
-  if (v.kind == TokenizerKind::kSpmUnigram) {
-    metadata.set(kRemoveSpaces, v.remove_extra_whitespaces);
-    if (!v.precompiled_charsmap.empty()) {
-      metadata.set(kCharsmap,
-                   MetaArray{std::vector<std::uint8_t>(v.precompiled_charsmap.begin(), v.precompiled_charsmap.end())});
-    }
+  if (v.remove_extra_whitespaces) metadata.set(kRemoveSpaces, true);
+  if (!v.precompiled_charsmap.empty()) {
+    metadata.set(kCharsmap,
+                 MetaArray{std::vector<std::uint8_t>(v.precompiled_charsmap.begin(), v.precompiled_charsmap.end())});
   }
   if (!v.chat_template.empty()) metadata.set(kChatTemplate, v.chat_template);
 }
