@@ -14,7 +14,7 @@ endif()
 
 add_library(nibble_options INTERFACE)
 target_compile_options(nibble_options INTERFACE
-  -Wall -Wextra -Wshadow -Wno-psabi -Wno-restrict -ffp-contract=off -fno-math-errno)
+  -Wall -Wextra -Wshadow -Wno-psabi $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -ffp-contract=off -fno-math-errno)
 if(NIBBLE_WERROR)
   target_compile_options(nibble_options INTERFACE -Werror)
 endif()

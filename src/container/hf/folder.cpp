@@ -100,9 +100,9 @@ void open_shards(CheckpointContents& contents, const fs::path& folder, const Wei
     if (!fs::exists(path)) {
       fail(ErrorCode::kNotFound, "'{}' is missing; {} places {} tensors there", path.string(), kIndex, n_tensors);
     }
-    open_shard(contents, path, [&](const TensorEntry& entry) {
+    open_shard(contents, path, [&map, &here = shard](const TensorEntry& entry) {
       const auto it = map.find(entry.name);
-      return it == map.end() || it->second == shard;
+      return it == map.end() || it->second == here;
     });
   }
 }

@@ -40,7 +40,7 @@ Metadata read_metadata(const json::Value& value) {
   std::unordered_set<std::string_view> seen;
   for (const auto& [key, item] : value.as_object()) {
     if (!seen.insert(key).second) fail(ErrorCode::kFormat, "key '{}' is there twice", key);
-    metadata.append(key, with_context(key, [&] { return item.as_string(); }));
+    metadata.append(key, with_context(key, [&text = item] { return text.as_string(); }));
   }
   return metadata;
 }
@@ -102,14 +102,15 @@ Index parse(std::span<const std::byte> bytes) {
   Index index;
   index.data_offset = sizeof(std::uint64_t) + header.size();
   bool has_metadata = false;
-  for (const auto& [name, value] : root.as_object()) {
-    if (name == kMetadataKey) {
+  for (const auto& member : root.as_object()) {
+    if (member.first == kMetadataKey) {
       if (has_metadata) fail(ErrorCode::kFormat, "{} is there twice", kMetadataKey);
       has_metadata = true;
-      index.metadata = with_context(kMetadataKey, [&] { return read_metadata(value); });
+      index.metadata = with_context(kMetadataKey, [&] { return read_metadata(member.second); });
     } else {
-      index.tensors.push_back(
-          with_context("tensor '" + name + "'", [&] { return read_tensor(name, value, index.data_offset, bytes); }));
+      index.tensors.push_back(with_context("tensor '" + member.first + "'", [&] {
+        return read_tensor(member.first, member.second, index.data_offset, bytes);
+      }));
     }
   }
   // By data; an empty tensor comes before the one that begins where it lies.
