@@ -10,4 +10,5 @@ pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(openblas REQUIRED IMPORTED_TARGET openblas)
 if(NIBBLE_TESTS)
   find_package(GTest REQUIRED)
+  find_package(benchmark QUIET)  # speed programs; left out where the library is absent
 endif()

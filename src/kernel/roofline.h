@@ -1,0 +1,23 @@
+// What the threads at hand can do at most: memory read, int8 products, f32 products. The yardstick of every speed
+// figure.
+#pragma once
+
+#include <cstdint>
+
+#include "base/cpu.h"
+#include "base/thread_pool.h"
+
+namespace nibble::kernel {
+
+struct Roofline {
+  int threads = 0;
+  double read_bytes_per_s = 0;  // best of several access patterns over a buffer far beyond the caches
+  double int8_ops_per_s = 0;    // multiplications and additions of the path's int8 dot product
+  double f32_ops_per_s = 0;     // multiplications and additions in f32
+};
+
+// Measures with all threads of the pool and the instructions of `isa`; takes about a second. `buffer_bytes` should be a
+// few times the last-level cache that these threads can reach, at least 1 GB for a figure worth quoting.
+Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes = std::uint64_t{1} << 30);
+
+}  // namespace nibble::kernel
