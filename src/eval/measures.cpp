@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/format.h"
+
 namespace nibble::eval {
 
 namespace {
@@ -67,6 +69,22 @@ void add_to_json(const Measures& measures, std::string_view suffix, json::Value&
   set("ln_ppl_ratio", distance.ln_ppl_ratio.mean);
   set("ln_ppl_ratio_error", distance.ln_ppl_ratio.error);
   set("nll_correlation", distance.nll_correlation);
+}
+
+std::string to_text(std::string_view title, const Measures& measures) {
+  std::string text =
+      format_text("{:<11} perplexity {:.4f} +- {:.4f}\n", title, measures.perplexity, measures.perplexity_error);
+  if (!measures.distance) return text;
+  const Distance& d = *measures.distance;
+  const auto line = [&](const std::string& content) { text += format_text("{:<11} {}\n", "", content); };
+  line(format_text("ln(ppl / reference's) {:+.6f} +- {:.6f}, correlation of losses {:.4f}", d.ln_ppl_ratio.mean,
+                   d.ln_ppl_ratio.error, d.nll_correlation));
+  line(format_text("KL divergence mean {:.6f} +- {:.6f}, median {:.6f}, 99 % {:.6f}, 99.9 % {:.6f}, max {:.6f}",
+                   d.kld.mean, d.kld.error, d.kld_median, d.kld_p99, d.kld_p999, d.kld_max));
+  line(format_text("same top token {:.3f} +- {:.3f} %", d.top1.mean * 100, d.top1.error * 100));
+  line(format_text("change of probability mean {:+.4f} +- {:.4f} %, RMS {:.4f} %", d.delta_p.mean * 100,
+                   d.delta_p.error * 100, d.delta_p_rms * 100));
+  return text;
 }
 
 std::vector<double> chunk_sums(std::span<const double> per_token, std::int64_t tokens_per_chunk) {

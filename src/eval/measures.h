@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "eval/score.h"
 #include "eval/statistics.h"
@@ -36,6 +39,9 @@ Measures measure(const TokenScores& scores, const TokenScores* reference);
 // Adds the figures to an object: perplexity, perplexity_error, ..., kld_mean, kld_p999, top1, each name followed by
 // `suffix`.
 void add_to_json(const Measures& measures, std::string_view suffix, json::Value& object);
+
+// The same as a few lines for a reader, headed by `title`.
+std::string to_text(std::string_view title, const Measures& measures);
 
 // Sums of a figure over the tokens of each chunk: the units that a bootstrap draws.
 std::vector<double> chunk_sums(std::span<const double> per_token, std::int64_t tokens_per_chunk);

@@ -1,0 +1,254 @@
+#include "nibble/evaluate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "calib/token_chunks.h"
+#include "eval/energy.h"
+#include "eval/layer_error.h"
+#include "eval/measures.h"
+#include "eval/tensor_error.h"
+#include "pipeline/choices.h"
+#include "pipeline/loading.h"
+
+namespace nibble {
+
+namespace {
+
+using eval::Contender;
+using eval::Measures;
+using model::MathPath;
+using model::ModelSource;
+using SourcePtr = std::shared_ptr<const ModelSource>;
+
+constexpr int kResamples = 10000;
+constexpr std::int64_t kEnergyContext = 4096;
+
+// A model under test: what its file is, and one contender for each path it is run by.
+struct Candidate {
+  SourcePtr source;
+  std::vector<std::size_t> runs;  // indices into the contenders, in the order of path_suffixes()
+};
+
+struct Path {
+  MathPath path;
+  std::string_view suffix;  // of JSON keys
+  std::string_view title;
+};
+constexpr Path kPaths[] = {{MathPath::kFast, "", "fast path"}, {MathPath::kExact, "_exact", "exact path"}};
+
+class Evaluation {
+ public:
+  Evaluation(ExecContext& context, const EvaluateRequest& request) : context_(context), request_(request) {
+    check_request();
+  }
+
+  Report run() {
+    const auto start = std::chrono::steady_clock::now();
+    open();
+    if (!request_.text.empty()) score();
+    report_model();
+    if (table_) report_scores();
+    if (table_ && candidates_.size() > 1) report_versus();
+    if (request_.layers) report_layers();
+    if (request_.tensors) report_tensors();
+    if (request_.energy) report_energy();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    json_.set("seconds", seconds.count());
+    return {std::move(text_), json::dump(json_)};
+  }
+
+ private:
+  void check_request() const {
+    const bool reference = !request_.reference.empty();
+    if (request_.text.empty() && !request_.tensors && !request_.energy) {
+      fail(ErrorCode::kInvalidArgument, "nothing to evaluate: give a text, or ask for tensors or energy");
+    }
+    if (!reference && (request_.tensors || request_.layers || !request_.versus.empty())) {
+      fail(ErrorCode::kInvalidArgument,
+           "errors of tensors and layers and the comparison of two models need a reference");
+    }
+    if (request_.text.empty() && (request_.layers || !request_.versus.empty() || !request_.per_token.empty())) {
+      fail(ErrorCode::kInvalidArgument, "layers, the comparison of two models and figures per token need a text");
+    }
+    if (!calib::parse_protocol(request_.protocol)) {
+      fail(ErrorCode::kInvalidArgument, "unknown protocol '{}': llama.cpp or window", request_.protocol);
+    }
+  }
+
+  void open() {
+    candidates_.push_back({ModelSource::open(request_.model), {}});
+    if (!request_.versus.empty()) candidates_.push_back({ModelSource::open(request_.versus), {}});
+    if (!request_.reference.empty()) reference_source_ = ModelSource::open(request_.reference);
+  }
+
+  // Figures per token of different tokenizers mean nothing side by side.
+  void check_vocabulary(const token::Vocabulary& vocabulary, const ModelSource& other) const {
+    const token::Vocabulary theirs = other.vocabulary();
+    const auto differing =
+        std::mismatch(vocabulary.tokens.begin(), vocabulary.tokens.end(), theirs.tokens.begin(), theirs.tokens.end());
+    if (differing.first == vocabulary.tokens.end() && differing.second == theirs.tokens.end()) return;
+    fail(ErrorCode::kInvalidArgument,
+         "{} and {} have different vocabularies: {} and {} tokens, first difference at token {}",
+         request_.model.string(), other.reader().path().string(), vocabulary.tokens.size(), theirs.tokens.size(),
+         differing.first - vocabulary.tokens.begin());
+  }
+
+  void score() {
+    const auto tokenizer = pipeline::load_tokenizer(*candidates_[0].source);
+    if (reference_source_) check_vocabulary(tokenizer->vocabulary(), *reference_source_);
+    if (candidates_.size() > 1) check_vocabulary(tokenizer->vocabulary(), *candidates_[1].source);
+    const calib::Protocol protocol = *calib::parse_protocol(request_.protocol);
+    chunks_ = calib::chunk_file(*tokenizer, request_.text, {protocol, request_.context, request_.chunks});
+
+    if (reference_source_) reference_ = contender(reference_source_, MathPath::kExact);
+    for (Candidate& candidate : candidates_) {
+      for (const Path& path : kPaths) {
+        if (path.path == MathPath::kExact && !request_.exact) continue;
+        candidate.runs.push_back(contenders_.size());
+        contenders_.push_back(contender(candidate.source, path.path));
+      }
+    }
+    table_ = eval::score_chunks(context_, chunks_, reference_ ? &*reference_ : nullptr, contenders_);
+    if (!request_.per_token.empty()) write_per_token();
+  }
+
+  Contender contender(const SourcePtr& source, MathPath path) {
+    const model::KvType kv =
+        path == MathPath::kExact ? model::KvType::kF32 : pipeline::parse_kv_type(request_.kv_cache);
+    return {source->reader().path().string(), pipeline::load_model(context_, source, path), kv};
+  }
+
+  Measures measures_of(std::size_t contender) const {
+    return eval::measure(table_->contenders[contender], reference_ ? &table_->reference : nullptr);
+  }
+
+  void report_model() {
+    const ModelSource& source = *candidates_[0].source;
+    json_.set("model", request_.model.string());
+    json_.set("parameters", source.spec().parameters());
+    json_.set("file_bytes", source.reader().file_bytes());
+    json_.set("bits_per_weight", pipeline::bits_per_weight(source));
+    text_ += format_text("{}: {} parameters, {}, {:.3f} bits per weight\n", request_.model.string(),
+                         format_count(source.spec().parameters()), format_bytes(source.reader().file_bytes()),
+                         pipeline::bits_per_weight(source));
+    if (reference_source_) json_.set("reference", request_.reference.string());
+  }
+
+  void report_scores() {
+    json_.set("text", request_.text.string());
+    json_.set("protocol", request_.protocol);
+    json_.set("context", chunks_.context);
+    json_.set("chunks", chunks_.n_chunks);
+    json_.set("tokens_scored", chunks_.scored());
+    text_ += format_text("{}: protocol {}, {} chunks of {} tokens, {} predictions scored\n", request_.text.string(),
+                         request_.protocol, chunks_.n_chunks, chunks_.context, chunks_.scored());
+    if (reference_) {
+      const Measures truth = eval::measure(table_->reference, nullptr);
+      json_.set("perplexity_reference", truth.perplexity);
+      json_.set("perplexity_reference_error", truth.perplexity_error);
+      text_ += format_text("reference   {}: perplexity {:.4f} +- {:.4f}\n", request_.reference.string(),
+                           truth.perplexity, truth.perplexity_error);
+    }
+    for (std::size_t i = 0; i < candidates_[0].runs.size(); ++i) {
+      const Measures measures = measures_of(candidates_[0].runs[i]);
+      eval::add_to_json(measures, kPaths[i].suffix, json_);
+      text_ += eval::to_text(kPaths[i].title, measures);
+    }
+  }
+
+  void report_versus() {
+    json::Value versus;
+    const Candidate& other = candidates_[1];
+    versus.set("model", request_.versus.string());
+    versus.set("bits_per_weight", pipeline::bits_per_weight(*other.source));
+    text_ += format_text("versus {}: {}, {:.3f} bits per weight\n", request_.versus.string(),
+                         format_bytes(other.source->reader().file_bytes()), pipeline::bits_per_weight(*other.source));
+    for (std::size_t i = 0; i < other.runs.size(); ++i) {
+      const std::string suffix(kPaths[i].suffix);
+      eval::add_to_json(measures_of(other.runs[i]), suffix, versus);
+      text_ += eval::to_text(kPaths[i].title, measures_of(other.runs[i]));
+      const auto sums = [&](const Candidate& candidate) {
+        return eval::chunk_sums(table_->contenders[candidate.runs[i]].kld, chunks_.scored_per_chunk());
+      };
+      const eval::RatioInterval interval =
+          eval::bootstrap_ratio(sums(candidates_[0]), sums(other), kResamples, request_.seed);
+      versus.set("kld_ratio" + suffix, interval.ratio);
+      versus.set("kld_ratio_low" + suffix, interval.low);
+      versus.set("kld_ratio_high" + suffix, interval.high);
+      text_ += format_text(
+          "{:<11} mean KL divergence {:.4f} times that of the other model, 95 % interval {:.4f} to {:.4f}\n",
+          kPaths[i].title, interval.ratio, interval.low, interval.high);
+    }
+    versus.set("resamples", kResamples);
+    json_.set("versus", std::move(versus));
+  }
+
+  void report_layers() {
+    for (std::size_t i = 0; i < candidates_[0].runs.size(); ++i) {
+      const auto errors = eval::layer_errors(context_, chunks_, *reference_, contenders_[candidates_[0].runs[i]]);
+      json_.set("layers" + std::string(kPaths[i].suffix), eval::to_json(errors));
+      text_ += format_text("\nhidden states, {}\n", kPaths[i].title) + eval::to_table(errors);
+    }
+  }
+
+  void report_tensors() {
+    const auto errors = eval::tensor_errors(context_, *reference_source_, *candidates_[0].source);
+    json_.set("tensors", eval::to_json(errors));
+    text_ += "\n" + eval::to_table(errors);
+  }
+
+  void report_energy() {
+    const ModelSource& source = *candidates_[0].source;
+    const std::int64_t at =
+        request_.energy_context > 0 ? request_.energy_context : std::min(source.spec().context, kEnergyContext);
+    const eval::EnergyReport report = eval::energy_report(source, pipeline::parse_kv_type(request_.kv_cache), at);
+    json_.set("energy", eval::to_json(report));
+    text_ += "\n" + eval::to_table(report);
+  }
+
+  void write_per_token() const {
+    const eval::TokenScores& scores = table_->contenders[0];
+    std::string out;
+    if (request_.per_token.extension() == ".csv") {
+      out = reference_ ? "chunk,position,nll,kld,delta_p,same_top\n" : "chunk,position,nll\n";
+      for (std::size_t i = 0; i < scores.nll.size(); ++i) {
+        const auto per_chunk = static_cast<std::size_t>(chunks_.scored_per_chunk());
+        const std::size_t position =
+            i % per_chunk + static_cast<std::size_t>(chunks_.first_scored) + 1;  // of the predicted token
+        out += format_text("{},{},{}", i / per_chunk, position, scores.nll[i]);
+        if (reference_) out += format_text(",{},{},{}", scores.kld[i], scores.delta_p[i], scores.same_top[i]);
+        out += "\n";
+      }
+    } else {
+      for (const double value : reference_ ? scores.kld : scores.nll) {
+        const auto narrow = static_cast<float>(value);
+        out.append(reinterpret_cast<const char*>(&narrow), sizeof narrow);
+      }
+    }
+    write_file_atomically(request_.per_token, out);
+  }
+
+  ExecContext& context_;
+  const EvaluateRequest& request_;
+  std::vector<Candidate> candidates_;  // the model, then the one it is compared with
+  SourcePtr reference_source_;
+  std::optional<Contender> reference_;
+  std::vector<Contender> contenders_;
+  calib::TokenChunks chunks_;
+  std::optional<eval::ScoreTable> table_;
+  json::Value json_;
+  std::string text_;
+};
+
+}  // namespace
+
+Report evaluate(const RunContext& run, const EvaluateRequest& request) {
+  OwnedExecContext context(run);
+  return Evaluation(*context, request).run();
+}
+
+}  // namespace nibble
