@@ -1,6 +1,7 @@
 // The program as a user meets it: exit codes, error lines, the progress display.
 #include <gtest/gtest.h>
 
+#include "base/atomic_file.h"
 #include "cli/progress_bar.h"
 #include "testing/program.h"
 
@@ -27,6 +28,28 @@ TEST(Cli, WrongCallIsAUsageError) {
     EXPECT_EQ(result.err.rfind("nibble: error: ", 0), 0u) << result.err;
     EXPECT_TRUE(result.out.empty()) << result.out;
   }
+}
+
+const std::string kModel = std::string(NIBBLE_SOURCE_DIR) + "/models/books-7m";
+
+TEST(Cli, InspectTellsWhatIsInAModel) {
+  const testing::TemporaryFolder folder;
+  const ProgramResult result = nibble("inspect " + kModel + " --json " + folder / "report.json");
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.out.find("7.34M parameters"), std::string::npos) << result.out;
+  const std::string report = read_file(folder / "report.json");
+  for (const char* part : {"\"parameters\": 7344384", "\"architecture\": \"llama\"", "\"bits_per_weight\": 16.0", "\"tensors\": ["}) {
+    EXPECT_NE(report.find(part), std::string::npos) << part;
+  }
+  EXPECT_EQ(nibble("inspect " + kModel + " --json -").out, report) << "'-' prints the report and nothing else";
+}
+
+TEST(Cli, ErrorsAreOneLineOnStandardError) {
+  const ProgramResult result = nibble("inspect /no/such/model.gguf");
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_TRUE(result.out.empty());
+  EXPECT_EQ(result.err.rfind("nibble: error: ", 0), 0u) << result.err;
+  EXPECT_NE(result.err.find("/no/such/model.gguf"), std::string::npos) << result.err;
 }
 
 TEST(ProgressLine, ShowsShareSpeedAndTimeLeft) {

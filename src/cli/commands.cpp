@@ -2,11 +2,14 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/command_inspect.h"
 
 namespace nibble::cli {
 
 std::span<const Command> all_commands() {
-  static const std::vector<Command> commands = {};
+  static const std::vector<Command> commands = {
+      inspect_command(),
+  };
   return commands;
 }
 

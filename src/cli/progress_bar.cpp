@@ -13,11 +13,14 @@ constexpr std::chrono::milliseconds kRedraw{100};  // on a terminal
 constexpr std::chrono::seconds kLine{5};           // elsewhere: a line this often, for logs
 
 std::string amount(std::uint64_t n, std::string_view unit) {
-  return unit == "bytes" ? format_bytes(n) : format_text("{} {}", n, unit);
+  if (unit == "bytes") return format_bytes(n);
+  return n < 100000 ? format_text("{} {}", n, unit) : format_text("{} {}", format_count(n), unit);
 }
 
 std::string speed(double per_second, std::string_view unit) {
   if (unit == "bytes") return format_bytes(static_cast<std::uint64_t>(per_second)) + "/s";
+  if (per_second >= 100000)
+    return format_count(static_cast<std::uint64_t>(per_second)) + " " + std::string(unit) + "/s";
   return per_second >= 10 ? format_text("{:.0f} {}/s", per_second, unit) : format_text("{:.2f} {}/s", per_second, unit);
 }
 

@@ -5,11 +5,10 @@
 #include <memory>
 
 #include "model/model_spec.h"
-#include "ops/op_table.h"
 
 namespace nibble::model {
 
-using ops::KvType;
+enum class KvType : std::uint8_t { kF32, kF16, kQ8_0 };
 
 // One user at a time.
 class KvCache {

@@ -27,6 +27,10 @@ std::uint32_t file_type_of(const Recipe& recipe, const std::vector<TensorPlan>& 
   return file_type;
 }
 
+std::string misfit(const encoding::EncodingInfo& type, const Shape& shape) {
+  return format_text("{} does not fit rows of {}", type.name, shape.cols());
+}
+
 const Override* find_override(const std::vector<Override>& overrides, const RecipeTensor& tensor) {
   const auto found = std::find_if(overrides.begin(), overrides.end(), [&](const Override& o) {
     return o.pattern.found_in(tensor.name) || (!tensor.hf_name.empty() && o.pattern.found_in(tensor.hf_name));
@@ -36,15 +40,14 @@ const Override* find_override(const std::vector<Override>& overrides, const Reci
 
 void apply_override(const Override& override, TensorPlan& plan) {
   plan.target = &fitting_type(*override.type, plan.tensor.shape);
+  plan.fallback = plan.target != override.type;
   plan.note = format_text("override '{}'", override.pattern.text());
-  if (plan.target != override.type)
-    plan.note += format_text(", {} does not fit rows of {}", override.type->name, plan.tensor.shape.cols());
+  if (plan.fallback) plan.note += ", " + misfit(*override.type, plan.tensor.shape);
 }
 
 void choose_method(const PlanOptions& options, TensorPlan& plan) {
-  if (plan.target == plan.source) return;
-  const bool plain = plan.target->family == encoding::Family::kPlain;
-  plan.method = options.method != nullptr && !plain ? options.method : &method::default_for(*plan.target);
+  if (plan.target == plan.source || plan.target->family == encoding::Family::kPlain) return;
+  plan.method = options.method != nullptr ? options.method : &method::default_for(*plan.target);
   if (!plan.method->supports(*plan.target)) {
     fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}' (tensor '{}')", plan.method->name,
          plan.target->name, plan.tensor.name);
@@ -63,6 +66,11 @@ std::uint64_t QuantPlan::bytes() const {
   std::uint64_t sum = 0;
   for (const TensorPlan& plan : tensors) sum += plan.bytes;
   return sum;
+}
+
+int QuantPlan::fallbacks() const {
+  return static_cast<int>(
+      std::count_if(tensors.begin(), tensors.end(), [](const TensorPlan& plan) { return plan.fallback; }));
 }
 
 Override parse_override(std::string_view text) {
@@ -90,9 +98,8 @@ QuantPlan make_plan(const Recipe& recipe, const ModelFacts& facts, std::span<con
     plan.tensor = tensors[i];
     plan.source = inputs[i].source;
     plan.target = choices[i].type != nullptr ? choices[i].type : inputs[i].kept_as;
-    if (choices[i].wanted != nullptr) {
-      plan.note = format_text("{} does not fit rows of {}", choices[i].wanted->name, plan.tensor.shape.cols());
-    }
+    plan.fallback = choices[i].wanted != nullptr;
+    if (plan.fallback) plan.note = misfit(*choices[i].wanted, plan.tensor.shape);
     if (choices[i].type != nullptr) {
       if (const Override* override = find_override(options.overrides, plan.tensor)) {
         apply_override(*override, plan);

@@ -26,8 +26,9 @@ struct TensorPlan {
   RecipeTensor tensor;
   const encoding::EncodingInfo* source = nullptr;
   const encoding::EncodingInfo* target = nullptr;
-  const method::Method* method = nullptr;  // null: the numbers are copied
+  const method::Method* method = nullptr;  // null: the numbers are copied, or cast to a plain type
   std::uint64_t bytes = 0;                 // of the target, without alignment
+  bool fallback = false;                   // rows of this length do not exist in the type the recipe wanted
   std::string note;                        // "q4_k does not fit rows of 288", "override"; usually empty
 };
 
@@ -38,6 +39,7 @@ struct QuantPlan {
 
   std::uint64_t parameters() const;
   std::uint64_t bytes() const;
+  int fallbacks() const;
   double bits_per_weight() const { return 8.0 * static_cast<double>(bytes()) / static_cast<double>(parameters()); }
 };
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/near_names.h"
+#include "container/gguf/types.h"
 #include "pipeline/embedded.h"
 #include "pipeline/stock.h"
 
@@ -150,13 +151,10 @@ const Stock& stock() {
 
 const encoding::EncodingInfo& writable_encoding(std::string_view name) {
   const encoding::EncodingInfo& type = encoding::get(name);
-  const bool number = type.family == encoding::Family::kPlain && dtype_is_float(type.dtype);
-  if (type.family == encoding::Family::kAffine) {
-    fail(ErrorCode::kUnsupported, "type '{}' has no form in a GGUF file", type.name);
-  }
-  if (type.encode == nullptr || (type.family == encoding::Family::kPlain && !number)) {
+  if (!container::gguf::type_id(type)) fail(ErrorCode::kUnsupported, "type '{}' has no form in a GGUF file", type.name);
+  const bool weights = type.family == encoding::Family::kBlock || dtype_is_float(type.dtype);
+  if (type.encode == nullptr || !weights)
     fail(ErrorCode::kUnsupported, "type '{}' can be read but not written", type.name);
-  }
   return type;
 }
 

@@ -1,0 +1,78 @@
+// From one model to another whose weights are packed differently: quantize (block types, methods, importance) and
+// convert (plain types, and the way between GGUF files and Hugging Face folders).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "nibble/run_context.h"
+
+namespace nibble {
+
+struct QuantizeRequest {
+  std::string input;                   // Hugging Face folder or .gguf file
+  std::string output;                  // .gguf file; appears whole or not at all
+  std::string type;                    // built-in recipe ("q4_k_m"), encoding ("q4_k"), or recipe file (.json)
+  std::string method;                  // "rtn", "search", ...; empty: the best for each type
+  std::string imatrix;                 // importance matrix file; empty: none
+  std::vector<std::string> overrides;  // "REGEX=TYPE" over GGUF or Hugging Face names; the first that matches counts
+  bool pure = false;                   // the type everywhere, the head included
+  std::string rounding = "nearest";    // of method rtn: nearest, stochastic, floor, ceil
+  std::string range = "minmax";        // of method rtn: minmax, mse
+  std::uint64_t seed = 0;              // of stochastic rounding
+  bool dry_run = false;                // plan only, write nothing
+};
+
+struct ConvertRequest {
+  std::string input;   // Hugging Face folder or .gguf file
+  std::string output;  // .gguf file, or a folder to be made (Hugging Face form)
+  std::string type;    // f32, f16 or bf16
+  bool dry_run = false;
+};
+
+// What became of one tensor. The errors compare what was written with what was read, over all weights.
+struct TensorReport {
+  std::string name;                 // in the output
+  std::string hf_name;              // Hugging Face name; empty when the architecture is not known
+  std::vector<std::int64_t> shape;  // outermost first
+  std::string source_type, type;
+  std::string method;  // "copy", "cast", or the name of the method
+  std::string note;    // why the type is not the recipe's, what was missing
+  std::uint64_t bytes = 0;
+  double relative_mse = 0;  // sum (w - v)² / sum w²
+  double snr_db = 0;        // -10 log10(relative_mse); 0 when exact
+  double cosine = 1;
+  double seconds = 0;
+};
+
+struct QuantizeReport {
+  std::string input, output, recipe;
+  std::string architecture;
+  bool dry_run = false;
+  int threads = 0;
+  std::uint64_t parameters = 0;
+  std::uint64_t input_bytes = 0;   // files
+  std::uint64_t tensor_bytes = 0;  // data of the output
+  std::uint64_t file_bytes = 0;    // of the output; 0 for a dry run
+  double bits_per_weight = 0;      // 8 * file_bytes / parameters (of a dry run: tensor_bytes)
+  double seconds = 0;
+  int fallbacks = 0;  // tensors whose rows did not fit the recipe's type
+  std::vector<std::string> notes;
+  std::vector<TensorReport> tensors;
+};
+
+// Both throw Error; nothing is left under the output's name then.
+QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run = {});
+QuantizeReport convert_model(const ConvertRequest& request, const RunContext& run = {});
+std::string to_json(const QuantizeReport& report);
+std::string to_text(const QuantizeReport& report);
+
+// Names and one-line descriptions of the built-in recipes and of the methods.
+struct NamedText {
+  std::string name, text;
+};
+std::vector<NamedText> list_recipes();
+std::vector<NamedText> list_methods();
+
+}  // namespace nibble

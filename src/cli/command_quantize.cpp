@@ -1,0 +1,53 @@
+#include "cli/command_quantize.h"
+
+#include <memory>
+
+#include "nibble/quantize.h"
+
+namespace nibble::cli {
+
+namespace {
+
+std::string list_text() {
+  std::string text = "Types (a recipe, an encoding's name, or a recipe file ending in .json):\n";
+  for (const NamedText& recipe : list_recipes()) text += format_text("  {:<8} {}\n", recipe.name, recipe.text);
+  text += "Methods:\n";
+  for (const NamedText& method : list_methods()) text += format_text("  {:<8} {}\n", method.name, method.text);
+  return text;
+}
+
+RunCommand setup(CLI::App& app) {
+  auto request = std::make_shared<QuantizeRequest>();
+  app.add_option("IN", request->input, "Hugging Face folder or .gguf file")->required();
+  app.add_option("-o,--output", request->output, "the .gguf file to write")->type_name("OUT.gguf")->required();
+  app.add_option("-t,--type", request->type, "recipe, encoding or recipe file; listed below")
+      ->type_name("TYPE")
+      ->required();
+  app.add_option("--imatrix", request->imatrix, "importance matrix made by 'nibble imatrix' or llama-imatrix")
+      ->type_name("FILE");
+  app.add_option("--method", request->method, "how values are chosen; default: the best for each type")
+      ->type_name("NAME");
+  app.add_option("--override", request->overrides,
+                 "tensors whose name the expression is found in get this type (repeatable)")
+      ->type_name("REGEX=TYPE")
+      ->allow_extra_args(false);
+  app.add_flag("--pure", request->pure, "the type's base for every weight, the head included");
+  app.add_option("--rounding", request->rounding, "of rtn: nearest, stochastic, floor, ceil")
+      ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option("--range", request->range, "of rtn: minmax, mse")->type_name("NAME")->capture_default_str();
+  app.add_option("--seed", request->seed, "of stochastic rounding")->type_name("N")->capture_default_str();
+  app.footer(list_text);
+  return [request](const Invocation& invocation) {
+    request->dry_run = invocation.dry_run;
+    const QuantizeReport report = quantize_model(*request, invocation.run);
+    if (invocation.wants_text()) print(to_text(report));
+    invocation.write_json(to_json(report));
+  };
+}
+
+}  // namespace
+
+Command quantize_command() { return {"quantize", "write a model with smaller weights", true, setup}; }
+
+}  // namespace nibble::cli

@@ -1,0 +1,198 @@
+#include "pipeline/conversion.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "container/gguf/vocabulary.h"
+#include "model/arch.h"
+#include "model/rope.h"
+
+namespace nibble::pipeline {
+
+namespace {
+
+using container::Kind;
+using container::Metadata;
+using container::TensorEntry;
+
+constexpr std::uint32_t kQuantizationVersion = 2;  // of GGML's block layouts
+
+bool arch_is_known(std::string_view arch) {
+  const auto entries = model::all_entries();
+  return std::any_of(entries.begin(), entries.end(), [&](const model::Arch* a) { return a->name == arch; });
+}
+
+// GGUF's order of the rows of interleaved heads: its row 2i + j of a head is canonical row j * D/2 + i.
+std::vector<std::int32_t> interleaved_rows(std::int64_t rows, int n_heads) {
+  const std::int64_t head = rows / n_heads;
+  std::vector<std::int32_t> map(static_cast<std::size_t>(rows));
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t in_head = row % head;
+    map[static_cast<std::size_t>(row)] =
+        static_cast<std::int32_t>(row - in_head + in_head % 2 * (head / 2) + in_head / 2);
+  }
+  return map;
+}
+
+ModelFacts facts_of(const model::ModelSpec& spec) {
+  ModelFacts facts;
+  facts.arch = spec.arch;
+  facts.n_layers = spec.n_layers();
+  if (!spec.blocks.empty()) facts.gqa = spec.blocks[0].n_heads / std::max(1, spec.blocks[0].n_kv_heads);
+  return facts;
+}
+
+// From the keys that every architecture has.
+ModelFacts facts_of(const Metadata& metadata) {
+  ModelFacts facts;
+  facts.arch = metadata.get_string("general.architecture");
+  const auto key = [&](std::string_view name) { return facts.arch + "." + std::string(name); };
+  facts.n_layers = static_cast<int>(metadata.get_int(key("block_count"), 0));
+  facts.n_experts = static_cast<int>(metadata.get_int(key("expert_count"), 0));
+  if (metadata.contains(key("attention.head_count"))) {
+    const auto heads = metadata.get_ints(key("attention.head_count"));
+    const auto kv_heads =
+        metadata.contains(key("attention.head_count_kv")) ? metadata.get_ints(key("attention.head_count_kv")) : heads;
+    if (!heads.empty() && !kv_heads.empty() && kv_heads[0] > 0) facts.gqa = static_cast<int>(heads[0] / kv_heads[0]);
+  }
+  return facts;
+}
+
+std::unordered_map<std::string_view, const model::WeightSlot*> slots_by_gguf_name(const model::ModelSpec& spec) {
+  std::unordered_map<std::string_view, const model::WeightSlot*> slots;
+  for (const model::WeightSlot& slot : spec.weights) slots.emplace(slot.gguf_name, &slot);
+  return slots;
+}
+
+void describe_gguf_to_gguf(Conversion& conversion) {
+  const container::CheckpointReader& reader = conversion.reader();
+  conversion.metadata = reader.metadata();
+  conversion.facts = facts_of(reader.metadata());
+  std::unordered_map<std::string_view, const model::WeightSlot*> slots;
+  if (conversion.model != nullptr) slots = slots_by_gguf_name(conversion.model->spec());
+  for (const TensorEntry& entry : reader.tensors()) {
+    SourceTensor tensor;
+    const auto slot = slots.find(entry.name);
+    tensor.tensor = {entry.name, slot != slots.end() ? slot->second->hf_name : "", entry.view.shape};
+    tensor.entry = &entry;
+    tensor.kept_as = entry.view.encoding;
+    conversion.tensors.push_back(std::move(tensor));
+  }
+}
+
+void describe_hf_to_gguf(Conversion& conversion) {
+  const model::ModelSource& source = *conversion.model;
+  const model::ModelSpec& spec = source.spec();
+  conversion.facts = facts_of(spec);
+  Metadata& metadata = conversion.metadata;
+  metadata.set("general.architecture", spec.arch);
+  metadata.set("general.type", std::string("model"));
+  metadata.set("general.name", spec.name);
+  metadata.set("general.size_label", format_count(spec.parameters()));
+  metadata.set("general.quantization_version", kQuantizationVersion);
+  model::arch_by_name(spec.arch).to_gguf(spec, metadata);
+  container::gguf::write_vocabulary(source.vocabulary(), metadata);
+
+  const encoding::EncodingInfo& f32 = encoding::get("f32");
+  for (std::size_t i = 0; i < spec.weights.size(); ++i) {
+    const model::WeightSlot& slot = spec.weights[i];
+    SourceTensor tensor;
+    tensor.tensor = {slot.gguf_name, slot.hf_name, slot.shape};
+    tensor.entry = source.weight(i).entry;
+    if (tensor.entry == nullptr) {
+      tensor.values.resize(static_cast<std::size_t>(slot.shape.elements()));
+      source.read_rows(i, 0, slot.shape.rows(), tensor.values.data());
+    } else if (slot.gguf_rope_heads > 0) {
+      tensor.row_map = interleaved_rows(slot.shape.dims()[0], slot.gguf_rope_heads);
+    }
+    tensor.add = slot.gguf_add;
+    tensor.kept_as = &f32;
+    conversion.tensors.push_back(std::move(tensor));
+  }
+}
+
+void note_unused(Conversion& conversion) {
+  std::size_t unused = 0;
+  std::string first;
+  for (const TensorEntry& entry : conversion.reader().tensors()) {
+    const bool used = std::any_of(conversion.tensors.begin(), conversion.tensors.end(),
+                                  [&](const SourceTensor& tensor) { return tensor.entry == &entry; });
+    if (!used && unused++ == 0) first = entry.name;
+  }
+  if (unused > 0) {
+    conversion.notes.push_back(format_text(
+        "{} tensors of the input belong to no part of the architecture and were left out ('{}', ...)", unused, first));
+  }
+}
+
+}  // namespace
+
+const encoding::EncodingInfo& SourceTensor::source_type() const {
+  return entry != nullptr ? *entry->view.encoding : encoding::get("f32");
+}
+
+void SourceTensor::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  const std::int64_t cols = tensor.shape.cols();
+  if (entry == nullptr) {
+    std::copy(values.begin() + row_begin * cols, values.begin() + row_end * cols, out);
+  } else if (row_map.empty()) {
+    encoding::decode_rows(entry->view, row_begin, row_end, out);
+  } else if (tensor.shape.rank() == 1) {
+    std::vector<float> stored(static_cast<std::size_t>(cols));
+    encoding::decode_rows(entry->view, 0, 1, stored.data());
+    for (std::size_t i = 0; i < stored.size(); ++i) out[i] = stored[static_cast<std::size_t>(row_map[i])];
+  } else {
+    for (std::int64_t row = row_begin; row < row_end; ++row) {
+      const std::int64_t at = row_map[static_cast<std::size_t>(row)];
+      encoding::decode_rows(entry->view, at, at + 1, out + (row - row_begin) * cols);
+    }
+  }
+  if (add != 0) {
+    for (std::int64_t i = 0; i < (row_end - row_begin) * cols; ++i) out[i] += add;
+  }
+}
+
+Conversion describe_for_gguf(const std::filesystem::path& input) {
+  Conversion conversion;
+  conversion.file = container::open(input);
+  const bool gguf = conversion.file->kind() == Kind::kGguf;
+  if (!gguf || arch_is_known(conversion.file->metadata().get_string("general.architecture"))) {
+    conversion.file.reset();
+    conversion.model = model::ModelSource::open(input);
+  } else {
+    conversion.notes.push_back(format_text("architecture '{}' is not known: tensors are taken by their names",
+                                           conversion.file->metadata().get_string("general.architecture")));
+  }
+  if (gguf) {
+    describe_gguf_to_gguf(conversion);
+  } else {
+    describe_hf_to_gguf(conversion);
+    note_unused(conversion);
+  }
+  return conversion;
+}
+
+Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo& type) {
+  Conversion conversion;
+  conversion.model = model::ModelSource::open(input);
+  const model::ModelSpec& spec = conversion.model->spec();
+  conversion.facts = facts_of(spec);
+  conversion.metadata.set("format", std::string("pt"));
+  for (std::size_t i = 0; i < spec.weights.size(); ++i) {
+    const model::WeightSlot& slot = spec.weights[i];
+    const model::SourceWeight& weight = conversion.model->weight(i);
+    if (slot.hf_name.empty() || weight.entry == nullptr) continue;  // what Hugging Face computes from config.json
+    SourceTensor tensor;
+    tensor.tensor = {slot.hf_name, slot.hf_name, slot.shape};
+    tensor.entry = weight.entry;
+    tensor.row_map = weight.row_map;
+    tensor.add = weight.add;
+    tensor.kept_as = &type;
+    conversion.tensors.push_back(std::move(tensor));
+  }
+  note_unused(conversion);
+  return conversion;
+}
+
+}  // namespace nibble::pipeline

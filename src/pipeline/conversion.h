@@ -1,0 +1,53 @@
+// What goes from one checkpoint into another: every tensor of the output, where its rows lie in the input, and the
+// metadata.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "container/checkpoint.h"
+#include "model/source.h"
+#include "pipeline/plan.h"
+
+namespace nibble::pipeline {
+
+// A tensor of the output. Its row r is row row_map[r] of the entry's view (identity when empty; for a vector, element
+// r), plus `add`.
+struct SourceTensor {
+  RecipeTensor tensor;                            // names and shape as written
+  const container::TensorEntry* entry = nullptr;  // null: `values` are the tensor
+  std::vector<float> values;
+  std::vector<std::int32_t> row_map;
+  float add = 0;
+  const encoding::EncodingInfo* kept_as = nullptr;  // its type when it is not quantized
+
+  const encoding::EncodingInfo& source_type() const;
+  // f32 rows [row_begin, row_end) as written, (row_end - row_begin, cols). A vector is one row.
+  void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  // Does the output hold the very bytes of the input when the types are equal? (Whole rows may still move.)
+  bool bytes_survive() const { return entry != nullptr && add == 0 && (row_map.empty() || tensor.shape.rank() > 1); }
+};
+
+struct Conversion {
+  std::shared_ptr<const model::ModelSource> model;    // null: a GGUF file of an architecture that is not known
+  std::unique_ptr<container::CheckpointReader> file;  // the reader then
+  std::vector<SourceTensor> tensors;
+  container::Metadata metadata;  // of the output
+  ModelFacts facts;
+  std::vector<std::string> notes;
+
+  const container::CheckpointReader& reader() const { return model != nullptr ? model->reader() : *file; }
+};
+
+// A GGUF file from anything. From a GGUF file: the same tensors in the same order under the same metadata, of any
+// architecture. From a Hugging Face folder: GGUF's names, row order and keys, with the tokenizer; vectors and norms in
+// f32.
+Conversion describe_for_gguf(const std::filesystem::path& input);
+// A Hugging Face folder from anything of a known architecture: Hugging Face's names and row order, everything as
+// `type`.
+Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo& type);
+
+}  // namespace nibble::pipeline

@@ -1,0 +1,47 @@
+#include "pipeline/hf_folder.h"
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "json/json.h"
+
+namespace nibble::pipeline {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// What a folder holds besides configuration and weights, where it has it.
+constexpr std::string_view kCopied[] = {
+    "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json",      "vocab.json",     "merges.txt",      "chat_template.jinja",   "chat_template.json"};
+constexpr std::pair<std::string_view, std::string_view> kTorchNames[] = {
+    {"f32", "float32"}, {"f16", "float16"}, {"bf16", "bfloat16"}};
+
+std::string_view torch_name(const encoding::EncodingInfo& type) {
+  for (const auto& [name, torch] : kTorchNames) {
+    if (name == type.name) return torch;
+  }
+  fail(ErrorCode::kUnsupported, "a Hugging Face folder of plain weights cannot be {}", type.name);
+}
+
+void write_json(const fs::path& path, const json::Value& value) {
+  write_file_atomically(path, json::dump(value) + "\n");
+}
+
+}  // namespace
+
+void write_hf_files(const model::ModelSource& source, const encoding::EncodingInfo& type, const fs::path& folder) {
+  if (source.reader().kind() != container::Kind::kHuggingFace) {
+    fail(ErrorCode::kUnsupported, "a Hugging Face folder cannot be made from a {} yet",
+         container::kind_name(source.reader().kind()));
+  }
+  json::Value config = source.reader().config();
+  config.set(config.find("dtype") != nullptr ? "dtype" : "torch_dtype", torch_name(type));
+  write_json(folder / "config.json", config);
+  for (const std::string_view name : kCopied) {
+    const fs::path from = source.reader().path() / name;
+    if (fs::exists(from)) write_file_atomically(folder / name, read_file(from));
+  }
+}
+
+}  // namespace nibble::pipeline

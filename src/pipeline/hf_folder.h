@@ -1,0 +1,17 @@
+// The small files of a Hugging Face folder: configuration and tokenizer.
+#pragma once
+
+#include <filesystem>
+
+#include "encoding/encoding.h"
+#include "model/source.h"
+
+namespace nibble::pipeline {
+
+// Writes config.json and the tokenizer's files into `folder` for a model whose weights are `type`. From a folder they
+// are copied (config.json with its dtype set); from a GGUF file they are made. Throws Error{kUnsupported} when that
+// cannot be.
+void write_hf_files(const model::ModelSource& source, const encoding::EncodingInfo& type,
+                    const std::filesystem::path& folder);
+
+}  // namespace nibble::pipeline

@@ -1,0 +1,256 @@
+// The corridor: open, describe, plan, reserve, transfer, commit, verify.
+#include "nibble/quantize.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+
+#include "base/atomic_folder.h"
+#include "base/error.h"
+#include "calib/imatrix.h"
+#include "pipeline/conversion.h"
+#include "pipeline/hf_folder.h"
+#include "pipeline/importance.h"
+#include "pipeline/transfer.h"
+
+namespace nibble {
+
+namespace {
+
+using namespace pipeline;
+namespace fs = std::filesystem;
+
+constexpr std::uint32_t kQuantizationVersion = 2;  // general.quantization_version of GGML's block layouts
+
+template <typename T>
+T parse_choice(std::string_view option, const std::string& text,
+               std::span<const std::pair<std::string_view, T>> choices) {
+  std::string known;
+  for (const auto& [name, value] : choices) {
+    if (name == text) return value;
+    known += format_text("{}{}", known.empty() ? "" : ", ", name);
+  }
+  fail(ErrorCode::kInvalidArgument, "unknown {} '{}'; one of: {}", option, text, known);
+}
+
+method::Options method_options(const QuantizeRequest& request) {
+  static constexpr std::array<std::pair<std::string_view, method::Rounding>, 4> kRoundings = {{
+      {"nearest", method::Rounding::kNearest},
+      {"stochastic", method::Rounding::kStochastic},
+      {"floor", method::Rounding::kFloor},
+      {"ceil", method::Rounding::kCeil},
+  }};
+  static constexpr std::array<std::pair<std::string_view, method::RangeRule>, 2> kRanges = {{
+      {"minmax", method::RangeRule::kMinMax},
+      {"mse", method::RangeRule::kMse},
+  }};
+  method::Options options;
+  options.rounding = parse_choice<method::Rounding>("rounding", request.rounding, kRoundings);
+  options.range = parse_choice<method::RangeRule>("range", request.range, kRanges);
+  options.seed = request.seed;
+  options.isa = best_isa();
+  return options;
+}
+
+// The output must not be one of the files that are read.
+void check_output(const fs::path& output, const Conversion& conversion) {
+  if (output.empty()) fail(ErrorCode::kInvalidArgument, "no output was named");
+  std::error_code error;
+  for (const fs::path& file : conversion.reader().files()) {
+    if (fs::exists(output, error) && fs::equivalent(file, output, error)) {
+      fail(ErrorCode::kInvalidArgument, "'{}' is the input; it cannot be the output too", output.string());
+    }
+  }
+}
+
+std::vector<PlanInput> plan_inputs(const Conversion& conversion) {
+  std::vector<PlanInput> inputs;
+  for (const SourceTensor& tensor : conversion.tensors)
+    inputs.push_back({tensor.tensor, &tensor.source_type(), tensor.kept_as});
+  return inputs;
+}
+
+TensorReport report_tensor(const TensorPlan& plan) {
+  TensorReport report;
+  report.name = plan.tensor.name;
+  report.hf_name = plan.tensor.hf_name;
+  const auto dims = plan.tensor.shape.dims();
+  report.shape.assign(dims.begin(), dims.end());
+  report.source_type = plan.source->name;
+  report.type = plan.target->name;
+  report.method = plan.method != nullptr       ? std::string(plan.method->name)
+                  : plan.source == plan.target ? "copy"
+                                               : "cast";
+  report.note = plan.note;
+  report.bytes = plan.bytes;
+  return report;
+}
+
+QuantizeReport report_plan(const Conversion& conversion, const QuantPlan& plan) {
+  QuantizeReport report;
+  report.input = conversion.reader().path().string();
+  report.recipe = plan.recipe;
+  report.architecture = conversion.facts.arch;
+  report.parameters = plan.parameters();
+  report.input_bytes = conversion.reader().file_bytes();
+  report.tensor_bytes = plan.bytes();
+  report.bits_per_weight = plan.bits_per_weight();
+  report.fallbacks = plan.fallbacks();
+  report.notes = conversion.notes;
+  for (const TensorPlan& tensor : plan.tensors) report.tensors.push_back(report_tensor(tensor));
+  return report;
+}
+
+void add_outcomes(QuantizeReport& report, const std::vector<TensorOutcome>& outcomes) {
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    TensorReport& tensor = report.tensors[i];
+    tensor.relative_mse = outcomes[i].errors.relative_mse();
+    tensor.snr_db = outcomes[i].errors.snr_db();
+    tensor.cosine = outcomes[i].errors.cosine();
+    tensor.seconds = outcomes[i].cpu_s;
+  }
+}
+
+std::vector<container::PlannedTensor> planned_tensors(const QuantPlan& plan) {
+  std::vector<container::PlannedTensor> tensors;
+  for (const TensorPlan& tensor : plan.tensors)
+    tensors.push_back({tensor.tensor.name, tensor.target, tensor.tensor.shape});
+  return tensors;
+}
+
+struct Corridor {
+  Conversion conversion;
+  QuantPlan plan;
+  TransferOptions options;
+  QuantizeReport report;
+
+  // From the plan to the file under `output`.
+  void write_gguf(ExecContext& context, const fs::path& output) {
+    conversion.metadata.set("general.file_type", plan.file_type);
+    conversion.metadata.set("general.quantization_version", kQuantizationVersion);
+    const auto writer = container::create_gguf(output, conversion.metadata, planned_tensors(plan));
+    const std::vector<TensorOutcome> outcomes = transfer(context, conversion, plan, options, *writer);
+    context.check_cancelled();
+    report.file_bytes = writer->file_bytes();
+    writer->commit();
+    verify_output(*container::open(output), plan, outcomes);
+    add_outcomes(report, outcomes);
+  }
+
+  void write_hf(ExecContext& context, const fs::path& output) {
+    AtomicFolder folder(output);
+    write_hf_files(*conversion.model, *plan.tensors.front().target, folder.staging());
+    const auto writer = container::create_safetensors(folder.staging() / "model.safetensors", conversion.metadata,
+                                                      planned_tensors(plan));
+    const std::vector<TensorOutcome> outcomes = transfer(context, conversion, plan, options, *writer);
+    context.check_cancelled();
+    report.file_bytes = writer->file_bytes();
+    writer->commit();
+    verify_output(*container::open(folder.staging()), plan, outcomes);
+    folder.commit();
+    add_outcomes(report, outcomes);
+  }
+};
+
+// Runs `write` unless only the plan was asked for, and fills in what both commands report.
+template <typename Write>
+QuantizeReport carry_out(Corridor& corridor, const std::string& output, bool dry_run, const RunContext& run,
+                         Write&& write) {
+  const auto start = std::chrono::steady_clock::now();
+  QuantizeReport& report = corridor.report;
+  report.output = output;
+  report.dry_run = dry_run;
+  if (!dry_run) {
+    OwnedExecContext context(run);
+    report.threads = context->pool.size();
+    for (const std::string& note : report.notes) context->progress.note("note: " + note);
+    write(*context);
+    report.bits_per_weight = 8.0 * static_cast<double>(report.file_bytes) /
+                             static_cast<double>(std::max<std::uint64_t>(1, report.parameters));
+  }
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return std::move(report);
+}
+
+// Every tensor as `type`: what a Hugging Face folder holds.
+QuantPlan plain_plan(const Conversion& conversion, const encoding::EncodingInfo& type) {
+  QuantPlan plan;
+  plan.recipe = type.name;
+  for (const SourceTensor& tensor : conversion.tensors) {
+    TensorPlan& item = plan.tensors.emplace_back();
+    item.tensor = tensor.tensor;
+    item.source = &tensor.source_type();
+    item.target = &type;
+    item.bytes = encoding::tensor_bytes(type, tensor.tensor.shape);
+  }
+  return plan;
+}
+
+const encoding::EncodingInfo& plain_type(const std::string& name) {
+  const encoding::EncodingInfo& type = encoding::get(name);
+  const bool plain = type.name == "f32" || type.name == "f16" || type.name == "bf16";
+  if (!plain)
+    fail(ErrorCode::kInvalidArgument, "convert makes f32, f16 and bf16; 'nibble quantize' makes '{}'", type.name);
+  return type;
+}
+
+}  // namespace
+
+QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
+  const Recipe recipe = load_recipe(request.type);
+  PlanOptions options;
+  if (!request.method.empty()) options.method = &method::get(request.method);
+  for (const std::string& text : request.overrides) options.overrides.push_back(parse_override(text));
+  options.pure = request.pure;
+
+  Corridor corridor;
+  corridor.options.method = method_options(request);
+  corridor.conversion = describe_for_gguf(request.input);
+  if (!request.dry_run || !request.output.empty()) check_output(request.output, corridor.conversion);
+  corridor.conversion.facts.has_imatrix = !request.imatrix.empty();
+  corridor.plan = make_plan(recipe, corridor.conversion.facts, plan_inputs(corridor.conversion), options);
+  if (recipe.needs_imatrix && request.imatrix.empty()) {
+    corridor.conversion.notes.push_back(
+        format_text("'{}' is made for an importance matrix (--imatrix); without one expect poor text", recipe.name));
+  }
+  if (!request.imatrix.empty()) {
+    const calib::Imatrix imatrix = calib::load_imatrix(request.imatrix);
+    corridor.options.importance = importance_of(imatrix, corridor.plan, corridor.conversion.notes);
+    set_imatrix_keys(imatrix, request.imatrix, corridor.conversion.metadata);
+  }
+  corridor.report = report_plan(corridor.conversion, corridor.plan);
+  return carry_out(corridor, request.output, request.dry_run, run,
+                   [&](ExecContext& context) { corridor.write_gguf(context, request.output); });
+}
+
+QuantizeReport convert_model(const ConvertRequest& request, const RunContext& run) {
+  const encoding::EncodingInfo& type = plain_type(request.type);
+  const fs::path output = request.output;
+  const bool to_gguf = output.extension() == ".gguf";
+  Corridor corridor;
+  corridor.conversion = to_gguf ? describe_for_gguf(request.input) : describe_for_hf(request.input, type);
+  check_output(output, corridor.conversion);
+  corridor.plan =
+      to_gguf ? make_plan(load_recipe(type.name), corridor.conversion.facts, plan_inputs(corridor.conversion), {})
+              : plain_plan(corridor.conversion, type);
+  corridor.report = report_plan(corridor.conversion, corridor.plan);
+  return carry_out(corridor, request.output, request.dry_run, run, [&](ExecContext& context) {
+    to_gguf ? corridor.write_gguf(context, output) : corridor.write_hf(context, output);
+  });
+}
+
+std::vector<NamedText> list_recipes() {
+  std::vector<NamedText> list;
+  for (const std::string& name : recipe_names()) list.push_back({name, load_recipe(name).about});
+  return list;
+}
+
+std::vector<NamedText> list_methods() {
+  std::vector<NamedText> list;
+  for (const method::Method* method : method::all_entries())
+    list.push_back({std::string(method->name), std::string(method->summary)});
+  return list;
+}
+
+}  // namespace nibble
