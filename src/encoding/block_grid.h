@@ -12,7 +12,7 @@ namespace nibble::encoding {
 // if !has_min).
 struct BlockFields {
   float d = 0;     // exactly representable in f16
-  float dmin = 0;  // exactly representable in f16
+  float dmin = 0;  // exactly representable in f16; of either sign (q4_1, q5_1 store m = -dmin)
   std::int8_t scale[16] = {};
   std::uint8_t min[16] = {};
   std::int8_t code[256] = {};

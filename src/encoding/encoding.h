@@ -52,8 +52,10 @@ struct EncodingInfo {
   double bits_per_weight = 0;  // of plain and block encodings; of affine ones without the per-row or per-tensor parts
   AffineParams affine;         // kAffine only
 
-  // Reference codec of kPlain and kBlock; n is a multiple of block_elements. encode is null for types that are only
-  // read; for block types it is GGML's reference rounding without importance (the `_ref` functions), bit for bit.
+  // Reference codec of kPlain and kBlock; n is a multiple of block_elements, addresses need no alignment. encode is
+  // null for types that are only read; for block types it is GGML's reference rounding without importance (the `_ref`
+  // functions), bit for bit. Block types want finite values, which whoever quantizes checks: with a NaN or an infinity
+  // the bytes are still the same every time and no other block suffers, but that block's values mean nothing.
   void (*decode)(const std::byte* src, float* dst, std::int64_t n) noexcept = nullptr;
   void (*encode)(const float* src, std::byte* dst, std::int64_t n) noexcept = nullptr;
   // The block as a solver sees it, or null (plain types and read-only types).
