@@ -31,7 +31,11 @@ const TensorEntry& CheckpointReader::at(std::string_view name) const {
 
 std::uint64_t CheckpointReader::file_bytes() const {
   std::uint64_t sum = 0;
-  for (const auto& file : files()) sum += std::filesystem::file_size(file);
+  for (const auto& file : files()) {
+    std::error_code error;
+    sum += std::filesystem::file_size(file, error);
+    if (error) fail(ErrorCode::kIo, "'{}': {}", file.string(), error.message());
+  }
   return sum;
 }
 

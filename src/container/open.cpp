@@ -9,7 +9,8 @@
 namespace nibble::container {
 
 std::unique_ptr<CheckpointReader> open(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) return hf::open(path);
+  std::error_code ignored;  // what cannot be looked at is no folder; opening it says why
+  if (std::filesystem::is_directory(path, ignored)) return hf::open(path);
   const auto file = MappedFile::open(path);
   const Kind kind = with_context("'" + path.string() + "'", [&] { return detect(file->bytes()); });
   return kind == Kind::kGguf ? gguf::open(path) : safetensors::open(path);

@@ -70,6 +70,8 @@ TEST(Open, FolderWithoutAModel) {
   folder.write("config.json", "[]");
   EXPECT_THAT(open_error(folder.path()), HasSubstr("not a JSON object"));
   folder.write("config.json", "{}");
+  EXPECT_THAT(open_error(folder.path()), HasSubstr("open one of them, such as 'm.gguf'"));
+  std::filesystem::remove(folder / "m.gguf");
   EXPECT_THAT(open_error(folder.path()), HasSubstr("holds no weights"));
   folder.write("pytorch_model.bin", "PK");
   EXPECT_THAT(open_error(folder.path()), HasSubstr("only as PyTorch files"));

@@ -33,7 +33,8 @@ TEST(Gemm, AgreesWithDoubleSumsAndRespectsStrides) {
         }
         double sum = 0;
         for (std::int64_t l = 0; l < k; ++l) {
-          sum += static_cast<double>(a[static_cast<std::size_t>(i * lda + l)]) * b[static_cast<std::size_t>(j * ldb + l)];
+          sum +=
+              static_cast<double>(a[static_cast<std::size_t>(i * lda + l)]) * b[static_cast<std::size_t>(j * ldb + l)];
         }
         EXPECT_NEAR(got, sum, 1e-5 * (1 + std::sqrt(static_cast<double>(k)))) << m << ' ' << n << ' ' << k;
       }

@@ -20,7 +20,7 @@ struct Arch {
 };
 
 std::span<const Arch* const> all_entries();
-const Arch& arch_by_name(std::string_view name);                  // throws Error{kUnsupported} listing the known ones
-const Arch& arch_by_model_type(std::string_view hf_model_type);   // likewise
+const Arch& arch_by_name(std::string_view name);                 // throws Error{kUnsupported} listing the known ones
+const Arch& arch_by_model_type(std::string_view hf_model_type);  // likewise
 
 }  // namespace nibble::model

@@ -40,7 +40,8 @@ void read_rope(const Metadata& metadata, const Keys& key, int head_dim, ModelSpe
   rope.theta = metadata.get_float(key("rope.freq_base"), 10000.0);
   rope.original_context = metadata.get_int(key("rope.scaling.original_context_length"), spec.context);
   const std::string type = metadata.get_string(key("rope.scaling.type"), "linear");
-  const double factor = metadata.get_float(key("rope.scaling.factor"), metadata.get_float(key("rope.scale_linear"), 0.0));
+  const double factor =
+      metadata.get_float(key("rope.scaling.factor"), metadata.get_float(key("rope.scale_linear"), 0.0));
   rope.factor = factor == 0 ? 1.0 : factor;
   if (type == "none" || (type == "linear" && rope.factor == 1)) {
     rope.scaling = RopeScaling::kNone;
@@ -70,7 +71,8 @@ void write_rope(const RopeSpec& rope, const Keys& key, Metadata& metadata) {
     metadata.set(key("rope.scaling.factor"), static_cast<float>(rope.factor));
     metadata.set(key("rope.scaling.original_context_length"), checked_cast<std::uint32_t>(rope.original_context));
     if (rope.attention_factor != 0) {
-      metadata.set(key("rope.scaling.attn_factor"), static_cast<float>(rope.attention_factor / yarn_default(rope.factor)));
+      metadata.set(key("rope.scaling.attn_factor"),
+                   static_cast<float>(rope.attention_factor / yarn_default(rope.factor)));
     }
     metadata.set(key("rope.scaling.yarn_beta_fast"), static_cast<float>(rope.beta_fast));
     metadata.set(key("rope.scaling.yarn_beta_slow"), static_cast<float>(rope.beta_slow));
@@ -118,7 +120,8 @@ ModelSpec decoder_from_gguf(const Metadata& metadata, std::string_view arch) {
   const auto kv_heads = metadata.contains(kv_key) ? per_layer(metadata, kv_key, count) : heads;
   const auto ffn = per_layer(metadata, key("feed_forward_length"), count);
   const std::string window_key = key("attention.sliding_window");
-  const auto windows = metadata.contains(window_key) ? per_layer(metadata, window_key, count) : std::vector<std::int64_t>(count);
+  const auto windows =
+      metadata.contains(window_key) ? per_layer(metadata, window_key, count) : std::vector<std::int64_t>(count);
   for (std::size_t i = 0; i < count; ++i) {
     BlockSpec block;
     block.n_heads = checked_cast<int>(heads[i]);

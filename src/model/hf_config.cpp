@@ -114,7 +114,8 @@ void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_
   }
   const std::int64_t first = config.get("max_window_layers", 28);
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
-    const bool sliding = named ? types->as_array()[i].as_string() == "sliding_attention" : static_cast<std::int64_t>(i) >= first;
+    const bool sliding =
+        named ? types->as_array()[i].as_string() == "sliding_attention" : static_cast<std::int64_t>(i) >= first;
     if (sliding) spec.blocks[i].window = window;
   }
 }

@@ -5,10 +5,11 @@
 #include <memory>
 
 #include "model/model_spec.h"
+#include "ops/op_table.h"
 
 namespace nibble::model {
 
-enum class KvType : std::uint8_t { kF32, kF16, kQ8_0 };
+using ops::KvType;
 
 // One user at a time.
 class KvCache {

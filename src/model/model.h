@@ -1,4 +1,5 @@
-// A model ready to compute: weights packed for this machine, kernels chosen once. Immutable; any number of sessions share it.
+// A model ready to compute: weights packed for this machine, kernels chosen once. Immutable; any number of sessions
+// share it.
 #pragma once
 
 #include <functional>
@@ -27,12 +28,13 @@ struct LoadOptions {
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;
-  // The input of the linears `roles` of block `layer` (-1: the head), before any rounding. x: (n, cols). The pool is idle, so
-  // an observer may use context.pool.
-  virtual void linear_input(ExecContext& /*context*/, int /*layer*/, std::span<const Role> /*roles*/, const float* /*x*/,
-                            std::int64_t /*n*/, std::int64_t /*cols*/) {}
+  // The input of the linears `roles` of block `layer` (-1: the head), before any rounding. x: (n, cols). The pool is
+  // idle, so an observer may use context.pool.
+  virtual void linear_input(ExecContext& /*context*/, int /*layer*/, std::span<const Role> /*roles*/,
+                            const float* /*x*/, std::int64_t /*n*/, std::int64_t /*cols*/) {}
   // The residual stream after block `layer`; (n, hidden). Layer -1: the embedding.
-  virtual void block_output(ExecContext& /*context*/, int /*layer*/, const float* /*x*/, std::int64_t /*n*/, std::int64_t /*hidden*/) {}
+  virtual void block_output(ExecContext& /*context*/, int /*layer*/, const float* /*x*/, std::int64_t /*n*/,
+                            std::int64_t /*hidden*/) {}
 };
 
 // Tokens to append to one sequence of the cache.
@@ -42,24 +44,25 @@ struct Segment {
   std::int64_t logits_from = 0;  // logits are wanted for tokens[logits_from ..]; tokens.size() for none
 };
 
-// Receives logits in token order, some tokens at a time: rows for tokens [first, first + n) of segment `segment`, (n, vocab).
-// The pool is idle, so the sink may use it.
+// Receives logits in token order, some tokens at a time: rows for tokens [first, first + n) of segment `segment`, (n,
+// vocab). The pool is idle, so the sink may use it.
 using LogitsSink = std::function<void(std::size_t segment, std::int64_t first, std::int64_t n, const float* logits)>;
 
 class Model {
  public:
-  // Shows progress in bytes read. The fast path copies (packs) all weights but an untied embedding, the exact path none: what
-  // is not copied stays mapped, so the model keeps `source`.
+  // Shows progress in bytes read. The fast path copies (packs) all weights but an untied embedding, the exact path
+  // none: what is not copied stays mapped, so the model keeps `source`.
   static std::shared_ptr<const Model> load(ExecContext& context, std::shared_ptr<const ModelSource> source,
                                            const LoadOptions& options);
   ~Model();
 
   const ModelSpec& spec() const;
+  MathPath path() const;
   std::uint64_t weight_bytes() const;  // in memory, as packed
-  // Appends all segments to their sequences (each sequence at most once per call) and runs them as one batch, cut into parts of
-  // bounded size: observers and sinks are called once per part. Throws Error{kInvalidArgument}, with the cache unchanged, when a
-  // token id, sequence or position is out of range or when the exact path is given a cache that is not f32; Error{kCancelled}
-  // with the cache as it was, too. One call at a time per cache.
+  // Appends all segments to their sequences (each sequence at most once per call) and runs them as one batch, cut into
+  // parts of bounded size: observers and sinks are called once per part. Throws Error{kInvalidArgument}, with the cache
+  // unchanged, when a token id, sequence or position is out of range or when the exact path is given a cache that is
+  // not f32; Error{kCancelled} with the cache as it was, too. One call at a time per cache.
   void forward(ExecContext& context, KvCache& cache, std::span<const Segment> segments, const LogitsSink& sink,
                ForwardObserver* observer = nullptr) const;
 

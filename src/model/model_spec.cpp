@@ -8,8 +8,8 @@ namespace nibble::model {
 
 std::string_view role_name(Role role) {
   static constexpr std::array<std::string_view, 15> kNames = {
-      "token_embd", "output_norm", "output",      "attn_norm", "attn_q",   "attn_k", "attn_v",  "attn_output",
-      "attn_q_norm", "attn_k_norm", "ffn_norm",   "ffn_gate",  "ffn_up",   "ffn_down", "rope_freqs"};
+      "token_embd",  "output_norm", "output",   "attn_norm", "attn_q", "attn_k",   "attn_v",    "attn_output",
+      "attn_q_norm", "attn_k_norm", "ffn_norm", "ffn_gate",  "ffn_up", "ffn_down", "rope_freqs"};
   static_assert(kNames.size() == static_cast<std::size_t>(Role::kRopeFactors) + 1);
   return kNames[static_cast<std::size_t>(role)];
 }
@@ -57,7 +57,8 @@ void validate(const ModelSpec& spec) {
     check_range("number of attention heads", block.n_heads, 1, 1 << 14);
     check_range("number of key/value heads", block.n_kv_heads, 1, block.n_heads);
     if (block.n_heads % block.n_kv_heads != 0) {
-      fail(ErrorCode::kFormat, "{} attention heads do not share {} key/value heads evenly", block.n_heads, block.n_kv_heads);
+      fail(ErrorCode::kFormat, "{} attention heads do not share {} key/value heads evenly", block.n_heads,
+           block.n_kv_heads);
     }
     check_range("head size", block.head_dim, 2, 1 << 12);
     check_range("feed-forward size", block.ffn, 1, 1 << 24);

@@ -24,13 +24,14 @@ double llama3_divisor(const RopeSpec& rope, double frequency) {
   return 1.0 / ((1 - smooth) / rope.factor + smooth);
 }
 
-// YaRN (Peng et al. 2023, section 3.2): pairs that turn more than beta_fast times within the original context keep their
-// frequency, those that turn less than beta_slow times are stretched, with a linear ramp between.
+// YaRN (Peng et al. 2023, section 3.2): pairs that turn more than beta_fast times within the original context keep
+// their frequency, those that turn less than beta_slow times are stretched, with a linear ramp between.
 class YarnRamp {
  public:
   explicit YarnRamp(const RopeSpec& rope) {
     const auto pair_at = [&rope](double turns) {
-      return rope.dims * std::log(static_cast<double>(rope.original_context) / (turns * kTwoPi)) / (2 * std::log(rope.theta));
+      return rope.dims * std::log(static_cast<double>(rope.original_context) / (turns * kTwoPi)) /
+             (2 * std::log(rope.theta));
     };
     low_ = pair_at(rope.beta_fast);
     high_ = pair_at(rope.beta_slow);

@@ -19,7 +19,8 @@ using container::Kind;
 ModelSpec describe_hf(const CheckpointReader& reader) {
   const json::Value& config = reader.config();
   if (config.find("quantization_config") != nullptr) {
-    fail(ErrorCode::kUnsupported, "config.json has a 'quantization_config': quantized Hugging Face folders are not read");
+    fail(ErrorCode::kUnsupported,
+         "config.json has a 'quantization_config': quantized Hugging Face folders are not read");
   }
   const std::string type = config.get("model_type", "");
   if (type.empty()) fail(ErrorCode::kFormat, "config.json names no 'model_type'");
@@ -44,7 +45,8 @@ std::vector<std::int32_t> rope_row_map(std::int64_t rows, int n_heads) {
   for (std::int64_t row = 0; row < rows; ++row) {
     const std::int64_t in_head = row % head;
     const std::int64_t half = head / 2;
-    map[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(row - in_head + 2 * (in_head % half) + in_head / half);
+    map[static_cast<std::size_t>(row)] =
+        static_cast<std::int32_t>(row - in_head + 2 * (in_head % half) + in_head / half);
   }
   return map;
 }
@@ -58,7 +60,8 @@ SourceWeight bind(const CheckpointReader& reader, const WeightSlot& slot) {
   if (weight.entry == nullptr) return weight;
   const TensorView& view = weight.entry->view;
   if (view.shape != slot.shape) {
-    fail(ErrorCode::kFormat, "tensor '{}' has shape {}, expected {}", name, view.shape.to_string(), slot.shape.to_string());
+    fail(ErrorCode::kFormat, "tensor '{}' has shape {}, expected {}", name, view.shape.to_string(),
+         slot.shape.to_string());
   }
   with_context(format_text("tensor '{}'", name), [&] { encoding::validate(view); });
   if (gguf && slot.gguf_rope_heads > 0) weight.row_map = rope_row_map(slot.shape.dims()[0], slot.gguf_rope_heads);

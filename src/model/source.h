@@ -1,4 +1,5 @@
-// A model on disk, described: the opened checkpoint, its ModelSpec, and its weights under canonical names and row order.
+// A model on disk, described: the opened checkpoint, its ModelSpec, and its weights under canonical names and row
+// order.
 #pragma once
 
 #include <filesystem>
@@ -14,16 +15,18 @@ namespace nibble::model {
 // A weight where it lies. Canonical row r is row row_map[r] of the view (identity when empty; for a vector "row" means
 // element); canonical values are the view's plus `add`.
 struct SourceWeight {
-  const container::TensorEntry* entry = nullptr;  // null: in no file but computed (the rope factors of a Hugging Face folder)
+  const container::TensorEntry* entry =
+      nullptr;  // null: in no file but computed (the rope factors of a Hugging Face folder)
   std::vector<std::int32_t> row_map;
   float add = 0;
 };
 
 class ModelSource {
  public:
-  // Opens anything container::open() does and finds the architecture by config.json or general.architecture. Checks that every
-  // required weight is there with the shape the spec asks for; errors name file and tensor. The weights of spec() are exactly
-  // those that exist: absent optional ones are gone, and with them `tied` and the bias flags of the blocks are settled.
+  // Opens anything container::open() does and finds the architecture by config.json or general.architecture. Checks
+  // that every required weight is there with the shape the spec asks for; errors name file and tensor. The weights of
+  // spec() are exactly those that exist: absent optional ones are gone, and with them `tied` and the bias flags of the
+  // blocks are settled.
   static std::shared_ptr<const ModelSource> open(const std::filesystem::path& path);
 
   const container::CheckpointReader& reader() const { return *reader_; }

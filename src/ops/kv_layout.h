@@ -1,8 +1,8 @@
 // Where the keys and values of one head lie.
 //
-// Keys: blocks of 16 positions; a block is (head_dim, 16 positions), so that scores of 16 keys come out side by side without
-// any sum across lanes. q8_0 keys add the scales after the codes of a block: (head_dim / 32 rounded up, 16) halves.
-// Values: one row per position, head_dim padded to 16; q8_0 rows add one half per 32 columns.
+// Keys: blocks of 16 positions; a block is (head_dim, 16 positions), so that scores of 16 keys come out side by side
+// without any sum across lanes. q8_0 keys add the scales after the codes of a block: (head_dim / 32 rounded up, 16)
+// halves. Values: one row per position, head_dim padded to 16; q8_0 rows add one half per 32 columns.
 #pragma once
 
 #include <stdint.h>
@@ -31,12 +31,14 @@ static inline int64_t value_row_bytes(KvType type, int head_dim) {
 static inline int64_t key_bytes(KvType type, int head_dim, int64_t context) {
   return (context + kKeyBlock - 1) / kKeyBlock * (kKeyBlock / kLanes) * key_block_bytes(type, head_dim);
 }
-static inline int64_t value_bytes(KvType type, int head_dim, int64_t context) { return context * value_row_bytes(type, head_dim); }
+static inline int64_t value_bytes(KvType type, int head_dim, int64_t context) {
+  return context * value_row_bytes(type, head_dim);
+}
 
 // Work memory of an AttentionTask of that many query rows.
 static inline int64_t attention_scratch_floats(int64_t rows, int head_dim) {
   const int64_t padded_rows = (rows + 3) / 4 * 4;
-  const int64_t per_row = padded_head(head_dim) * 2 + kLanes * 2;        // query, output, sum lanes, maximum (padded)
+  const int64_t per_row = padded_head(head_dim) * 2 + kLanes * 2;  // query, output, sum lanes, maximum (padded)
   return padded_rows * per_row + 4 * kKeyBlock + kKeyBlock * (padded_head(head_dim) * 2);  // scores, decoded block
 }
 

@@ -1,7 +1,7 @@
-// The operations, written once over sixteen lanes. An instruction set's file defines `Lanes` before it includes this and gets
-// `kTable`. Lanes: kPanelVectors; load, store, load_f16, load_i8, broadcast, add, sub, mul, div, fma
-// (a * b + c), max, min, round, exp2_int (2^n for
-// integral n), keep_not_less(x, a, b) (x where a >= b, else 0), f16_bits, f16_value.
+// The operations, written once over sixteen lanes. An instruction set's file defines `Lanes` before it includes this
+// and gets `kTable`. Lanes: kPanelVectors; load, store, load_f16, load_i8, broadcast, add, sub, mul, div, fma (a * b +
+// c), max, min, round, exp2_int (2^n for integral n), keep_not_less(x, a, b) (x where a >= b, else 0), f16_bits,
+// f16_value.
 #pragma once
 
 #include <stdint.h>
@@ -14,7 +14,8 @@ namespace {
 
 using V = Lanes::Vector;
 
-// ---- partial vectors -------------------------------------------------------------------------------------------------
+// ---- partial vectors
+// -------------------------------------------------------------------------------------------------
 inline V load_some(const float* x, int64_t n, float fill) {
   if (n >= kLanes) return Lanes::load(x);
   alignas(64) float buffer[kLanes];
@@ -64,7 +65,8 @@ inline V exp_lanes(V x) {
   return Lanes::keep_not_less(Lanes::mul(p, Lanes::exp2_int(n)), x, low);
 }
 
-// ---- elementwise -----------------------------------------------------------------------------------------------------
+// ---- elementwise
+// -----------------------------------------------------------------------------------------------------
 void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) noexcept {
   V sum = Lanes::broadcast(0.0f);
   for (int64_t i = 0; i < n; i += kLanes) {
@@ -107,7 +109,8 @@ void silu_gate(float* gate, const float* up, int64_t n) noexcept {
   }
 }
 
-// ---- storing keys and values -----------------------------------------------------------------------------------------
+// ---- storing keys and values
+// -----------------------------------------------------------------------------------------
 inline char* at(void* base, int64_t offset) { return static_cast<char*>(base) + offset; }
 inline const char* at(const void* base, int64_t offset) { return static_cast<const char*>(base) + offset; }
 
@@ -174,7 +177,8 @@ void store_v_q8(void* v, int64_t position, const float* x, int head_dim) noexcep
   for (int64_t d = head_dim; d < padded; ++d) codes[d] = 0;
 }
 
-// ---- attention -------------------------------------------------------------------------------------------------------
+// ---- attention
+// -------------------------------------------------------------------------------------------------------
 struct LoadF32 {
   static constexpr int64_t kBytes = 4;
   static V load(const char* p) { return Lanes::load(reinterpret_cast<const float*>(p)); }
@@ -184,10 +188,11 @@ struct LoadF16 {
   static V load(const char* p) { return Lanes::load_f16(reinterpret_cast<const uint16_t*>(p)); }
 };
 
-// acc[r][v] += sum over i in [begin, end) of a[r][i] * b(i, v), where b(i, v) is the vector at b + i * step + v * across.
+// acc[r][v] += sum over i in [begin, end) of a[r][i] * b(i, v), where b(i, v) is the vector at b + i * step + v *
+// across.
 template <int kRows, int kVectors, typename Load>
-inline void panel(const float* a, int64_t a_stride, const char* b, int64_t step, int64_t across, int64_t begin, int64_t end,
-                  V (&acc)[kRows][kVectors]) {
+inline void panel(const float* a, int64_t a_stride, const char* b, int64_t step, int64_t across, int64_t begin,
+                  int64_t end, V (&acc)[kRows][kVectors]) {
   for (int64_t i = begin; i < end; ++i) {
     V row[kVectors];
     for (int v = 0; v < kVectors; ++v) row[v] = Load::load(b + i * step + v * across);
@@ -200,29 +205,30 @@ inline void panel(const float* a, int64_t a_stride, const char* b, int64_t step,
 
 // One block of keys and values as a panel sees it.
 struct KvBlock {
-  const char* k;            // 16 keys of dimension d at k + d * 16 numbers; the next 16 keys k_across further
+  const char* k;  // 16 keys of dimension d at k + d * 16 numbers; the next 16 keys k_across further
   int64_t k_across;
-  const char* v;            // rows of values, v_step apart
+  const char* v;  // rows of values, v_step apart
   int64_t v_step;
 };
 
 // Four query rows over one block.
 struct RowState {
-  float* q;                 // (4, padded), scaled
-  float* out;               // (4, padded), not yet divided by the sums
-  float* sum;               // (4, 16): lanes of the sum of weights
-  float* largest;           // (4): largest score so far
-  int64_t lo[4], hi[4];     // keys of the block that each row sees; empty when hi <= lo
+  float* q;              // (4, padded), scaled
+  float* out;            // (4, padded), not yet divided by the sums
+  float* sum;            // (4, 16): lanes of the sum of weights
+  float* largest;        // (4): largest score so far
+  int64_t lo[4], hi[4];  // keys of the block that each row sees; empty when hi <= lo
 };
 
 template <int kRows, int kVectors, typename Load>
-inline void score_part(const RowState& state, const KvBlock& block, int head_dim, int64_t padded, int first, float* scores) {
+inline void score_part(const RowState& state, const KvBlock& block, int head_dim, int64_t padded, int first,
+                       float* scores) {
   V acc[kRows][kVectors];
   for (auto& row : acc) {
     for (V& v : row) v = Lanes::broadcast(0.0f);
   }
-  panel<kRows, kVectors, Load>(state.q, padded, block.k + first * block.k_across, kLanes * Load::kBytes, block.k_across, 0,
-                               head_dim, acc);
+  panel<kRows, kVectors, Load>(state.q, padded, block.k + first * block.k_across, kLanes * Load::kBytes, block.k_across,
+                               0, head_dim, acc);
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) Lanes::store(scores + r * kKeyBlock + (first + v) * kLanes, acc[r][v]);
   }
@@ -256,16 +262,16 @@ inline float weigh_row(float* scores, int64_t lo, int64_t hi, float* sum, float*
 }
 
 template <int kRows, int kVectors, typename Load>
-inline void value_part(const RowState& state, const KvBlock& block, int64_t padded, int64_t first, int64_t begin, int64_t end,
-                       const float* weights, const float* alpha) {
+inline void value_part(const RowState& state, const KvBlock& block, int64_t padded, int64_t first, int64_t begin,
+                       int64_t end, const float* weights, const float* alpha) {
   V acc[kRows][kVectors];
   float* out = state.out + first * kLanes;
   for (int r = 0; r < kRows; ++r) {
     const V factor = Lanes::broadcast(alpha[r]);
     for (int v = 0; v < kVectors; ++v) acc[r][v] = Lanes::mul(Lanes::load(out + r * padded + v * kLanes), factor);
   }
-  panel<kRows, kVectors, Load>(weights, kKeyBlock, block.v + first * kLanes * Load::kBytes, block.v_step, kLanes * Load::kBytes,
-                               begin, end, acc);
+  panel<kRows, kVectors, Load>(weights, kKeyBlock, block.v + first * kLanes * Load::kBytes, block.v_step,
+                               kLanes * Load::kBytes, begin, end, acc);
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) Lanes::store(out + r * padded + v * kLanes, acc[r][v]);
   }
@@ -323,10 +329,12 @@ inline KvBlock decode_block(const AttentionTask& task, int64_t first_key, int64_
     const auto* scales = reinterpret_cast<const uint16_t*>(src + padded);
     for (int64_t d = 0; d < padded; d += kLanes) {
       const V scale = Lanes::broadcast(Lanes::f16_value(scales[d / kKvGroup]));
-      Lanes::store(values + key * padded + d, Lanes::mul(Lanes::load_i8(reinterpret_cast<const int8_t*>(src) + d), scale));
+      Lanes::store(values + key * padded + d,
+                   Lanes::mul(Lanes::load_i8(reinterpret_cast<const int8_t*>(src) + d), scale));
     }
   }
-  return {reinterpret_cast<const char*>(out), int64_t{head_dim} * kLanes * 4, reinterpret_cast<const char*>(values), padded * 4};
+  return {reinterpret_cast<const char*>(out), int64_t{head_dim} * kLanes * 4, reinterpret_cast<const char*>(values),
+          padded * 4};
 }
 
 template <KvType kType>
@@ -382,7 +390,8 @@ void attend(const AttentionTask& task) noexcept {
     const KvBlock block = block_at<kType>(task, base, clamp_key(last + 1 - base), memory.decoded);
     for (int64_t row = 0; row < rows; row += 4) {
       const int n = static_cast<int>(rows - row < 4 ? rows - row : 4);
-      RowState state = {memory.q + row * padded, memory.out + row * padded, memory.sum + row * kLanes, memory.largest + row, {}, {}};
+      RowState state = {
+          memory.q + row * padded, memory.out + row * padded, memory.sum + row * kLanes, memory.largest + row, {}, {}};
       bool any = false;
       for (int r = 0; r < n; ++r) {
         const int64_t position = task.first_position + (row + r) / task.group;

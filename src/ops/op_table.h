@@ -1,5 +1,6 @@
-// The decoder's operations beside the linears, in f32, as one table of functions per instruction set. Sums run in sixteen fixed
-// lanes whatever the width of the registers; an attention result depends on query, keys and values alone, not on the batch.
+// The decoder's operations beside the linears, in f32, as one table of functions per instruction set. Sums run in
+// sixteen fixed lanes whatever the width of the registers; an attention result depends on query, keys and values alone,
+// not on the batch.
 #pragma once
 
 #include <stdint.h>
@@ -10,21 +11,22 @@ namespace nibble::ops {
 enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
 inline constexpr int kKvTypes = 3;
 
-// Attention of some consecutive tokens of one sequence over one key/value head. Query rows are (token, head of the group).
+// Attention of some consecutive tokens of one sequence over one key/value head. Query rows are (token, head of the
+// group).
 struct AttentionTask {
-  const float* q;           // head h of token t at q + t * q_stride + h * head_dim
+  const float* q;  // head h of token t at q + t * q_stride + h * head_dim
   int64_t q_stride;
-  float* out;               // likewise
+  float* out;  // likewise
   int64_t out_stride;
   int n_tokens;
-  int group;                // query heads that share the key/value head
+  int group;  // query heads that share the key/value head
   int head_dim;
-  int64_t first_position;   // of the first token; keys up to each token's own position must be stored
-  int64_t window;           // tokens seen, the token itself included; 0: all
-  float scale;              // of the scores
-  const void* k;            // the head's keys and values (kv_layout.h)
+  int64_t first_position;  // of the first token; keys up to each token's own position must be stored
+  int64_t window;          // tokens seen, the token itself included; 0: all
+  float scale;             // of the scores
+  const void* k;           // the head's keys and values (kv_layout.h)
   const void* v;
-  float* scratch;           // attention_scratch_floats() of kv_layout.h, 64-byte aligned
+  float* scratch;  // attention_scratch_floats() of kv_layout.h, 64-byte aligned
 };
 
 struct KvOps {
@@ -43,7 +45,7 @@ struct OpTable {
   void (*add)(float* x, const float* y, int64_t n) noexcept;
   // gate = gate / (1 + exp(-gate)) * up
   void (*silu_gate)(float* gate, const float* up, int64_t n) noexcept;
-  KvOps kv[kKvTypes];       // by KvType
+  KvOps kv[kKvTypes];  // by KvType
 };
 
 const OpTable& scalar_ops() noexcept;

@@ -42,7 +42,8 @@ struct Lanes {
   }
   static Vector exp2_int(Vector n) { return {exp2_half(n.lo), exp2_half(n.hi)}; }
   static Vector keep_not_less(Vector x, Vector a, Vector b) {
-    return {_mm256_and_ps(x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_GE_OQ)), _mm256_and_ps(x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_GE_OQ))};
+    return {_mm256_and_ps(x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_GE_OQ)),
+            _mm256_and_ps(x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_GE_OQ))};
   }
   static uint16_t f16_bits(float x) { return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static float f16_value(uint16_t bits) { return _cvtsh_ss(bits); }

@@ -99,7 +99,8 @@ TEST_P(Ops, SiluGateAtTheEnds) {
   }
 }
 
-// ---- attention -------------------------------------------------------------------------------------------------------
+// ---- attention
+// -------------------------------------------------------------------------------------------------------
 struct Case {
   int head_dim, group, n_tokens;
   std::int64_t first, window;
@@ -123,8 +124,8 @@ struct Head {
     std::vector<float> out(q.size());
     AlignedBuffer scratch(static_cast<std::size_t>(attention_scratch_floats(c.n_tokens * c.group, c.head_dim)) * 4);
     const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-    ops.attend({q.data(), stride, out.data(), stride, c.n_tokens, c.group, c.head_dim, c.first, c.window, scale, k.data(),
-                v.data(), scratch.as<float>()});
+    ops.attend({q.data(), stride, out.data(), stride, c.n_tokens, c.group, c.head_dim, c.first, c.window, scale,
+                k.data(), v.data(), scratch.as<float>()});
     return out;
   }
   const KvOps& ops;
@@ -143,7 +144,8 @@ std::vector<double> reference(const Case& c, const std::vector<float>& q, const 
     std::vector<double> score;
     for (std::int64_t key = begin; key <= position; ++key) {
       double sum = 0;
-      for (std::size_t d = 0; d < dim; ++d) sum += static_cast<double>(q[row * dim + d]) * keys[static_cast<std::size_t>(key) * dim + d];
+      for (std::size_t d = 0; d < dim; ++d)
+        sum += static_cast<double>(q[row * dim + d]) * keys[static_cast<std::size_t>(key) * dim + d];
       score.push_back(sum / std::sqrt(static_cast<double>(dim)));
     }
     const double top = *std::ranges::max_element(score);
@@ -158,8 +160,9 @@ std::vector<double> reference(const Case& c, const std::vector<float>& q, const 
   return out;
 }
 
-constexpr Case kCases[] = {{64, 4, 1, 0, 0},   {64, 4, 1, 200, 0},  {64, 1, 70, 0, 0},   {128, 2, 9, 130, 0}, {80, 3, 5, 61, 0},
-                           {20, 5, 3, 127, 0}, {64, 2, 40, 100, 33}, {6, 1, 13, 0, 4},   {64, 4, 16, 64, 64}, {32, 1, 1, 255, 1}};
+constexpr Case kCases[] = {{64, 4, 1, 0, 0},    {64, 4, 1, 200, 0}, {64, 1, 70, 0, 0},    {128, 2, 9, 130, 0},
+                           {80, 3, 5, 61, 0},   {20, 5, 3, 127, 0}, {64, 2, 40, 100, 33}, {6, 1, 13, 0, 4},
+                           {64, 4, 16, 64, 64}, {32, 1, 1, 255, 1}};
 
 TEST_P(Ops, AttentionAgreesWithDouble) {
   const std::pair<KvType, double> kinds[] = {{KvType::kF32, 2e-6}, {KvType::kF16, 3e-3}, {KvType::kQ8_0, 4e-2}};
@@ -170,11 +173,14 @@ TEST_P(Ops, AttentionAgreesWithDouble) {
       const auto values = random_values(11, context * c.head_dim);
       const auto q = random_values(12, std::int64_t{c.n_tokens} * c.group * c.head_dim);
       Head head(ops(), kind, c.head_dim, context);
-      for (std::int64_t i = 0; i < context; ++i) head.store(i, &keys[static_cast<std::size_t>(i * c.head_dim)], &values[static_cast<std::size_t>(i * c.head_dim)]);
+      for (std::int64_t i = 0; i < context; ++i)
+        head.store(i, &keys[static_cast<std::size_t>(i * c.head_dim)],
+                   &values[static_cast<std::size_t>(i * c.head_dim)]);
       const auto out = head.attend(c, q);
       const auto expected = reference(c, q, keys, values);
       for (std::size_t i = 0; i < out.size(); ++i) {
-        ASSERT_NEAR(out[i], expected[i], tolerance * (1 + std::abs(expected[i]))) << c.head_dim << ' ' << c.first << ' ' << i;
+        ASSERT_NEAR(out[i], expected[i], tolerance * (1 + std::abs(expected[i])))
+            << c.head_dim << ' ' << c.first << ' ' << i;
       }
     }
   }
@@ -198,7 +204,8 @@ TEST_P(Ops, AttentionDoesNotDependOnTheBatch) {
       const auto begin = static_cast<std::ptrdiff_t>(t * per_token);
       const std::vector<float> q_one(q.begin() + begin, q.begin() + begin + per_token);
       const auto alone = head.attend(one, q_one);
-      for (std::size_t i = 0; i < alone.size(); ++i) ASSERT_EQ(alone[i], together[static_cast<std::size_t>(begin) + i]) << t;
+      for (std::size_t i = 0; i < alone.size(); ++i)
+        ASSERT_EQ(alone[i], together[static_cast<std::size_t>(begin) + i]) << t;
     }
   }
 }

@@ -191,9 +191,12 @@ Vocabulary read_vocabulary(const Metadata& metadata) {
 
 void write_vocabulary(const Vocabulary& v, Metadata& metadata) {
   const bool byte_level = v.kind == TokenizerKind::kByteBpe;
+  if (v.pre.empty()) {
+    fail(ErrorCode::kUnsupported, "GGUF has no name for the pre-tokenizer of this vocabulary ('{}')", kPre);
+  }
   for (const std::string_view key : {kScores, kMerges, kRemoveSpaces, kCharsmap, kChatTemplate}) metadata.erase(key);
   metadata.set(kModel, std::string(std::ranges::find(kKinds, v.kind, &KindDefaults::kind)->model));
-  metadata.set(kPre, v.pre.empty() ? std::string("default") : v.pre);
+  metadata.set(kPre, v.pre);
   std::vector<std::string> tokens = v.tokens;
   respell_user_defined(v, tokens, kSpaceSymbol, kSpace);
   metadata.set(kTokens, MetaArray{std::move(tokens)});

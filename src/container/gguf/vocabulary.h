@@ -11,7 +11,8 @@ namespace nibble::container::gguf {
 // of unequal lengths and token types that do not exist. A special id that is no token counts as absent.
 token::Vocabulary read_vocabulary(const Metadata& metadata);
 
-// Sets the keys that read_vocabulary() reads, replacing those there.
+// Sets the keys that read_vocabulary() reads, replacing those there. Throws Error{kUnsupported} for a pre-tokenizer
+// without a name.
 void write_vocabulary(const token::Vocabulary& vocabulary, Metadata& metadata);
 
 }  // namespace nibble::container::gguf

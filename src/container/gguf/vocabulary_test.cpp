@@ -163,6 +163,14 @@ TEST(GgufVocabulary, SpecialIdsThatAreNoTokens) {
   EXPECT_EQ(read_vocabulary(m).eot, 1);
 }
 
+TEST(GgufVocabulary, APreTokenizerWithoutANameIsNotWritten) {
+  Vocabulary v = byte_bpe();
+  v.pre.clear();
+  Metadata m;
+  EXPECT_THAT(error_of([&] { write_vocabulary(v, m); }), HasSubstr("no name for the pre-tokenizer"));
+  EXPECT_TRUE(m.entries().empty());
+}
+
 TEST(GgufVocabulary, BadInput) {
   const auto error = [](const Metadata& m) { return error_of([&] { read_vocabulary(m); }); };
   EXPECT_THAT(error({}), HasSubstr("has no vocabulary"));

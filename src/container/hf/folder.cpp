@@ -19,6 +19,12 @@ constexpr std::string_view kConfig = "config.json";
 constexpr std::string_view kIndex = "model.safetensors.index.json";
 constexpr std::string_view kSingle = "model.safetensors";
 
+// What cannot be looked at counts as absent; opening a file says why.
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
 std::vector<fs::path> files_ending(const fs::path& folder, std::string_view ending) {
   std::vector<fs::path> found;
   std::error_code error;
@@ -30,18 +36,26 @@ std::vector<fs::path> files_ending(const fs::path& folder, std::string_view endi
   return found;
 }
 
+void refuse_gguf_folder(const fs::path& folder) {
+  const auto files = files_ending(folder, ".gguf");
+  if (files.empty()) return;
+  fail(ErrorCode::kNotFound, "'{}' is a folder of GGUF files; open one of them, such as '{}'", folder.string(),
+       files.front().filename().string());
+}
+
 [[noreturn]] void no_weights(const fs::path& folder) {
   if (!files_ending(folder, ".bin").empty() || !files_ending(folder, ".pth").empty() ||
       !files_ending(folder, ".pt").empty()) {
     fail(ErrorCode::kUnsupported,
          "'{}' has its weights only as PyTorch files (.bin, .pth); convert them to safetensors first", folder.string());
   }
+  refuse_gguf_folder(folder);
   fail(ErrorCode::kNotFound, "'{}' holds no weights: no {}, no {}", folder.string(), kSingle, kIndex);
 }
 
 // The weights of a folder without an index.
 fs::path single_file(const fs::path& folder) {
-  if (fs::exists(folder / kSingle)) return folder / kSingle;
+  if (is_there(folder / kSingle)) return folder / kSingle;
   const auto files = files_ending(folder, ".safetensors");
   if (files.empty()) no_weights(folder);
   if (files.size() > 1) {
@@ -97,7 +111,7 @@ void open_shards(CheckpointContents& contents, const fs::path& folder, const Wei
   for (const auto& [tensor, shard] : map) ++shards[shard];
   for (const auto& [shard, n_tensors] : shards) {
     const fs::path path = folder / shard;
-    if (!fs::exists(path)) {
+    if (!is_there(path)) {
       fail(ErrorCode::kNotFound, "'{}' is missing; {} places {} tensors there", path.string(), kIndex, n_tensors);
     }
     open_shard(contents, path, [&map, &here = shard](const TensorEntry& entry) {
@@ -110,12 +124,8 @@ void open_shards(CheckpointContents& contents, const fs::path& folder, const Wei
 }  // namespace
 
 std::unique_ptr<CheckpointReader> open(const fs::path& folder) {
-  if (!fs::exists(folder / kConfig)) {
-    const auto ggufs = files_ending(folder, ".gguf");
-    if (!ggufs.empty()) {
-      fail(ErrorCode::kNotFound, "'{}' is a folder of GGUF files; open one of them, such as '{}'", folder.string(),
-           ggufs.front().filename().string());
-    }
+  if (!is_there(folder / kConfig)) {
+    refuse_gguf_folder(folder);
     fail(ErrorCode::kNotFound, "'{}' has no {}: not a Hugging Face model folder", folder.string(), kConfig);
   }
   CheckpointContents contents;
@@ -123,7 +133,7 @@ std::unique_ptr<CheckpointReader> open(const fs::path& folder) {
   contents.path = folder;
   contents.config = read_json(folder / kConfig);
   if (!contents.config.is_object()) fail(ErrorCode::kFormat, "'{}': not a JSON object", (folder / kConfig).string());
-  if (!fs::exists(folder / kIndex)) {
+  if (is_there(folder / kSingle) || !is_there(folder / kIndex)) {
     open_shard(contents, single_file(folder), [](const TensorEntry&) { return true; });
     return make_reader(std::move(contents));
   }

@@ -87,11 +87,13 @@ bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
 }
 
 const ActivationFormat kActivationsScalar{"q8-b32/scalar", activation_row_bytes, quantize<quantize_scalar>};
+const ActivationFormat kActivationsAvx2{"q8-b32/avx2", activation_row_bytes, quantize<quantize_avx2>};
 const ActivationFormat kActivationsAvx512{"q8-b32/avx512", activation_row_bytes, quantize<quantize_avx512>};
 constexpr WeightLayout kLayout{kPanelRows, packed_bytes, pack, unpack_row};
 
 const LinearKernel kKernels[] = {
     {"blocks/avx512", Isa::kAvx512, accepts, &kActivationsAvx512, kLayout, compute<kComputeAvx512>},
+    {"blocks/avx2", Isa::kAvx2, accepts, &kActivationsAvx2, kLayout, compute<kComputeAvx2>},
     {"blocks/scalar", Isa::kScalar, accepts, &kActivationsScalar, kLayout, compute<kComputeScalar>},
 };
 

@@ -1,0 +1,415 @@
+// The path of AVX2: as avx512.cpp, on the two halves of a panel (8 rows) one after the other. The int8 product is
+// maddubs, whose pairs of 16 bits must not overflow: small codes are summed there before widening, and codes of 8 bits
+// go in as magnitudes with their sign moved to the activation.
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "kernel/blocks/panel.h"
+
+namespace nibble::kernel::blocks {
+
+namespace {
+
+constexpr int kHalfRows = 8;
+constexpr int kStreamTokens = 2;
+constexpr int kStreamBlocks = 256;
+constexpr int kTileBlocks = 32;  // of 8 rows: 8 KiB of codes
+constexpr int kTileTokens = 4;
+constexpr int kPrefetchBytes = 2048;
+
+inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+template <int kFormat>
+constexpr bool kSignedLevels = kFormats[kFormat].table || kFormats[kFormat].low_bits == 8;
+
+// Groups whose 16-bit sums fit: 2 * 127 * (2^bits - 1) per group.
+template <int kFormat>
+constexpr int kGroupsPerSum = [] {
+  constexpr Format kF = kFormats[kFormat];
+  const int bits = kF.low_bits + kF.high_bits;
+  const int groups = kSignedLevels<kFormat> || bits > 6 ? 1 : bits == 6 ? 2 : bits == 5 ? 4 : 8;
+  return groups < kF.sub / 4 ? groups : kF.sub / 4;
+}();
+
+template <int kBits>
+inline __m256i shift_right(__m256i x) {
+  if constexpr (kBits > 0) return _mm256_srli_epi16(x, kBits);
+  if constexpr (kBits < 0) return _mm256_slli_epi16(x, -kBits);
+  return x;
+}
+
+// Columns 4G..4G+3 of half a block: unsigned codes, or signed levels for the types of kSignedLevels.
+template <int kFormat, int kG>
+inline __m256i group(const uint8_t* block, __m256i levels) {
+  constexpr Format kF = kFormats[kFormat];
+  const __m256i sign = _mm256_set1_epi8(static_cast<char>(0x80));
+  if constexpr (kF.low_bits == 8) return _mm256_xor_si256(load(block + kG * 64), sign);
+  constexpr int kVector = kF.low_bits == 4 ? kG % 4 : kG / 4;
+  constexpr int kBit = kF.low_bits == 4 ? kG / 4 * 4 : kG % 4 * 2;
+  __m256i code =
+      _mm256_and_si256(shift_right<kBit>(load(block + kVector * 64)), _mm256_set1_epi8(kF.low_bits == 4 ? 15 : 3));
+  if constexpr (kF.high_bits > 0) {
+    constexpr int kHighVector = kF.high_bits == 1 ? 0 : kG / 4;
+    constexpr int kHighBit = kF.high_bits == 1 ? kG : kG % 4 * 2;
+    const __m256i high = shift_right<kHighBit - kF.low_bits>(load(block + kF.low_bytes + kHighVector * 64));
+    const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1 << kF.high_bits) - 1) << kF.low_bits));
+    code = _mm256_or_si256(code, _mm256_and_si256(high, mask));
+  }
+  if constexpr (kF.table) code = _mm256_xor_si256(_mm256_shuffle_epi8(levels, code), sign);
+  return code;
+}
+
+template <int kFormat>
+inline void unpack(const uint8_t* block, __m256i levels, __m256i (&w)[kGroups]) {
+  w[0] = group<kFormat, 0>(block, levels);
+  w[1] = group<kFormat, 1>(block, levels);
+  w[2] = group<kFormat, 2>(block, levels);
+  w[3] = group<kFormat, 3>(block, levels);
+  w[4] = group<kFormat, 4>(block, levels);
+  w[5] = group<kFormat, 5>(block, levels);
+  w[6] = group<kFormat, 6>(block, levels);
+  w[7] = group<kFormat, 7>(block, levels);
+}
+
+inline __m256 load_f16(const uint8_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline __m128i load_bytes(const uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
+inline __m256 unsigned_to_f32(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x)); }
+inline __m256 signed_to_f32(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)); }
+
+// Scale and min of sub-block `sub` of a super-block, for the rows from `first`.
+template <int kFormat>
+inline void load_scale(const uint8_t* header, int first, int sub, __m256& scale, __m256& min) {
+  constexpr Format kF = kFormats[kFormat];
+  if constexpr (!kF.super_scales) {
+    scale = load_f16(header + sub * 32 + first * 2);
+    if constexpr (kF.has_min) min = load_f16(header + kF.mins_at + sub * 32 + first * 2);
+  } else {
+    const __m256 d = load_f16(header + first * 2);
+    const __m128i scales = load_bytes(header + kF.scales_at + sub * kPanelRows + first);
+    if constexpr (!kF.has_min) {
+      scale = _mm256_mul_ps(d, signed_to_f32(scales));
+    } else {
+      const __m256 dmin = load_f16(header + 32 + first * 2);
+      const __m128i low = _mm_set1_epi8(15);
+      const __m128i mins = kF.nibble_scales ? _mm_and_si128(_mm_srli_epi16(scales, 4), low)
+                                            : load_bytes(header + kF.mins_at + sub * kPanelRows + first);
+      scale = _mm256_mul_ps(d, unsigned_to_f32(kF.nibble_scales ? _mm_and_si128(scales, low) : scales));
+      min = _mm256_mul_ps(dmin, unsigned_to_f32(mins));
+    }
+  }
+}
+
+inline const float* scales_of(const Activations& a, int64_t token) {
+  return reinterpret_cast<const float*>(a.rows + token * a.stride + a.scales_at);
+}
+inline const int8_t* codes_of(const Activations& a, int64_t token) {
+  return reinterpret_cast<const int8_t*>(a.rows + token * a.stride);
+}
+
+// What the activations alone contribute to each sub-block of blocks [begin, begin + count), begin a multiple of 16:
+// a_scale * sum a as f32 for types with mins, else -offset * sum a, where the integer sums start. May write up to 8
+// blocks more than asked.
+template <int kFormat>
+inline void correct(const Activations& a, int64_t token, int64_t begin, int count, int32_t* out) {
+  constexpr Format kF = kFormats[kFormat];
+  const uint8_t* sums = a.rows + token * a.stride + a.sums_at + begin * 4;
+  const float* scales = scales_of(a, token) + begin;
+  for (int b = 0; b < count; b += 8, sums += 32, scales += 8) {
+    const __m256 scale = _mm256_loadu_ps(scales);
+    __m256i sum[2];
+    __m256 scale_of_sum[2] = {scale, scale};
+    if constexpr (kF.sub == 32) {
+      sum[0] = _mm256_madd_epi16(load(sums), _mm256_set1_epi16(1));
+    } else {
+      sum[0] = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums)));
+      sum[1] = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums + 16)));
+      scale_of_sum[0] = _mm256_permutevar8x32_ps(scale, _mm256_set_epi32(3, 3, 2, 2, 1, 1, 0, 0));
+      scale_of_sum[1] = _mm256_permutevar8x32_ps(scale, _mm256_set_epi32(7, 7, 6, 6, 5, 5, 4, 4));
+    }
+    for (int i = 0; i < kBlock / kF.sub; ++i, out += 8) {
+      if constexpr (kF.has_min) {
+        _mm256_storeu_ps(reinterpret_cast<float*>(out), _mm256_mul_ps(scale_of_sum[i], _mm256_cvtepi32_ps(sum[i])));
+      } else {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_mullo_epi32(sum[i], _mm256_set1_epi32(-kF.offset)));
+      }
+    }
+  }
+}
+
+inline __m256i broadcast(const int8_t* four) {
+  int bits;
+  __builtin_memcpy(&bits, four, 4);
+  return _mm256_set1_epi32(bits);
+}
+
+// Lanes of the rows that exist.
+inline __m256i row_mask(int64_t rows) {
+  const int n = rows > kHalfRows ? kHalfRows : rows < 0 ? 0 : static_cast<int>(rows);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+}
+
+// The integer sum of one sub-block: `w` its groups, `a` its activations, `start` where the sum begins.
+template <int kFormat>
+inline __m256i dot(const __m256i* w, const int8_t* a, __m256i start) {
+  constexpr int kSumGroups = kGroupsPerSum<kFormat>;
+  __m256i sum = start;
+  for (int first = 0; first < kFormats[kFormat].sub / 4; first += kSumGroups) {
+    __m256i pairs = _mm256_setzero_si256();
+    for (int g = first; g < first + kSumGroups; ++g) {
+      const __m256i four = broadcast(a + g * 4);
+      const __m256i product = kSignedLevels<kFormat>
+                                  ? _mm256_maddubs_epi16(_mm256_abs_epi8(w[g]), _mm256_sign_epi8(four, w[g]))
+                                  : _mm256_maddubs_epi16(w[g], four);
+      pairs = g == first ? product : _mm256_add_epi16(pairs, product);
+    }
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  return sum;
+}
+
+// Adds one sub-block's product to y, as panel.h orders it. `correction` is what correct() wrote.
+template <int kFormat>
+inline __m256 add_block(__m256 y, const __m256i* w, const int8_t* a, float a_scale, __m256 scale, __m256 min,
+                        const int32_t* correction) {
+  constexpr bool kHasMin = kFormats[kFormat].has_min;
+  const __m256i start = kHasMin || kSignedLevels<kFormat> ? _mm256_setzero_si256() : _mm256_set1_epi32(*correction);
+  const __m256 product = _mm256_cvtepi32_ps(dot<kFormat>(w, a, start));
+  y = _mm256_fmadd_ps(_mm256_mul_ps(product, _mm256_set1_ps(a_scale)), scale, y);
+  if constexpr (kHasMin) {
+    float a_sum;
+    __builtin_memcpy(&a_sum, correction, 4);
+    y = _mm256_fnmadd_ps(min, _mm256_set1_ps(a_sum), y);
+  }
+  return y;
+}
+
+// Few tokens: every panel once, through registers.
+template <int kFormat, int kTokens>
+void stream(const Job& job) {
+  constexpr Format kF = kFormats[kFormat];
+  constexpr int kSubs = kBlock / kF.sub;
+  constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
+  alignas(32) int32_t corrections[kTokens][kStreamBlocks * kSubs];
+  const __m256i levels = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
+  for (int64_t begin = 0; begin < job.blocks; begin += kStreamBlocks) {
+    const int count = static_cast<int>(job.blocks - begin < kStreamBlocks ? job.blocks - begin : kStreamBlocks);
+    for (int t = 0; t < kTokens; ++t) correct<kFormat>(job.activations, t, begin, count, corrections[t]);
+    for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
+      const uint8_t* header = job.packed + row / kPanelRows * job.panel_bytes + begin / kSuperBlocks * kSuperBytes;
+      __m256 y[2][kTokens];
+      for (int h = 0; h < 2; ++h) {
+        for (int t = 0; t < kTokens; ++t) {
+          const float* out = job.out + t * job.ldo + row + h * kHalfRows;
+          y[h][t] =
+              begin == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(out, row_mask(job.row_end - row - h * kHalfRows));
+        }
+      }
+      for (int b = 0; b < count; ++b) {
+        const int in_super = b % kSuperBlocks;
+        if (in_super == 0 && b > 0) header += kSuperBytes;
+        const uint8_t* block = header + kF.header_bytes + in_super * kF.block_bytes;
+        for (int line = 0; line < kF.block_bytes; line += 64) {
+          _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + line), _MM_HINT_T0);
+        }
+        for (int h = 0; h < 2; ++h) {
+          __m256i w[kGroups];
+          unpack<kFormat>(block + h * 32, levels, w);
+          for (int s = 0; s < kSubs; ++s) {
+            __m256 scale;
+            __m256 min = _mm256_setzero_ps();
+            load_scale<kFormat>(header, h * kHalfRows, in_super * kSubs + s, scale, min);
+            for (int t = 0; t < kTokens; ++t) {
+              y[h][t] = add_block<kFormat>(
+                  y[h][t], w + s * (kF.sub / 4), codes_of(job.activations, t) + (begin + b) * kBlock + s * kF.sub,
+                  scales_of(job.activations, t)[begin + b], scale, min, &corrections[t][b * kSubs + s]);
+            }
+          }
+        }
+      }
+      for (int h = 0; h < 2; ++h) {
+        for (int t = 0; t < kTokens; ++t) {
+          float* out = job.out + t * job.ldo + row + h * kHalfRows;
+          _mm256_maskstore_ps(out, row_mask(job.row_end - row - h * kHalfRows), y[h][t]);
+        }
+      }
+    }
+  }
+}
+
+// Unpacked weights of half a panel.
+template <int kFormat>
+struct Tile {
+  static constexpr int kSubs = kBlock / kFormats[kFormat].sub;
+  alignas(32) uint8_t codes[kTileBlocks][kGroups][32];
+  alignas(32) float scales[kTileBlocks * kSubs][kHalfRows];
+  alignas(32) float mins[kFormats[kFormat].has_min ? kTileBlocks * kSubs : 1][kHalfRows];
+};
+
+template <int kFormat>
+void fill_tile(const uint8_t* panel, int half, int64_t begin, int count, __m256i levels, Tile<kFormat>& tile) {
+  constexpr Format kF = kFormats[kFormat];
+  constexpr int kSubs = kBlock / kF.sub;
+  constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
+  const uint8_t* header = panel + begin / kSuperBlocks * kSuperBytes;
+  for (int b = 0; b < count; ++b) {
+    const int in_super = b % kSuperBlocks;
+    if (in_super == 0 && b > 0) header += kSuperBytes;
+    __m256i w[kGroups];
+    unpack<kFormat>(header + kF.header_bytes + in_super * kF.block_bytes + half * 32, levels, w);
+    for (int g = 0; g < kGroups; ++g) _mm256_store_si256(reinterpret_cast<__m256i*>(tile.codes[b][g]), w[g]);
+    for (int s = 0; s < kSubs; ++s) {
+      __m256 scale;
+      __m256 min = _mm256_setzero_ps();
+      load_scale<kFormat>(header, half * kHalfRows, in_super * kSubs + s, scale, min);
+      _mm256_store_ps(tile.scales[b * kSubs + s], scale);
+      if constexpr (kF.has_min) _mm256_store_ps(tile.mins[b * kSubs + s], min);
+    }
+  }
+}
+
+// One tile times kTokens tokens, added to `out` (or written to it, at the first blocks of a row). `corrections`: of
+// those tokens, kTileBlocks * subs apart.
+template <int kFormat, int kTokens>
+void multiply(const Job& job, const Tile<kFormat>& tile, int64_t token, int64_t begin, int count, __m256i mask,
+              float* out) {
+  constexpr Format kF = kFormats[kFormat];
+  constexpr int kSubs = kBlock / kF.sub;
+  constexpr int kSubGroups = kF.sub / 4;
+  constexpr int kSumGroups = kGroupsPerSum<kFormat>;
+  alignas(32) int32_t corrections[kTokens][kTileBlocks * kSubs];
+  for (int t = 0; t < kTokens; ++t) correct<kFormat>(job.activations, token + t, begin, count, corrections[t]);
+  const int64_t stride = job.activations.stride;
+  const int8_t* codes = codes_of(job.activations, token) + begin * kBlock;
+  const auto* scales = reinterpret_cast<const int8_t*>(scales_of(job.activations, token) + begin);
+  __m256 y[kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    y[t] = begin == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(out + t * job.ldo, mask);
+  }
+  for (int sub = 0; sub < count * kSubs; ++sub) {
+    const int b = sub / kSubs;
+    const uint8_t(*w)[32] = tile.codes[b] + sub % kSubs * kSubGroups;
+    const int8_t* a = codes + sub * kF.sub;
+    __m256i sum[kTokens];
+    for (int t = 0; t < kTokens; ++t) {
+      sum[t] = kF.has_min || kSignedLevels<kFormat> ? _mm256_setzero_si256() : _mm256_set1_epi32(corrections[t][sub]);
+    }
+#pragma GCC unroll 8
+    for (int first = 0; first < kSubGroups; first += kSumGroups) {
+      __m256i pairs[kTokens];
+#pragma GCC unroll 8
+      for (int g = first; g < first + kSumGroups; ++g) {
+        const __m256i weights = _mm256_load_si256(reinterpret_cast<const __m256i*>(w[g]));
+        const __m256i magnitude = _mm256_abs_epi8(weights);
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256i four = broadcast(a + t * stride + g * 4);
+          const __m256i product = kSignedLevels<kFormat>
+                                      ? _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four, weights))
+                                      : _mm256_maddubs_epi16(weights, four);
+          pairs[t] = g == first ? product : _mm256_add_epi16(pairs[t], product);
+        }
+      }
+      for (int t = 0; t < kTokens; ++t) {
+        sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(pairs[t], _mm256_set1_epi16(1)));
+      }
+    }
+    const __m256 scale = _mm256_load_ps(tile.scales[sub]);
+    for (int t = 0; t < kTokens; ++t) {
+      const float a_scale = reinterpret_cast<const float*>(scales + t * stride)[b];
+      const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t]), _mm256_set1_ps(a_scale));
+      y[t] = _mm256_fmadd_ps(product, scale, y[t]);
+      if constexpr (kF.has_min) {
+        float a_sum;
+        __builtin_memcpy(&a_sum, &corrections[t][sub], 4);
+        y[t] = _mm256_fnmadd_ps(_mm256_load_ps(tile.mins[sub]), _mm256_set1_ps(a_sum), y[t]);
+      }
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) _mm256_maskstore_ps(out + t * job.ldo, mask, y[t]);
+}
+
+// All tokens times half a panel.
+template <int kFormat>
+void multiply_half(const Job& job, int64_t row, __m256i levels) {
+  using Multiply = void (*)(const Job&, const Tile<kFormat>&, int64_t, int64_t, int, __m256i, float*);
+  static constexpr Multiply kMultiply[kTileTokens] = {multiply<kFormat, 1>, multiply<kFormat, 2>, multiply<kFormat, 3>,
+                                                      multiply<kFormat, 4>};
+  Tile<kFormat> tile;
+  const uint8_t* panel = job.packed + row / kPanelRows * job.panel_bytes;
+  const int half = static_cast<int>(row % kPanelRows / kHalfRows);
+  const __m256i mask = row_mask(job.row_end - row);
+  const int64_t shares = (job.n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
+  for (int64_t begin = 0; begin < job.blocks; begin += kTileBlocks) {
+    const int count = static_cast<int>(job.blocks - begin < kTileBlocks ? job.blocks - begin : kTileBlocks);
+    fill_tile<kFormat>(panel, half, begin, count, levels, tile);
+    for (int64_t i = 0; i < shares; ++i) {
+      const int64_t token = job.n * i / shares;
+      const int64_t tokens = job.n * (i + 1) / shares - token;
+      kMultiply[tokens - 1](job, tile, token, begin, count, mask, job.out + token * job.ldo + row);
+    }
+  }
+}
+
+template <int kFormat>
+void compute(const Job& job) noexcept {
+  if (job.n == 1) return stream<kFormat, 1>(job);
+  if (job.n == kStreamTokens) return stream<kFormat, 2>(job);
+  const __m256i levels = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
+  for (int64_t row = job.row_begin; row < job.row_end; row += kHalfRows) multiply_half<kFormat>(job, row, levels);
+}
+
+// The low bytes of 32 integers in four vectors, in order.
+inline __m256i low_bytes(const __m256i (&x)[4]) {
+  const __m256i mask = _mm256_set1_epi32(0xFF);
+  const __m256i ab = _mm256_packus_epi32(_mm256_and_si256(x[0], mask), _mm256_and_si256(x[1], mask));
+  const __m256i cd = _mm256_packus_epi32(_mm256_and_si256(x[2], mask), _mm256_and_si256(x[3], mask));
+  return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
+}
+
+inline int sum8(__m256i x) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+}
+
+inline float max8(__m256 x) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+}  // namespace
+
+const Compute kComputeAvx2[kFormatCount] = {
+    compute<0>, compute<1>, compute<2>, compute<3>, compute<4>,  compute<5>,
+    compute<6>, compute<7>, compute<8>, compute<9>, compute<10>, compute<11>,
+};
+
+void quantize_avx2(const QuantizeJob& job) noexcept {
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+  for (int64_t t = 0; t < job.n; ++t) {
+    const float* x = job.x + t * job.ldx;
+    uint8_t* row = job.out + t * job.stride;
+    auto* scales = reinterpret_cast<float*>(row + job.scales_at);
+    auto* sums = reinterpret_cast<int16_t*>(row + job.sums_at);
+    for (int64_t b = 0; b < job.blocks; ++b, x += kBlock) {
+      __m256 value[4];
+      __m256 top = _mm256_setzero_ps();
+      for (int i = 0; i < 4; ++i) {
+        value[i] = _mm256_loadu_ps(x + i * 8);
+        top = _mm256_max_ps(top, _mm256_and_ps(value[i], magnitude));
+      }
+      const float largest = max8(top);
+      scales[b] = largest / 127.0f;
+      const __m256 inverse = _mm256_set1_ps(largest >= kSmallest ? 127.0f / largest : 0.0f);
+      __m256i code[4];
+      for (int i = 0; i < 4; ++i) code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(value[i], inverse));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + b * kBlock), low_bytes(code));
+      sums[2 * b] = static_cast<int16_t>(sum8(_mm256_add_epi32(code[0], code[1])));
+      sums[2 * b + 1] = static_cast<int16_t>(sum8(_mm256_add_epi32(code[2], code[3])));
+    }
+  }
+}
+
+}  // namespace nibble::kernel::blocks

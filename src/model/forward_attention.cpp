@@ -1,0 +1,96 @@
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+#include "model/decoder.h"
+#include "ops/kv_layout.h"
+
+namespace nibble::model {
+
+void ForwardPart::rotate_and_store(const Piece& piece, int layer, const DecoderBlock& block, int kv_head) {
+  const BlockSpec& spec = block.spec;
+  const int group = spec.n_heads / spec.n_kv_heads;
+  const std::int64_t dim = spec.head_dim;
+  const std::int64_t pairs = decoder_.spec.rope.dims / 2;
+  const auto eps = static_cast<float>(decoder_.spec.norm_eps);
+  const ops::KvOps& kv = ops_.kv[static_cast<int>(cache_.type)];
+  KvCache::State::Layer& cache = cache_.layers[static_cast<std::size_t>(layer)];
+  Workspace& work = cache_.work;
+  const auto finish_head = [&](float* head, const std::vector<float>& norm, std::int64_t row) {
+    if (!norm.empty()) ops_.rms_norm(head, norm.data(), eps, dim, head);
+    ops_.rotate(head, work.cos.floats() + row * pairs, work.sin.floats() + row * pairs, pairs);
+  };
+  for (std::size_t i = 0; i < piece.tokens.size(); ++i) {
+    const std::int64_t row = piece.row + static_cast<std::int64_t>(i);
+    const std::int64_t position = piece.position + static_cast<std::int64_t>(i);
+    float* q = work.q.floats() + (row * spec.n_heads + std::int64_t{kv_head} * group) * dim;
+    for (int h = 0; h < group; ++h) finish_head(q + h * dim, block.q_norm, row);
+    float* k = work.k.floats() + (row * spec.n_kv_heads + kv_head) * dim;
+    finish_head(k, block.k_norm, row);
+    kv.store_k(cache.keys(piece.sequence, kv_head), position, k, spec.head_dim);
+    const float* v = work.v.floats() + (row * spec.n_kv_heads + kv_head) * dim;
+    kv.store_v(cache.values(piece.sequence, kv_head), position, v, spec.head_dim);
+  }
+}
+
+void ForwardPart::attend(const Piece& piece, int layer, const DecoderBlock& block, int kv_head, std::int64_t first,
+                         std::int64_t count, int thread) {
+  const BlockSpec& spec = block.spec;
+  const int group = spec.n_heads / spec.n_kv_heads;
+  KvCache::State::Layer& cache = cache_.layers[static_cast<std::size_t>(layer)];
+  const std::int64_t stride = std::int64_t{spec.n_heads} * spec.head_dim;
+  const std::int64_t at = (piece.row + first) * stride + std::int64_t{kv_head} * group * spec.head_dim;
+  ops::AttentionTask task;
+  task.q = cache_.work.q.floats() + at;
+  task.q_stride = stride;
+  task.out = cache_.work.attended.floats() + at;
+  task.out_stride = stride;
+  task.n_tokens = static_cast<int>(count);
+  task.group = group;
+  task.head_dim = spec.head_dim;
+  task.first_position = piece.position + first;
+  task.window = spec.window;
+  task.scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
+  task.k = cache.keys(piece.sequence, kv_head);
+  task.v = cache.values(piece.sequence, kv_head);
+  task.scratch = thread_scratch(thread);
+  ops_.kv[static_cast<int>(cache_.type)].attend(task);
+}
+
+void ForwardPart::attention(int layer, const DecoderBlock& block) {
+  const int heads = block.spec.n_kv_heads;
+  const std::int64_t group = block.spec.n_heads / heads;
+  const std::int64_t tile = std::max<std::int64_t>(1, ops::kQueryRows / group);
+  const auto n_pieces = static_cast<std::int64_t>(pieces_.size());
+  std::int64_t most_tokens = 0;
+  for (const Piece& piece : pieces_)
+    most_tokens = std::max(most_tokens, static_cast<std::int64_t>(piece.tokens.size()));
+  const std::int64_t tiles = (most_tokens + tile - 1) / tile;  // of the longest piece; shorter ones skip some
+  const auto hand_out = [this](std::int64_t n, auto&& body) {
+    std::atomic<std::int64_t> next{0};
+    context_.pool.run([&](int thread) {
+      for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) body(i, thread);
+    });
+  };
+  const auto attend_tile = [&](const Piece& piece, int head, std::int64_t index, int thread) {
+    const std::int64_t first = index * tile;
+    const std::int64_t left = static_cast<std::int64_t>(piece.tokens.size()) - first;
+    if (left > 0) attend(piece, layer, block, head, first, std::min(left, tile), thread);
+  };
+  // A tile needs the keys of the whole piece before it; with one tile a piece, whoever stores can go on at once.
+  hand_out(n_pieces * heads, [&](std::int64_t i, int thread) {
+    const Piece& piece = pieces_[static_cast<std::size_t>(i / heads)];
+    const int head = static_cast<int>(i % heads);
+    rotate_and_store(piece, layer, block, head);
+    if (tiles == 1) attend_tile(piece, head, 0, thread);
+  });
+  if (tiles == 1) return;
+  // Last tiles first: they see the most keys.
+  hand_out(n_pieces * heads * tiles, [&](std::int64_t i, int thread) {
+    const std::int64_t item = i % (n_pieces * heads);
+    const std::int64_t index = tiles - 1 - i / (n_pieces * heads);
+    attend_tile(pieces_[static_cast<std::size_t>(item / heads)], static_cast<int>(item % heads), index, thread);
+  });
+}
+
+}  // namespace nibble::model

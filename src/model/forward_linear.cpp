@@ -1,0 +1,134 @@
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+
+#include "model/decoder.h"
+
+namespace nibble::model {
+
+namespace {
+
+constexpr std::int64_t kSerialNumbers = 16384;  // below this many numbers, waking the threads costs more than the work
+constexpr std::int64_t kTilesPerThread =
+    8;  // shares are handed out as threads become free: a core may be busy elsewhere
+
+}  // namespace
+
+void ForwardPart::observe_input(int layer, std::span<const Role> roles, const float* x, std::int64_t cols) {
+  if (observer_ != nullptr) observer_->linear_input(context_, layer, roles, x, n_, cols);
+}
+
+void ForwardPart::choose_formats(std::int64_t cols, std::span<const Linear* const> linears) {
+  n_formats_ = 0;
+  for (const Linear* linear : linears) {
+    const kernel::ActivationFormat* format = linear->matrix->activation();
+    if (format == nullptr || std::find(formats_, formats_ + n_formats_, format) != formats_ + n_formats_) continue;
+    if (n_formats_ == Workspace::kFormats)
+      fail(ErrorCode::kInternal, "more than {} activation formats", Workspace::kFormats);
+    cache_.work.activations[n_formats_].bytes(static_cast<std::uint64_t>(n_) * format->row_bytes(cols));
+    formats_[n_formats_++] = format;
+  }
+}
+
+void ForwardPart::round_row(const float* x, std::int64_t cols, std::int64_t row) {
+  for (std::size_t i = 0; i < n_formats_; ++i) {
+    std::byte* out =
+        cache_.work.activations[i].bytes(0) + static_cast<std::uint64_t>(row) * formats_[i]->row_bytes(cols);
+    formats_[i]->quantize(x, cols, 1, cols, out);
+  }
+}
+
+void ForwardPart::round_activations(const float* x, std::int64_t cols, std::span<const Linear* const> linears) {
+  choose_formats(cols, linears);
+  if (n_formats_ == 0) return;
+  const auto body = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) round_row(x + row * cols, cols, row);
+  };
+  context_.pool.parallel_for(n_, n_ * cols < kSerialNumbers ? n_ : 1, body);
+}
+
+void ForwardPart::norm_and_round(const float* x, const std::vector<float>& weight,
+                                 std::span<const Linear* const> linears) {
+  const std::int64_t hidden = decoder_.spec.hidden;
+  choose_formats(hidden, linears);
+  float* normed = cache_.work.normed.floats();
+  const auto eps = static_cast<float>(decoder_.spec.norm_eps);
+  const auto body = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      ops_.rms_norm(x + row * hidden, weight.data(), eps, hidden, normed + row * hidden);
+      round_row(normed + row * hidden, hidden, row);
+    }
+  };
+  context_.pool.parallel_for(n_, n_ * hidden < kSerialNumbers ? n_ : 1, body);
+}
+
+const std::byte* ForwardPart::activations_of(const Matrix& matrix, const float* x) {
+  for (std::size_t i = 0; i < n_formats_; ++i) {
+    if (formats_[i] == matrix.activation()) return cache_.work.activations[i].bytes(0);
+  }
+  return reinterpret_cast<const std::byte*>(x);
+}
+
+void ForwardPart::finish_tile(std::span<const LinearUse> uses, After after, std::int64_t row_begin,
+                              std::int64_t row_end) {
+  const std::int64_t count = row_end - row_begin;
+  for (const LinearUse& use : uses) {
+    if (use.linear->bias.empty()) continue;
+    const std::int64_t ldo = use.linear->matrix->rows();
+    for (std::int64_t t = 0; t < n_; ++t)
+      ops_.add(use.out + t * ldo + row_begin, use.linear->bias.data() + row_begin, count);
+  }
+  const std::int64_t ldo = uses[0].linear->matrix->rows();
+  for (std::int64_t t = 0; t < n_; ++t) {
+    const std::int64_t at = t * ldo + row_begin;
+    if (after == After::kAddTo) ops_.add(x_ + at, uses[0].out + at, count);
+    if (after == After::kGate) ops_.silu_gate(uses[0].out + at, uses[1].out + at, count);
+  }
+}
+
+void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, After after) {
+  // A job is what must share row ranges: gate and up together, everything else alone.
+  const std::size_t per_job = after == After::kGate ? 2 : 1;
+  std::int64_t total_rows = 0;
+  for (std::size_t job = 0; job < uses.size(); job += per_job) total_rows += uses[job].linear->matrix->rows();
+  const std::int64_t wished =
+      (total_rows + context_.pool.size() * kTilesPerThread - 1) / (context_.pool.size() * kTilesPerThread);
+
+  struct Job {
+    std::span<const LinearUse> uses;
+    const std::byte* activations[2];
+    std::int64_t step, first_tile, end_tile;
+  };
+  Job jobs[4];
+  std::size_t n_jobs = 0;
+  std::int64_t n_tiles = 0;
+  for (std::size_t i = 0; i < uses.size(); i += per_job) {
+    Job& job = jobs[n_jobs++];
+    job.uses = uses.subspan(i, per_job);
+    std::int64_t grain = 1;
+    for (std::size_t u = 0; u < per_job; ++u) {
+      grain = std::lcm(grain, job.uses[u].linear->matrix->grain());
+      job.activations[u] = activations_of(*job.uses[u].linear->matrix, x);
+    }
+    job.step = (wished + grain - 1) / grain * grain;
+    job.first_tile = n_tiles;
+    n_tiles += (job.uses[0].linear->matrix->rows() + job.step - 1) / job.step;
+    job.end_tile = n_tiles;
+  }
+  std::atomic<std::int64_t> next{0};
+  context_.pool.run([&](int thread) {
+    for (std::int64_t tile; (tile = next.fetch_add(1, std::memory_order_relaxed)) < n_tiles;) {
+      const Job& job = *std::find_if(jobs, jobs + n_jobs, [tile](const Job& j) { return tile < j.end_tile; });
+      const std::int64_t rows = job.uses[0].linear->matrix->rows();
+      const std::int64_t begin = (tile - job.first_tile) * job.step;
+      const std::int64_t end = std::min(begin + job.step, rows);
+      for (std::size_t u = 0; u < job.uses.size(); ++u) {
+        job.uses[u].linear->matrix->compute(job.activations[u], n_, begin, end, job.uses[u].out, rows,
+                                            thread_scratch(thread));
+      }
+      finish_tile(job.uses, after, begin, end);
+    }
+  });
+}
+
+}  // namespace nibble::model

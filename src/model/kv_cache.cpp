@@ -1,0 +1,73 @@
+#include "model/kv_cache.h"
+
+#include "base/checked.h"
+#include "model/kv_state.h"
+#include "ops/kv_layout.h"
+
+namespace nibble::model {
+
+namespace {
+
+std::uint64_t product(std::int64_t a, std::int64_t b) {
+  return checked_mul(checked_cast<std::uint64_t>(a), checked_cast<std::uint64_t>(b));
+}
+
+}  // namespace
+
+KvCache::KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context)
+    : state_(std::make_unique<State>()) {
+  if (n_sequences < 1 || context < 1 || context > (std::int64_t{1} << 40)) {
+    fail(ErrorCode::kInvalidArgument, "a cache of {} sequences of {} tokens", n_sequences, context);
+  }
+  state_->type = type;
+  state_->context = context;
+  state_->lengths.resize(static_cast<std::size_t>(n_sequences));
+  for (const BlockSpec& block : spec.blocks) {
+    State::Layer layer;
+    layer.n_kv_heads = block.n_kv_heads;
+    layer.head_dim = block.head_dim;
+    layer.k_head_bytes = ops::key_bytes(type, block.head_dim, context);
+    layer.v_head_bytes = ops::value_bytes(type, block.head_dim, context);
+    const std::int64_t heads = std::int64_t{n_sequences} * block.n_kv_heads;
+    layer.k = AlignedBuffer(product(heads, layer.k_head_bytes));
+    layer.v = AlignedBuffer(product(heads, layer.v_head_bytes));
+    state_->layers.push_back(std::move(layer));
+  }
+}
+
+KvCache::~KvCache() = default;
+
+KvType KvCache::type() const { return state_->type; }
+int KvCache::n_sequences() const { return static_cast<int>(state_->lengths.size()); }
+std::int64_t KvCache::context() const { return state_->context; }
+
+std::int64_t KvCache::length(int sequence) const {
+  if (sequence < 0 || sequence >= n_sequences())
+    fail(ErrorCode::kInvalidArgument, "no sequence {} in the cache", sequence);
+  return state_->lengths[static_cast<std::size_t>(sequence)];
+}
+
+void KvCache::truncate(int sequence, std::int64_t length) {
+  if (length < 0 || length > this->length(sequence)) {
+    fail(ErrorCode::kInvalidArgument, "sequence {} holds {} tokens, not {}", sequence, this->length(sequence), length);
+  }
+  state_->lengths[static_cast<std::size_t>(sequence)] = length;
+}
+
+std::uint64_t KvCache::bytes() const {
+  std::uint64_t sum = 0;
+  for (const State::Layer& layer : state_->layers) sum += layer.k.size() + layer.v.size();
+  return sum;
+}
+
+std::uint64_t kv_cache_bytes(const ModelSpec& spec, KvType type, std::int64_t context) {
+  std::uint64_t sum = 0;
+  for (const BlockSpec& block : spec.blocks) {
+    const std::int64_t head =
+        ops::key_bytes(type, block.head_dim, context) + ops::value_bytes(type, block.head_dim, context);
+    sum = checked_add(sum, product(block.n_kv_heads, head));
+  }
+  return sum;
+}
+
+}  // namespace nibble::model

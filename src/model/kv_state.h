@@ -1,0 +1,58 @@
+// Inside of KvCache: where each head's keys and values lie, and buffers that grow to what a forward pass needs and
+// stay.
+#pragma once
+
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "model/kv_cache.h"
+
+namespace nibble::model {
+
+// Memory that only grows; what it held is lost when it does.
+class WorkBuffer {
+ public:
+  std::byte* bytes(std::uint64_t n_bytes) {
+    if (buffer_.size() < n_bytes) buffer_ = AlignedBuffer(n_bytes);
+    return buffer_.data();
+  }
+  float* floats() { return buffer_.as<float>(); }
+  float* floats(std::int64_t n) {
+    return reinterpret_cast<float*>(bytes(static_cast<std::uint64_t>(n) * sizeof(float)));
+  }
+
+ private:
+  AlignedBuffer buffer_;
+};
+
+struct Workspace {
+  static constexpr std::size_t kFormats = 4;  // activation formats that linears of one input may ask for
+
+  WorkBuffer residual, normed, q, k, v, attended, projected, gate, up, logits, cos, sin, threads;
+  WorkBuffer activations[kFormats];
+};
+
+struct KvCache::State {
+  struct Layer {
+    AlignedBuffer k, v;
+    std::int64_t k_head_bytes = 0;  // of one head of one sequence
+    std::int64_t v_head_bytes = 0;
+    int n_kv_heads = 0;
+    int head_dim = 0;
+
+    std::byte* keys(int sequence, int head) {
+      return k.data() + (std::int64_t{sequence} * n_kv_heads + head) * k_head_bytes;
+    }
+    std::byte* values(int sequence, int head) {
+      return v.data() + (std::int64_t{sequence} * n_kv_heads + head) * v_head_bytes;
+    }
+  };
+
+  KvType type{};
+  std::int64_t context = 0;
+  std::vector<std::int64_t> lengths;  // per sequence
+  std::vector<Layer> layers;
+  Workspace work;
+};
+
+}  // namespace nibble::model

@@ -1,0 +1,91 @@
+#include "model/matrix.h"
+
+#include <algorithm>
+
+#include "base/aligned_buffer.h"
+#include "linalg/gemm.h"
+
+namespace nibble::model {
+
+namespace {
+
+class PackedMatrix final : public Matrix {
+ public:
+  PackedMatrix(const kernel::LinearKernel& linear, const kernel::MatrixInfo& info)
+      : Matrix(info.rows, info.cols), linear_(linear), info_(info), packed_(linear.layout.bytes(info)) {}
+
+  void pack(ExecContext& context, const TensorView& view, const std::int32_t* row_map) {
+    const std::int64_t block = linear_.layout.row_block;
+    const std::int64_t step = std::max<std::int64_t>(block, 64 / block * block);
+    context.pool.parallel_dynamic((rows() + step - 1) / step, [&](std::int64_t i) {
+      linear_.layout.pack(view, row_map, i * step, std::min(rows(), (i + 1) * step), packed_.data());
+    });
+  }
+
+  const kernel::ActivationFormat* activation() const override { return linear_.activation; }
+  std::int64_t grain() const override { return linear_.layout.row_block; }
+  std::int64_t scratch_floats() const override { return 0; }
+  std::uint64_t bytes() const { return packed_.size(); }
+  void compute(const std::byte* activations, std::int64_t n, std::int64_t row_begin, std::int64_t row_end, float* out,
+               std::int64_t ldo, float* /*scratch*/) const override {
+    linear_.compute(info_, packed_.data(), activations, n, row_begin, row_end, out, ldo);
+  }
+  void row(std::int64_t row, float* out) const override { linear_.layout.unpack_row(info_, packed_.data(), row, out); }
+
+ private:
+  const kernel::LinearKernel& linear_;
+  kernel::MatrixInfo info_;
+  AlignedBuffer packed_;
+};
+
+class DecodedMatrix final : public Matrix {
+ public:
+  // Panels of about a megabyte, so that one stays in a core's cache between decoding and the product. Their height
+  // depends on the matrix alone: the library under gemm_nt may sum differently for different shapes.
+  DecodedMatrix(const ModelSource& source, std::size_t slot, std::int64_t rows, std::int64_t cols)
+      : Matrix(rows, cols),
+        source_(source),
+        slot_(slot),
+        panel_(std::clamp<std::int64_t>((1 << 18) / cols / 16 * 16, 16, 256)) {}
+
+  const kernel::ActivationFormat* activation() const override { return nullptr; }
+  std::int64_t grain() const override { return panel_; }
+  std::int64_t scratch_floats() const override { return panel_ * cols(); }
+  void compute(const std::byte* activations, std::int64_t n, std::int64_t row_begin, std::int64_t row_end, float* out,
+               std::int64_t ldo, float* scratch) const override {
+    const auto* x = reinterpret_cast<const float*>(activations);
+    for (std::int64_t begin = row_begin; begin < row_end; begin += panel_) {
+      const std::int64_t end = std::min(begin + panel_, row_end);
+      source_.read_rows(slot_, begin, end, scratch);
+      linalg::gemm_nt(n, end - begin, cols(), x, cols(), scratch, cols(), out + begin, ldo);
+    }
+  }
+  void row(std::int64_t row, float* out) const override { source_.read_rows(slot_, row, row + 1, out); }
+
+ private:
+  const ModelSource& source_;
+  std::size_t slot_;
+  std::int64_t panel_;
+};
+
+}  // namespace
+
+std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, std::size_t slot,
+                                                 Isa isa, std::uint64_t& packed_bytes) {
+  const SourceWeight& weight = source.weight(slot);
+  const TensorView& view = weight.entry->view;
+  const kernel::LinearKernel& linear = kernel::choose_linear(*view.encoding, view.cols(), isa);
+  auto matrix = std::make_unique<PackedMatrix>(linear, kernel::MatrixInfo{view.encoding, view.rows(), view.cols()});
+  source.reader().will_need(*weight.entry);
+  matrix->pack(context, view, weight.row_map.empty() ? nullptr : weight.row_map.data());
+  source.reader().drop(*weight.entry);
+  packed_bytes = matrix->bytes();
+  return matrix;
+}
+
+std::unique_ptr<const Matrix> make_decoded_matrix(const ModelSource& source, std::size_t slot) {
+  const Shape& shape = source.spec().weights[slot].shape;
+  return std::make_unique<DecodedMatrix>(source, slot, shape.rows(), shape.cols());
+}
+
+}  // namespace nibble::model

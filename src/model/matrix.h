@@ -1,0 +1,44 @@
+// One weight matrix as the decoder multiplies by it: packed for a kernel (fast path) or left as the file has it (exact
+// path).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/cpu.h"
+#include "base/exec_context.h"
+#include "kernel/linear.h"
+#include "model/source.h"
+
+namespace nibble::model {
+
+class Matrix {
+ public:
+  Matrix(std::int64_t rows, std::int64_t cols) : rows_(rows), cols_(cols) {}
+  virtual ~Matrix() = default;
+  Matrix(const Matrix&) = delete;
+  Matrix& operator=(const Matrix&) = delete;
+  std::int64_t rows() const { return rows_; }
+  std::int64_t cols() const { return cols_; }
+  // How activations are handed to compute(); null: f32 rows, contiguous.
+  virtual const kernel::ActivationFormat* activation() const = 0;
+  // Row ranges given to compute() begin at multiples of this.
+  virtual std::int64_t grain() const = 0;
+  virtual std::int64_t scratch_floats() const = 0;  // work memory of one compute() call
+  // out[t * ldo + r] = sum_c w[r][c] * x[t][c] for r in [row_begin, row_end), t in [0, n).
+  virtual void compute(const std::byte* activations, std::int64_t n, std::int64_t row_begin, std::int64_t row_end,
+                       float* out, std::int64_t ldo, float* scratch) const = 0;
+  virtual void row(std::int64_t row, float* out) const = 0;  // (cols)
+
+ private:
+  std::int64_t rows_, cols_;
+};
+
+// Copies the weights of a slot into the layout of the best kernel, with all threads; `packed_bytes` tells the memory
+// taken.
+std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, std::size_t slot,
+                                                 Isa isa, std::uint64_t& packed_bytes);
+// Reads the file whenever it is asked; `source` must outlive it. Products are f32, a panel of rows at a time.
+std::unique_ptr<const Matrix> make_decoded_matrix(const ModelSource& source, std::size_t slot);
+
+}  // namespace nibble::model
