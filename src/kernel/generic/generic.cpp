@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "kernel/f32_activations.h"
 #include "kernel/linear.h"
 
 namespace nibble::kernel::generic {
@@ -11,20 +12,6 @@ namespace nibble::kernel::generic {
 namespace {
 
 constexpr std::int64_t kStretch = 256;  // columns decoded at a time: a multiple of every block
-
-std::uint64_t activation_row_bytes(std::int64_t cols) noexcept {
-  return (static_cast<std::uint64_t>(cols) * sizeof(float) + 63) / 64 * 64;
-}
-
-void copy_activations(const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols, std::byte* out) noexcept {
-  const std::uint64_t stride = activation_row_bytes(cols);
-  for (std::int64_t t = 0; t < n; ++t) {
-    std::memcpy(out + static_cast<std::uint64_t>(t) * stride, x + t * ldx,
-                static_cast<std::size_t>(cols) * sizeof(float));
-  }
-}
-
-const ActivationFormat kActivations{"f32", activation_row_bytes, copy_activations};
 
 std::uint64_t row_stride(const MatrixInfo& matrix) {
   if (matrix.encoding->decode == nullptr) return checked_mul(static_cast<std::uint64_t>(matrix.cols), std::uint64_t{4});
@@ -77,7 +64,7 @@ float dot(const float* a, const float* b, std::int64_t n) noexcept {
 void compute(const MatrixInfo& matrix, const std::byte* packed, const std::byte* activations, std::int64_t n,
              std::int64_t row_begin, std::int64_t row_end, float* out, std::int64_t ldo) noexcept {
   const std::uint64_t stride = row_stride(matrix);
-  const std::uint64_t activation_stride = activation_row_bytes(matrix.cols);
+  const std::uint64_t activation_stride = kF32Activations.row_bytes(matrix.cols);
   alignas(64) float weights[kStretch];
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const std::byte* src = packed + static_cast<std::uint64_t>(row) * stride;
@@ -99,7 +86,7 @@ bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
 }
 
 const LinearKernel kKernels[] = {
-    {"generic/scalar", Isa::kScalar, accepts, &kActivations, {1, packed_bytes, pack, unpack_row}, compute},
+    {"generic/scalar", Isa::kScalar, accepts, &kF32Activations, {1, packed_bytes, pack, unpack_row}, compute},
 };
 
 }  // namespace

@@ -1,0 +1,26 @@
+#include "kernel/f32_activations.h"
+
+#include <cstring>
+
+namespace nibble::kernel {
+
+namespace {
+
+std::uint64_t row_bytes(std::int64_t cols) noexcept {
+  return (static_cast<std::uint64_t>(cols) * sizeof(float) + 63) / 64 * 64;
+}
+
+void copy(const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols, std::byte* out) noexcept {
+  const auto bytes = static_cast<std::size_t>(cols) * sizeof(float);
+  const auto stride = static_cast<std::size_t>(row_bytes(cols));
+  for (std::int64_t t = 0; t < n; ++t, x += ldx, out += stride) {
+    std::memcpy(out, x, bytes);
+    std::memset(out + bytes, 0, stride - bytes);
+  }
+}
+
+}  // namespace
+
+const ActivationFormat kF32Activations{"f32", row_bytes, copy};
+
+}  // namespace nibble::kernel
