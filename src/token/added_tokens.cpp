@@ -5,21 +5,34 @@
 
 namespace nibble::token {
 
-AddedTokens::AddedTokens(const Vocabulary& vocabulary, bool normalized) {
+namespace {
+
+const std::string& text_of(const Vocabulary& vocabulary, const AddedToken& token) {
+  return vocabulary.tokens[static_cast<std::size_t>(token.id)];
+}
+
+}  // namespace
+
+AddedTokens::AddedTokens(const Vocabulary& vocabulary) {
   for (const AddedToken& token : vocabulary.added) {
-    if (token.normalized == normalized) add(vocabulary, token);
+    if (!token.normalized) add(text_of(vocabulary, token), token);
   }
-  if (normalized || !vocabulary.added.empty()) return;
+  if (!vocabulary.added.empty()) return;
   for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
     const TokenType type = vocabulary.types[i];
     const bool special = type == TokenType::kControl || type == TokenType::kUnknown;
-    const bool user = type == TokenType::kUserDefined && vocabulary.kind == TokenizerKind::kByteBpe;
-    if (special || user) add(vocabulary, {.id = static_cast<int>(i), .special = special});
+    const bool user = type == TokenType::kUserDefined && (vocabulary.kind == TokenizerKind::kByteBpe || vocabulary.huggingface);
+    if (special || user) add(vocabulary.tokens[i], {.id = static_cast<int>(i), .special = special});
   }
 }
 
-void AddedTokens::add(const Vocabulary& vocabulary, const AddedToken& token) {
-  const std::string& text = vocabulary.tokens[static_cast<std::size_t>(token.id)];
+AddedTokens::AddedTokens(const Vocabulary& vocabulary, const TextNormalizer& normalizer) {
+  for (const AddedToken& token : vocabulary.added) {
+    if (token.normalized) add(normalizer.apply(text_of(vocabulary, token)), token);
+  }
+}
+
+void AddedTokens::add(std::string_view text, const AddedToken& token) {
   if (text.empty()) return;
   trie_.insert(text, static_cast<int>(tokens_.size()));
   tokens_.push_back(token);

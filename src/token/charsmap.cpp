@@ -33,6 +33,15 @@ Charsmap::Charsmap(std::string_view blob) {
 }
 
 bool Charsmap::longest(std::string_view text, std::size_t& length, std::string_view& replacement) const {
+  return find(text, false, length, replacement);
+}
+
+bool Charsmap::shortest(std::string_view text, std::string_view& replacement) const {
+  std::size_t length;
+  return find(text, true, length, replacement);
+}
+
+bool Charsmap::find(std::string_view text, bool first, std::size_t& length, std::string_view& replacement) const {
   length = 0;
   if (units_.empty()) return false;
   std::uint32_t value = 0;
@@ -48,6 +57,7 @@ bool Charsmap::longest(std::string_view text, std::size_t& length, std::string_v
     if (at >= units_.size()) break;
     value = value_of(units_[at]);
     length = i + 1;
+    if (first) break;
   }
   if (length == 0 || value >= replacements_.size()) {
     length = 0;

@@ -17,8 +17,11 @@ class Charsmap {
   bool empty() const { return units_.empty(); }
   // Longest rule whose left side `text` begins with; false where there is none. `replacement` lives as long as this object.
   bool longest(std::string_view text, std::size_t& length, std::string_view& replacement) const;
+  // The same with the shortest rule.
+  bool shortest(std::string_view text, std::string_view& replacement) const;
 
  private:
+  bool find(std::string_view text, bool first, std::size_t& length, std::string_view& replacement) const;
   std::vector<std::uint32_t> units_;
   std::vector<char> replacements_;
 };

@@ -8,6 +8,7 @@ SpmNormalizer::SpmNormalizer(const Vocabulary& vocabulary)
     : charsmap_(vocabulary.precompiled_charsmap),
       dummy_prefix_(vocabulary.add_space_prefix),
       remove_extra_(vocabulary.remove_extra_whitespaces) {
+  if (vocabulary.huggingface) return;  // there user-defined tokens are added tokens
   for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
     if (vocabulary.types[i] == TokenType::kUserDefined) user_defined_.insert(vocabulary.tokens[i], static_cast<int>(i));
   }

@@ -1,6 +1,7 @@
 #include "token/spm_tokenizer.h"
 
 #include "base/error.h"
+#include "token/unicode.h"
 #include "token/utf8.h"
 
 namespace nibble::token {
@@ -62,9 +63,51 @@ std::string SpmTokenizer::token_bytes(TokenId id, bool spell_special) const {
   return bytes;
 }
 
-void SpmTokenizer::encode_text(std::string_view text, bool first, bool, std::vector<TokenId>& ids) const {
-  const std::string normal = normalizer_.normalize(text, first || !vocabulary_.prefix_first_only);
-  if (!normal.empty()) segment(normal, ids);
+void SpmTokenizer::encode_text(std::string_view text, bool first, std::vector<TokenId>& ids) const {
+  if (!vocabulary_.huggingface) {
+    const std::string normal = normalizer_.normalize(text, true);
+    if (!normal.empty()) segment(normal, ids);
+    return;
+  }
+  if (!vocabulary_.words.drop_white_space) {
+    encode_word(text, first, ids);
+    return;
+  }
+  for (bool at_start = first; !text.empty(); at_start = false) {
+    const std::size_t space = leading_space(text);
+    at_start = at_start && space == 0;
+    text.remove_prefix(space);
+    std::size_t length = 0;
+    while (length < text.size() && leading_space(text.substr(length)) == 0) length += announced_length(text.substr(length));
+    if (length > 0) encode_word(text.substr(0, length), at_start, ids);
+    text.remove_prefix(length);
+  }
+}
+
+// The Metaspace pre-tokenizer.
+void SpmTokenizer::encode_word(std::string_view word, bool first, std::vector<TokenId>& ids) const {
+  const WordRule& rule = vocabulary_.words;
+  if (!rule.metaspace) {
+    segment(word, ids);
+    return;
+  }
+  std::string text;
+  for (char c : word) {
+    if (c == ' ') {
+      text += kSpaceSymbol;
+    } else {
+      text += c;
+    }
+  }
+  const bool prefix = rule.prefix == WordRule::Prefix::kAlways || (rule.prefix == WordRule::Prefix::kFirst && first);
+  if (prefix && !text.starts_with(kSpaceSymbol)) text.insert(0, kSpaceSymbol);
+  std::size_t begin = 0;
+  while (begin < text.size()) {
+    std::size_t end = rule.split ? text.find(kSpaceSymbol, begin + 1) : std::string::npos;
+    end = std::min(end, text.size());
+    segment(std::string_view(text).substr(begin, end - begin), ids);
+    begin = end;
+  }
 }
 
 TokenId SpmTokenizer::piece_id(std::string_view piece) const {

@@ -17,8 +17,7 @@ class SpmTokenizer : public TextTokenizer {
  protected:
   // Throws Error{kFormat} on empty or repeated pieces and on missing byte tokens.
   explicit SpmTokenizer(Vocabulary vocabulary);
-  std::string_view prepare(std::string_view text, std::string&) const final { return text; }
-  void encode_text(std::string_view text, bool first, bool parse_special, std::vector<TokenId>& ids) const final;
+  void encode_text(std::string_view text, bool first, std::vector<TokenId>& ids) const final;
   // Ids of a normalised text, not empty.
   virtual void segment(std::string_view text, std::vector<TokenId>& ids) const = 0;
 
@@ -32,6 +31,7 @@ class SpmTokenizer : public TextTokenizer {
   StringIndex reserved_;  // the others
 
  private:
+  void encode_word(std::string_view word, bool first, std::vector<TokenId>& ids) const;
   std::array<TokenId, 256> byte_ids_;
 };
 

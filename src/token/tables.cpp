@@ -113,14 +113,13 @@ int ByteTrie::longest(std::string_view text, std::size_t& length) const {
 
 MergeTable::MergeTable(std::size_t capacity) : slots_(slots_for(capacity)), mask_(slots_.size() - 1) {}
 
-bool MergeTable::insert(int left, int right, Merge merge) {
+void MergeTable::insert(int left, int right, Merge merge) {
   const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
   std::size_t i = spread(key) & mask_;
   for (; slots_[i].merge.id >= 0; i = (i + 1) & mask_) {
-    if (slots_[i].key == key) return false;
+    if (slots_[i].key == key) break;
   }
   slots_[i] = {key, merge};
-  return true;
 }
 
 }  // namespace nibble::token

@@ -63,7 +63,7 @@ class MergeTable {
     std::int32_t id = -1;
   };
   explicit MergeTable(std::size_t capacity = 0);
-  bool insert(int left, int right, Merge merge);  // false: there already, the old one stays
+  void insert(int left, int right, Merge merge);  // replaces an old one of the same pair
   const Merge* find(int left, int right) const {
     const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
     for (std::size_t i = spread(key) & mask_;; i = (i + 1) & mask_) {

@@ -31,7 +31,11 @@ Vocabulary checked(Vocabulary v) {
 
 }  // namespace
 
-TextTokenizer::TextTokenizer(Vocabulary vocabulary) : vocabulary_(checked(std::move(vocabulary))), added_(vocabulary_, false) {
+TextTokenizer::TextTokenizer(Vocabulary vocabulary)
+    : vocabulary_(checked(std::move(vocabulary))),
+      normalizer_(vocabulary_.normalizer),
+      added_(vocabulary_),
+      normalized_added_(vocabulary_, normalizer_) {
   before_.assign(vocabulary_.prefix_ids.begin(), vocabulary_.prefix_ids.end());
   after_.assign(vocabulary_.suffix_ids.begin(), vocabulary_.suffix_ids.end());
   if (before_.empty() && vocabulary_.add_bos && vocabulary_.bos >= 0) before_.push_back(vocabulary_.bos);
@@ -43,15 +47,25 @@ std::vector<TokenId> TextTokenizer::encode(std::string_view text, EncodeOptions 
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 3 + 8);
   if (options.add_special) ids = before_;
-  std::string buffer;
+  // SentencePiece has its own way with malformed bytes; elsewhere only valid text reaches the tokenizer.
+  std::string valid;
+  if ((vocabulary_.kind == TokenizerKind::kByteBpe || vocabulary_.huggingface) && !is_valid_utf8(text)) text = valid = replace_malformed(text);
   bool first = true;
-  for (const Segment& segment : added_.split(prepare(text, buffer), options.parse_special)) {
-    if (segment.id >= 0) {
-      ids.push_back(segment.id);
-    } else {
-      encode_text(segment.text, first, options.parse_special, ids);
+  for (const Segment& outer : added_.split(text, options.parse_special)) {
+    if (outer.id >= 0) {
+      ids.push_back(outer.id);
+      first = false;
+      continue;
     }
-    first = false;
+    const std::string normal = normalizer_.empty() ? std::string() : normalizer_.apply(outer.text);
+    for (const Segment& segment : normalized_added_.split(normalizer_.empty() ? outer.text : normal, options.parse_special)) {
+      if (segment.id >= 0) {
+        ids.push_back(segment.id);
+      } else {
+        encode_text(segment.text, first, ids);
+      }
+      first = false;
+    }
   }
   if (options.add_special) ids.insert(ids.end(), after_.begin(), after_.end());
   return ids;

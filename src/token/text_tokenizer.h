@@ -2,6 +2,7 @@
 #pragma once
 
 #include "token/added_tokens.h"
+#include "token/text_normalizer.h"
 #include "token/tokenizer.h"
 
 namespace nibble::token {
@@ -12,17 +13,17 @@ class TextTokenizer : public Tokenizer {
   const Vocabulary& vocabulary() const final { return vocabulary_; }
 
  protected:
-  // Throws Error{kFormat} where lengths differ, ids are out of range or a token is not UTF-8.
+  // Throws Error{kFormat} where lengths differ or ids are out of range.
   explicit TextTokenizer(Vocabulary vocabulary);
-  // Ids of one stretch without added tokens, not empty; `first` is false after an added token.
-  virtual void encode_text(std::string_view text, bool first, bool parse_special, std::vector<TokenId>& ids) const = 0;
-  // The text as added tokens are looked for in it (malformed bytes replaced where the kind's reference knows valid text only).
-  virtual std::string_view prepare(std::string_view text, std::string& buffer) const = 0;
+  // Ids of one stretch between added tokens, normalised by the vocabulary's steps, not empty; `first` is false after an added token.
+  virtual void encode_text(std::string_view text, bool first, std::vector<TokenId>& ids) const = 0;
 
   const Vocabulary vocabulary_;
 
  private:
-  AddedTokens added_;
+  TextNormalizer normalizer_;
+  AddedTokens added_;             // in the text as it is
+  AddedTokens normalized_added_;  // in the normalised text
   std::vector<TokenId> before_, after_;
 };
 

@@ -78,6 +78,20 @@ std::string to_lower(std::string_view text) {
   return out;
 }
 
+std::size_t grapheme_length(std::string_view text) {
+  Utf8Char last = decode_utf8(text);
+  std::size_t length = last.length > 0 ? static_cast<std::size_t>(last.length) : 1;
+  utf8proc_int32_t state = 0;
+  while (length < text.size()) {
+    const Utf8Char next = decode_utf8(text.substr(length));
+    if (next.length == 0 || last.length == 0) break;
+    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(last.code), static_cast<utf8proc_int32_t>(next.code), &state)) break;
+    length += static_cast<std::size_t>(next.length);
+    last = next;
+  }
+  return length;
+}
+
 bool is_white_space(char32_t code) {
   return (code >= 9 && code <= 13) || code == 0x20 || code == 0x85 || code == 0xA0 || code == 0x1680 || (code >= 0x2000 && code <= 0x200A) ||
          code == 0x2028 || code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;

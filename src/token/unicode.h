@@ -12,6 +12,8 @@ enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 std::string normalize_unicode(std::string_view text, NormalForm form);
 std::string to_lower(std::string_view text);
 
+// Bytes of the first extended grapheme cluster of a non-empty text.
+std::size_t grapheme_length(std::string_view text);
 bool is_white_space(char32_t code);  // the property White_Space
 // \w at either end of a text: letter, mark, decimal digit, connector.
 bool begins_with_word(std::string_view text);

@@ -30,8 +30,17 @@ struct AddedToken {
 struct NormalizerStep {
   enum class Kind : std::uint8_t { kNfc, kNfd, kNfkc, kNfkd, kLowercase, kReplace, kReplaceRegex, kPrepend, kStripLeft, kStripRight, kCharsmap };
   Kind kind{};
-  std::string pattern;  // kReplace: a string, kReplaceRegex: a PCRE2 pattern, kCharsmap: the precompiled blob
+  std::string pattern;  // kReplace: a string, kReplaceRegex: a pattern, kCharsmap: the precompiled blob
   std::string content;  // kReplace*, kPrepend
+};
+
+// The pre-tokenizer of a tokenizer.json with SentencePiece tokens.
+struct WordRule {
+  enum class Prefix : std::uint8_t { kNever, kFirst, kAlways };
+  bool drop_white_space = false;    // WhitespaceSplit: words are what stands between white space
+  bool metaspace = false;           // spaces become U+2581,
+  Prefix prefix = Prefix::kNever;   // one is put before texts (words) that do not begin with it,
+  bool split = false;               // and each begins a piece of its own
 };
 
 struct Vocabulary {
@@ -42,17 +51,21 @@ struct Vocabulary {
   std::vector<TokenType> types;     // same length as tokens
   // Best first. Byte-level BPE always; SPM BPE when it comes from a tokenizer.json, whose merges then count instead of the scores.
   std::vector<std::pair<std::string, std::string>> merges;
-  std::vector<std::string> split_patterns;  // PCRE2 regexes of the pre-tokenizer, applied in turn (byte-level BPE)
-  std::string pre;                  // tokenizer.ggml.pre of those patterns ("llama-bpe", "qwen2", "default", ...)
+  std::vector<std::string> split_patterns;  // regexes of the pre-tokenizer as tokenizer.json writes them, applied in turn (byte-level BPE)
+  std::string pre;                  // tokenizer.ggml.pre of those patterns ("llama-bpe", "qwen2", ...), "default" for SPM; empty: none known
   bool ignore_merges = false;       // a whole word found in the vocabulary is one token, whatever the merges say
   bool byte_fallback = false;       // unknown characters become <0xNN> tokens (SPM)
   bool add_space_prefix = false;    // SPM's dummy prefix; byte-level BPE: a space before a text that does not begin with one
-  bool prefix_first_only = false;   // that prefix stands before the first piece of text only, not after each added token
   bool remove_extra_whitespaces = false;
   std::string precompiled_charsmap; // SPM's normaliser, empty for identity
-  std::vector<NormalizerStep> normalizer;  // steps of a tokenizer.json that the fields above do not say
-  bool fuse_unknown = true;         // neighbouring unknown characters are one unknown token (SPM)
   std::string unknown_text = " \xE2\x81\x87 ";  // what the unknown token decodes to (SPM)
+
+  // What only a tokenizer.json says. With `huggingface` these fields and not the SPM ones above decide how text becomes tokens;
+  // those then say the same as nearly as a GGUF header can.
+  bool huggingface = false;
+  std::vector<NormalizerStep> normalizer;
+  WordRule words;                   // SPM only
+  bool fuse_unknown = true;         // neighbouring unknown characters are one unknown token (SPM)
   std::vector<AddedToken> added;    // empty: all control tokens (and, byte-level BPE, user-defined tokens), no stripping
   int bos = -1, eos = -1, unk = -1, pad = -1, eot = -1;
   bool add_bos = false;
