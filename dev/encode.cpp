@@ -1,5 +1,5 @@
 // nibble_encode FOLDER TEXT IDS [plain]: token ids of a file as i32, with the time to load and to encode. For comparisons
-// (dev/golden/tokenizers.py); "plain" adds no begin and end tokens and reads control tokens as text.
+// (dev/golden/tokenizer_kinds.py); "plain" adds no begin and end tokens and reads control tokens as text.
 #include <chrono>
 #include <cstdio>
 #include <string_view>

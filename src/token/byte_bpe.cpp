@@ -51,7 +51,7 @@ class ByteBpeTokenizer final : public TextTokenizer {
 
   std::string token_bytes(TokenId id, bool spell_special) const override {
     if (id < 0 || id >= size()) fail(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, size());
-    const std::string& token = vocabulary_.tokens[static_cast<std::size_t>(id)];
+    const std::string& token = spelling(id);
     switch (vocabulary_.types[static_cast<std::size_t>(id)]) {
       case TokenType::kControl:
       case TokenType::kUnknown: return spell_special ? token : std::string();

@@ -1,54 +1,156 @@
+#include <algorithm>
+
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "json/json.h"
 #include "token/spm_model.h"
 #include "token/tokenizer.h"
+#include "token/tokenizer_json.h"
 
 namespace nibble::token {
 
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr std::uint64_t kFileLimit = std::uint64_t{256} << 20;
+constexpr std::int64_t kMaxGap = 1 << 16;
+
+// Names under which model families keep their end-of-turn token, the usual ones first.
+constexpr std::string_view kEndOfTurn[] = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eot|>", "<|end_of_turn|>", "<EOT>"};
+
+std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
 
 // A token named in a configuration: a string, or an object with its text in "content".
 std::string token_text(const json::Value* value) {
   if (value == nullptr) return {};
   if (value->is_string()) return value->as_string();
-  if (value->is_object()) return value->get("content", "");
-  return {};
+  return value->is_object() ? value->get("content", "") : std::string();
 }
 
 int find_token(const Vocabulary& vocabulary, std::string_view text) {
-  if (text.empty()) return -1;
-  for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
-    if (vocabulary.tokens[i] == text) return static_cast<int>(i);
-  }
-  return -1;
+  const auto found = std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), text);
+  return text.empty() || found == vocabulary.tokens.end() ? -1 : static_cast<int>(found - vocabulary.tokens.begin());
 }
 
-void apply_configuration(const json::Value& config, Vocabulary& vocabulary) {
+// `replace`: what the configuration names counts more than what is known already.
+void read_named_tokens(const json::Value& config, bool replace, Vocabulary& vocabulary) {
   const auto set = [&](const char* key, int& id) {
+    if (id >= 0 && !replace) return;
     const int found = find_token(vocabulary, token_text(config.find(key)));
     if (found >= 0) id = found;
   };
   set("bos_token", vocabulary.bos);
   set("eos_token", vocabulary.eos);
-  set("unk_token", vocabulary.unk);
   set("pad_token", vocabulary.pad);
-  vocabulary.add_bos = config.get("add_bos_token", vocabulary.add_bos);
-  vocabulary.add_eos = config.get("add_eos_token", vocabulary.add_eos);
+  if (vocabulary.kind != TokenizerKind::kByteBpe && vocabulary.unk < 0) set("unk_token", vocabulary.unk);
 }
+
+// Ids in generation_config.json and config.json; a list means several ends, of which the first counts here.
+void read_ids(const json::Value& config, Vocabulary& vocabulary) {
+  const auto set = [&](const char* key, int& id) {
+    const json::Value* value = config.find(key);
+    if (id >= 0 || value == nullptr) return;
+    if (value->is_array() && !value->as_array().empty()) value = &value->as_array()[0];
+    if (!value->is_int() || value->as_int() < 0 || value->as_int() >= static_cast<std::int64_t>(vocabulary.tokens.size())) return;
+    id = static_cast<int>(value->as_int());
+  };
+  set("bos_token_id", vocabulary.bos);
+  set("eos_token_id", vocabulary.eos);
+  set("pad_token_id", vocabulary.pad);
+}
+
+// added_tokens_decoder of tokenizer_config.json: tokens beside a tokenizer.model, and what its own ones are for.
+void read_added_tokens_decoder(const json::Value& config, Vocabulary& vocabulary) {
+  const json::Value* decoder = config.find("added_tokens_decoder");
+  if (decoder == nullptr || !decoder->is_object()) return;
+  const json::Object& entries = decoder->as_object();
+  const auto limit = static_cast<std::int64_t>(vocabulary.tokens.size() + entries.size()) + kMaxGap;
+  for (const auto& [key, token] : entries) {
+    const bool digits = !key.empty() && key.size() < 10 && std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const std::int64_t id = digits ? std::stoll(key) : -1;
+    if (id < 0 || id >= limit) fail(ErrorCode::kFormat, "added_tokens_decoder: id '{}' is outside 0 to {}", key, limit - 1);
+    const auto at = static_cast<std::size_t>(id);
+    while (vocabulary.tokens.size() <= at) {
+      vocabulary.tokens.push_back(format_text("[PAD{}]", vocabulary.tokens.size()));
+      vocabulary.types.push_back(TokenType::kUnused);
+      vocabulary.scores.push_back(-10000.0f);
+    }
+    AddedToken added{.id = static_cast<int>(id), .special = token.get("special", false)};
+    added.lstrip = token.get("lstrip", false);
+    added.rstrip = token.get("rstrip", false);
+    added.single_word = token.get("single_word", false);
+    TokenType& type = vocabulary.types[at];
+    if (type == TokenType::kNormal || type == TokenType::kUnused) {
+      vocabulary.tokens[at] = token.at("content").as_string();
+      vocabulary.scores[at] = type == TokenType::kUnused ? -1000.0f : vocabulary.scores[at];
+      type = added.special ? TokenType::kControl : TokenType::kUserDefined;
+    }
+    vocabulary.added.push_back(added);
+  }
+}
+
+// A string, or a list of {name, template} of which "default" is meant.
+std::string chat_template(const json::Value& config) {
+  const json::Value* value = config.find("chat_template");
+  if (value == nullptr) return {};
+  if (value->is_string()) return value->as_string();
+  if (!value->is_array()) return {};
+  for (const json::Value& entry : value->as_array()) {
+    if (entry.get("name", "") == "default") return entry.get("template", "");
+  }
+  return {};
+}
+
+// The post-processor's ids in the words of GGUF where those suffice; add_bos_token and add_eos_token have the last word.
+void settle_ends(const json::Value& config, Vocabulary& vocabulary) {
+  const auto settle = [&](std::vector<int>& ids, int& id, bool& add, const char* key) {
+    if (ids.size() == 1 && (id < 0 || id == ids[0])) {
+      id = ids[0];
+      add = true;
+      ids.clear();
+    }
+    const json::Value* wanted = config.find(key);
+    if (wanted == nullptr || !wanted->is_bool()) return;
+    add = wanted->as_bool() && ids.empty();
+    if (!wanted->as_bool()) ids.clear();
+  };
+  settle(vocabulary.prefix_ids, vocabulary.bos, vocabulary.add_bos, "add_bos_token");
+  settle(vocabulary.suffix_ids, vocabulary.eos, vocabulary.add_eos, "add_eos_token");
+  vocabulary.add_bos = vocabulary.add_bos && vocabulary.bos >= 0;
+  vocabulary.add_eos = vocabulary.add_eos && vocabulary.eos >= 0;
+}
+
+json::Value parse_if_there(const fs::path& path) { return fs::exists(path) ? json::parse_file(path, kFileLimit) : json::Value(json::Object{}); }
 
 }  // namespace
 
-Vocabulary load_vocabulary(const std::filesystem::path& folder) {
-  const std::filesystem::path model = folder / "tokenizer.model";
-  if (!std::filesystem::exists(model)) fail(ErrorCode::kNotFound, "no tokenizer in '{}': neither tokenizer.json nor tokenizer.model", folder.string());
-  Vocabulary vocabulary = with_context("'" + model.string() + "'", [&] { return parse_spm_model(read_file(model, kFileLimit)); });
-  vocabulary.pre = "default";
-  vocabulary.add_bos = vocabulary.bos >= 0;
-  const std::filesystem::path config = folder / "tokenizer_config.json";
-  if (std::filesystem::exists(config)) apply_configuration(json::parse_file(config, kFileLimit), vocabulary);
+Vocabulary load_vocabulary(const fs::path& folder) {
+  const fs::path described = folder / "tokenizer.json";
+  const fs::path model = folder / "tokenizer.model";
+  const fs::path config_path = folder / "tokenizer_config.json";
+  const json::Value config = parse_if_there(config_path);
+  Vocabulary vocabulary;
+  if (fs::exists(described)) {
+    vocabulary = with_context(quoted(described), [&] { return parse_tokenizer_json(json::parse(read_file(described, kFileLimit))); });
+  } else if (fs::exists(model)) {
+    vocabulary = with_context(quoted(model), [&] { return parse_spm_model(read_file(model, kFileLimit)); });
+    vocabulary.pre = "default";
+    vocabulary.add_bos = true;
+    with_context(quoted(config_path), [&] { read_added_tokens_decoder(config, vocabulary); });
+  } else {
+    fail(ErrorCode::kNotFound, "no tokenizer in '{}': neither tokenizer.json nor tokenizer.model", folder.string());
+  }
+  with_context(quoted(config_path), [&] { read_named_tokens(config, true, vocabulary); });
+  read_named_tokens(parse_if_there(folder / "special_tokens_map.json"), false, vocabulary);
+  read_ids(parse_if_there(folder / "generation_config.json"), vocabulary);
+  read_ids(parse_if_there(folder / "config.json"), vocabulary);
+  settle_ends(config, vocabulary);
+  for (std::string_view name : kEndOfTurn) {
+    if (vocabulary.eot < 0) vocabulary.eot = find_token(vocabulary, name);
+  }
+  const fs::path jinja = folder / "chat_template.jinja";
+  vocabulary.chat_template = fs::exists(jinja) ? read_file(jinja, kFileLimit) : chat_template(config);
   return vocabulary;
 }
 

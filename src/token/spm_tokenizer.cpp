@@ -44,7 +44,7 @@ SpmTokenizer::SpmTokenizer(Vocabulary source)
 
 std::string SpmTokenizer::token_bytes(TokenId id, bool spell_special) const {
   if (id < 0 || id >= size()) fail(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, size());
-  const std::string& token = vocabulary_.tokens[static_cast<std::size_t>(id)];
+  const std::string& token = spelling(id);
   switch (vocabulary_.types[static_cast<std::size_t>(id)]) {
     case TokenType::kControl: return spell_special ? token : std::string();
     case TokenType::kUnknown: return spell_special ? token : vocabulary_.unknown_text;

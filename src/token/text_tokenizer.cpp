@@ -36,10 +36,18 @@ TextTokenizer::TextTokenizer(Vocabulary vocabulary)
       normalizer_(vocabulary_.normalizer),
       added_(vocabulary_),
       normalized_added_(vocabulary_, normalizer_) {
+  for (const AddedToken& token : vocabulary_.added) {
+    if (token.normalized && !normalizer_.empty()) respelled_[token.id] = normalizer_.apply(vocabulary_.tokens[static_cast<std::size_t>(token.id)]);
+  }
   before_.assign(vocabulary_.prefix_ids.begin(), vocabulary_.prefix_ids.end());
   after_.assign(vocabulary_.suffix_ids.begin(), vocabulary_.suffix_ids.end());
   if (before_.empty() && vocabulary_.add_bos && vocabulary_.bos >= 0) before_.push_back(vocabulary_.bos);
   if (after_.empty() && vocabulary_.add_eos && vocabulary_.eos >= 0) after_.push_back(vocabulary_.eos);
+}
+
+const std::string& TextTokenizer::spelling(TokenId id) const {
+  const auto found = respelled_.find(id);
+  return found == respelled_.end() ? vocabulary_.tokens[static_cast<std::size_t>(id)] : found->second;
 }
 
 std::vector<TokenId> TextTokenizer::encode(std::string_view text, EncodeOptions options) const {
