@@ -1,0 +1,24 @@
+#include "engine/session.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace nibble::engine {
+
+Session::Session(std::shared_ptr<const model::Model> model, const SessionOptions& options)
+    : model_(std::move(model)),
+      cache_(model_->spec(), model_->path() == model::MathPath::kExact ? model::KvType::kF32 : options.kv, 1,
+             options.context > 0 ? options.context : model_->spec().context),
+      logits_(static_cast<std::size_t>(model_->spec().vocab)) {}
+
+std::span<const float> Session::feed(ExecContext& context, std::span<const token::TokenId> tokens) {
+  if (tokens.empty()) fail(ErrorCode::kInvalidArgument, "no tokens to continue from");
+  const model::Segment segment = {0, tokens, static_cast<std::int64_t>(tokens.size()) - 1};
+  model_->forward(context, cache_, {&segment, 1}, [this](std::size_t, std::int64_t, std::int64_t, const float* logits) {
+    std::copy_n(logits, logits_.size(), logits_.data());
+  });
+  return logits_;
+}
+
+}  // namespace nibble::engine
