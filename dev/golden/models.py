@@ -1,0 +1,63 @@
+"""Golden logits of tiny random models, made by transformers: src/model/testdata/<case>/{config.json, model.safetensors, golden.safetensors}.
+
+golden.safetensors holds `tokens` (80) and `logits` (80, vocab) of one forward pass in f32; the weights are rounded to bf16 first.
+Made with transformers 5.23, torch 2.13. Run: python dev/golden/models.py
+"""
+import json
+import pathlib
+import shutil
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+OUT = pathlib.Path(__file__).resolve().parents[2] / "src/model/testdata"
+BASE = dict(hidden_size=32, intermediate_size=40, num_hidden_layers=2, vocab_size=56, max_position_embeddings=128,
+            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False, rope_theta=10000.0, rms_norm_eps=1e-5)
+LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
+CASES = {
+    "llama_mha": dict(model_type="llama", num_key_value_heads=4),
+    "llama_rope3": dict(model_type="llama", num_attention_heads=8, head_dim=8, tie_word_embeddings=True, rope_theta=500000.0,
+                        rope_scaling=LLAMA3),
+    "llama_linear": dict(model_type="llama", attention_bias=True, mlp_bias=True, rope_scaling=dict(type="linear", factor=4.0)),
+    "llama_yarn": dict(model_type="llama", rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)),
+    "llama_dynamic": dict(model_type="llama", max_position_embeddings=48, rope_scaling=dict(rope_type="dynamic", factor=2.0)),
+    "llama_longrope": dict(model_type="llama", rope_scaling=dict(
+        rope_type="longrope", short_factor=[1.0, 1.1, 1.2, 1.4], long_factor=[1.0, 2.0, 3.0, 5.0], factor=4.0,
+        original_max_position_embeddings=32)),
+    "mistral": dict(model_type="mistral", head_dim=12, sliding_window=24),
+    "qwen2": dict(model_type="qwen2", tie_word_embeddings=True, use_sliding_window=True, sliding_window=20, max_window_layers=1),
+    "qwen3": dict(model_type="qwen3", head_dim=16, rope_theta=1000000.0),
+}
+NEW_STYLE = {"llama_rope3", "qwen3"}  # config.json as transformers 5 writes it, with rope_parameters
+
+
+def make(name, options):
+    folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    written = {**BASE, **options}
+    config = AutoConfig.for_model(**json.loads(json.dumps(written)))
+    config._attn_implementation = "eager"
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for key, tensor in model.named_parameters():
+            values = torch.randn(tensor.shape, generator=generator)
+            scale = 0.1 if tensor.dim() == 1 else 1.5 * tensor.shape[-1] ** -0.5
+            tensor.copy_((values * scale + (1.0 if "norm" in key else 0.0)).bfloat16().float())
+    tokens = torch.randint(0, written["vocab_size"], (80,), generator=generator)
+    with torch.no_grad():
+        logits = model(tokens[None]).logits[0]
+    tied = written["tie_word_embeddings"]
+    state = {k: v.bfloat16().contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file({"tokens": tokens.int(), "logits": logits.contiguous()}, folder / "golden.safetensors")
+    content = config.to_dict() if name in NEW_STYLE else written
+    (folder / "config.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
+    print(name, sum(f.stat().st_size for f in folder.iterdir()), float(logits.std()), sorted(state)[:3])
+
+
+for case, case_options in CASES.items():
+    make(case, case_options)

@@ -1,0 +1,95 @@
+// The decoder against logits that transformers computed for tiny models of each architecture (testdata/,
+// dev/golden/models.py).
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "model/model.h"
+#include "model/rope.h"
+
+namespace nibble::model {
+namespace {
+
+const std::filesystem::path kData = std::filesystem::path(NIBBLE_SOURCE_DIR) / "src/model/testdata";
+
+struct Golden {
+  std::vector<token::TokenId> tokens;
+  std::vector<float> logits;  // (tokens, vocab)
+};
+
+template <typename T>
+std::vector<T> values(const container::CheckpointReader& reader, std::string_view name) {
+  const auto bytes = reader.at(name).view.data();
+  std::vector<T> out(bytes.size() / sizeof(T));
+  std::memcpy(out.data(), bytes.data(), bytes.size());
+  return out;
+}
+
+class GoldenModel : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    source_ = ModelSource::open(kData / GetParam());
+    const auto reader = container::open(kData / GetParam() / "golden.safetensors");
+    golden_ = {values<token::TokenId>(*reader, "tokens"), values<float>(*reader, "logits")};
+    ASSERT_EQ(golden_.tokens.size(), 80u);
+  }
+
+  // Logits of all tokens: the first `n_prompt` as one batch, the rest one by one from the cache.
+  std::vector<float> run(const LoadOptions& options, KvType kv, std::size_t n_prompt) {
+    const auto model = Model::load(context_, source_, options);
+    const auto vocab = static_cast<std::size_t>(model->spec().vocab);
+    KvCache cache(model->spec(), kv, 1, 80);
+    std::vector<float> out;
+    const auto sink = [&](std::size_t, std::int64_t, std::int64_t n, const float* logits) {
+      out.insert(out.end(), logits, logits + static_cast<std::size_t>(n) * vocab);
+    };
+    const std::span<const token::TokenId> tokens = golden_.tokens;
+    const Segment prompt = {0, tokens.first(n_prompt), 0};
+    model->forward(context_, cache, {&prompt, 1}, sink);
+    for (std::size_t i = n_prompt; i < tokens.size(); ++i) {
+      const Segment one = {0, tokens.subspan(i, 1), 0};
+      model->forward(context_, cache, {&one, 1}, sink);
+    }
+    return out;
+  }
+
+  void expect_close(const std::vector<float>& got, double tolerance) const {
+    ASSERT_EQ(got.size(), golden_.logits.size());
+    double square = 0;
+    for (const float x : golden_.logits) square += static_cast<double>(x) * x;
+    const double scale = std::sqrt(square / static_cast<double>(got.size()));
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      ASSERT_NEAR(got[i], golden_.logits[i], tolerance * (std::abs(golden_.logits[i]) + scale)) << "logit " << i;
+    }
+  }
+
+  ThreadPool pool_{2};
+  CancelToken cancel_;
+  NullProgress progress_;
+  ExecContext context_{pool_, cancel_, progress_};
+  std::shared_ptr<const ModelSource> source_;
+  Golden golden_;
+};
+
+TEST_P(GoldenModel, ExactPath) {
+  for (const Isa isa : {Isa::kScalar, best_isa()}) expect_close(run({MathPath::kExact, isa}, KvType::kF32, 80), 2e-5);
+}
+
+TEST_P(GoldenModel, CachedDecode) {
+  if (!rope_is_fixed(source_->spec().rope)) GTEST_SKIP() << "frequencies change with the length";
+  expect_close(run({MathPath::kExact, best_isa()}, KvType::kF32, 64), 2e-5);
+}
+
+TEST_P(GoldenModel, FastPathOnPlainWeights) {
+  expect_close(run({MathPath::kFast, Isa::kScalar}, KvType::kF32, 80), 2e-5);
+  expect_close(run({MathPath::kFast, best_isa()}, KvType::kF16, 80), 1e-2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenModel,
+                         testing::Values("llama_mha", "llama_rope3", "llama_linear", "llama_yarn", "llama_dynamic",
+                                         "llama_longrope", "mistral", "qwen2", "qwen3"),
+                         [](const auto& name) { return name.param; });
+
+}  // namespace
+}  // namespace nibble::model
