@@ -1,0 +1,26 @@
+#include "cli/command_bench.h"
+
+#include <memory>
+
+#include "nibble/bench.h"
+
+namespace nibble::cli {
+
+Command bench_command() {
+  return {
+      "bench", "measure the speed of prefill and decode", false, [](CLI::App& app) -> RunCommand {
+        auto request = std::make_shared<BenchRequest>();
+        app.add_option("MODEL", request->model, "folder or .gguf file")->required();
+        app.add_option("-p,--prompt", request->prompt, "tokens of the prefill, 0 to skip")->capture_default_str();
+        app.add_option("-n,--generate", request->generate, "tokens to decode, 0 to skip")->capture_default_str();
+        app.add_option("-r,--repetitions", request->repetitions, "timed runs after the warm-up")->capture_default_str();
+        app.add_option("--kv-cache", request->kv_cache, "f32, f16 or q8_0")->capture_default_str();
+        return [request](const Invocation& invocation) {
+          const Report report = bench(invocation.run, *request);
+          if (invocation.wants_text()) print(report.text);
+          invocation.write_json(report.json);
+        };
+      }};
+}
+
+}  // namespace nibble::cli

@@ -1,0 +1,43 @@
+#include "cli/command_eval.h"
+
+#include <CLI/Validators.hpp>
+#include <memory>
+
+#include "nibble/evaluate.h"
+
+namespace nibble::cli {
+
+Command eval_command() {
+  return {"eval", "measure perplexity and the distance from the unquantized model", false,
+          [](CLI::App& app) -> RunCommand {
+            auto request = std::make_shared<EvaluateRequest>();
+            app.add_option("MODEL", request->model, "folder or .gguf file")->required();
+            app.add_option("-t,--text", request->text, "text to evaluate on")->type_name("FILE");
+            app.add_option("--protocol", request->protocol,
+                           "llama.cpp: second halves of chunks; window: all of disjoint windows")
+                ->check(CLI::IsMember({"llama.cpp", "window"}))
+                ->capture_default_str();
+            app.add_option("-c,--ctx", request->context, "tokens per chunk (512, window: 2048)");
+            app.add_option("--chunks", request->chunks, "stop after so many chunks");
+            app.add_option("-r,--reference", request->reference, "the unquantized model; computed exactly, in f32")
+                ->type_name("MODEL");
+            app.add_option("--versus", request->versus, "another candidate, compared by a paired bootstrap")
+                ->type_name("MODEL");
+            app.add_flag("--exact", request->exact, "also run the model with decoded f32 weights and f32 math");
+            app.add_option("--kv-cache", request->kv_cache, "f32, f16 or q8_0")->capture_default_str();
+            app.add_option("--per-token", request->per_token, "write the figures of each token (.csv, else f32)")
+                ->type_name("FILE");
+            app.add_flag("--tensors", request->tensors, "error of each weight");
+            app.add_flag("--layers", request->layers, "error of the hidden states after each block");
+            app.add_flag("--energy", request->energy, "energy model of one generated token");
+            app.add_option("--energy-ctx", request->energy_context, "context of the energy model");
+            app.add_option("--seed", request->seed, "of the bootstrap")->capture_default_str();
+            return [request](const Invocation& invocation) {
+              const Report report = evaluate(invocation.run, *request);
+              if (invocation.wants_text()) print(report.text);
+              invocation.write_json(report.json);
+            };
+          }};
+}
+
+}  // namespace nibble::cli
