@@ -26,6 +26,8 @@ struct EvaluateRequest {
   bool layers = false;              // error of the hidden states after each block; needs `reference` and `text`
   bool energy = false;              // energy model of one generated token
   std::int64_t energy_context = 0;  // context of the energy model; 0: what the model was trained for, at most 4096
+  std::string rounding;             // an encoding of rounding rules to compare: "int4-g128"; needs `text`
+  int draws = 10;                   // of stochastic rounding
   std::uint64_t seed = 1;           // of the bootstrap
 };
 

@@ -31,6 +31,9 @@ Command eval_command() {
             app.add_flag("--layers", request->layers, "error of the hidden states after each block");
             app.add_flag("--energy", request->energy, "energy model of one generated token");
             app.add_option("--energy-ctx", request->energy_context, "context of the energy model");
+            app.add_option("--rounding-table", request->rounding, "compare rounding rules on this encoding (int4-g128)")
+                ->type_name("TYPE");
+            app.add_option("--draws", request->draws, "of stochastic rounding")->capture_default_str();
             app.add_option("--seed", request->seed, "of the bootstrap")->capture_default_str();
             return [request](const Invocation& invocation) {
               const Report report = evaluate(invocation.run, *request);

@@ -84,9 +84,13 @@ void settle(ModelSpec& spec) {
 }  // namespace
 
 std::shared_ptr<const ModelSource> ModelSource::open(const std::filesystem::path& path) {
+  return from_reader(container::open(path));
+}
+
+std::shared_ptr<const ModelSource> ModelSource::from_reader(std::unique_ptr<container::CheckpointReader> reader) {
   std::shared_ptr<ModelSource> source(new ModelSource());
-  source->reader_ = container::open(path);
-  with_context(path.string(), [&] { source->bind_weights(); });
+  source->reader_ = std::move(reader);
+  with_context(source->reader_->path().string(), [&] { source->bind_weights(); });
   return source;
 }
 

@@ -28,6 +28,8 @@ class ModelSource {
   // spec() are exactly those that exist: absent optional ones are gone, and with them `tied` and the bias flags of the
   // blocks are settled.
   static std::shared_ptr<const ModelSource> open(const std::filesystem::path& path);
+  // The same of a checkpoint that is already open, for one that lies partly in memory.
+  static std::shared_ptr<const ModelSource> from_reader(std::unique_ptr<container::CheckpointReader> reader);
 
   const container::CheckpointReader& reader() const { return *reader_; }
   const ModelSpec& spec() const { return spec_; }

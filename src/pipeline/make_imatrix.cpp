@@ -39,6 +39,7 @@ calib::Imatrix collect(ExecContext& context, const ImatrixRequest& request) {
 Report make_imatrix(const RunContext& run, const ImatrixRequest& request) {
   if (request.text.empty() && request.merge.empty())
     fail(ErrorCode::kInvalidArgument, "give a text, or files to merge");
+  if (!request.text.empty() && request.model.empty()) fail(ErrorCode::kInvalidArgument, "a text needs a model to run");
   if (request.out.empty()) fail(ErrorCode::kInvalidArgument, "no output file");
   const calib::ImatrixFormat form = form_of(request);
   OwnedExecContext context(run);
