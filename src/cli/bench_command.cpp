@@ -1,4 +1,4 @@
-#include "cli/command_bench.h"
+#include "cli/bench_command.h"
 
 #include <memory>
 
