@@ -3,6 +3,7 @@
 //   nibble_kernel_bench --benchmark_filter='q4_0/blocks/avx512'
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -91,6 +92,22 @@ void run(benchmark::State& state, const Bench& b) {
   state.counters["of_peak"] = Counter(ops * calls / peak, Counter::kIsRate);
 }
 
+// Packing as at load, one thread: bytes of the file per second.
+void run_pack(benchmark::State& state, const LinearKernel& kernel, const encoding::EncodingInfo& info) {
+  constexpr std::int64_t kRows = 2048;
+  constexpr std::int64_t kCols = 2048;
+  std::vector<float> values(static_cast<std::size_t>(kCols));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.02f * random_normal(1, 0, i);
+  const std::uint64_t stride = encoding::row_bytes(info, kCols);
+  std::vector<std::byte> bytes(stride * kRows);
+  for (std::uint64_t r = 0; r < kRows; ++r) info.encode(values.data(), bytes.data() + r * stride, kCols);
+  const TensorView view = make_view(info, Shape{kRows, kCols}, bytes);
+  AlignedBuffer packed(kernel.layout.bytes({&info, kRows, kCols}));
+  for (auto _ : state) kernel.layout.pack(view, nullptr, 0, kRows, packed.data());
+  state.counters["GB/s"] = benchmark::Counter(
+      static_cast<double>(bytes.size()) * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -98,6 +115,10 @@ int main(int argc, char** argv) {
     if (kernel->isa > machine_isa()) continue;
     for (const encoding::EncodingInfo* info : encoding::all_entries()) {
       if (info->encode == nullptr || !kernel->accepts(*info, 2048)) continue;
+      const std::string pack_name = info->name + "/" + std::string(kernel->name) + "/pack";
+      benchmark::RegisterBenchmark(pack_name.c_str(), [kernel, info](benchmark::State& state) {
+        run_pack(state, *kernel, *info);
+      })->Unit(benchmark::kMicrosecond);
       for (const auto& [rows, cols, n] : {std::array<std::int64_t, 3>{8192, 2048, 1},
                                           {2048, 8192, 1},
                                           {8192, 2048, 8},
