@@ -125,6 +125,14 @@ json::Value parse_if_there(const fs::path& path) { return fs::exists(path) ? jso
 
 }  // namespace
 
+int find_end_of_turn(const Vocabulary& vocabulary) {
+  for (std::string_view name : kEndOfTurn) {
+    const int id = find_token(vocabulary, name);
+    if (id >= 0) return id;
+  }
+  return -1;
+}
+
 Vocabulary load_vocabulary(const fs::path& folder) {
   const fs::path described = folder / "tokenizer.json";
   const fs::path model = folder / "tokenizer.model";
@@ -146,9 +154,7 @@ Vocabulary load_vocabulary(const fs::path& folder) {
   read_ids(parse_if_there(folder / "generation_config.json"), vocabulary);
   read_ids(parse_if_there(folder / "config.json"), vocabulary);
   settle_ends(config, vocabulary);
-  for (std::string_view name : kEndOfTurn) {
-    if (vocabulary.eot < 0) vocabulary.eot = find_token(vocabulary, name);
-  }
+  if (vocabulary.eot < 0) vocabulary.eot = find_end_of_turn(vocabulary);
   const fs::path jinja = folder / "chat_template.jinja";
   vocabulary.chat_template = fs::exists(jinja) ? read_file(jinja, kFileLimit) : chat_template(config);
   return vocabulary;
