@@ -10,9 +10,9 @@
 namespace nibble {
 
 struct SynthRequest {
-  std::string shape;            // built-in name ("llama-3.2-1b") or the path of a config.json
-  std::string output;           // .gguf file, or a folder to be made (Hugging Face form)
-  std::string dtype = "f16";    // f16, bf16 or f32
+  std::string shape;          // built-in name ("llama-3.2-1b") or the path of a config.json
+  std::string output;         // .gguf file, or a folder to be made (Hugging Face form)
+  std::string dtype = "f16";  // f16, bf16 or f32
   std::uint64_t seed = 0;
   bool dry_run = false;
 };
@@ -25,7 +25,8 @@ struct SynthReport {
   bool dry_run = false;
 };
 
-// The weights depend on shape, dtype and seed only: not on threads, nor (but for the dialect's row order) on the container.
+// The weights depend on shape, dtype and seed only: not on threads, nor (but for the dialect's row order) on the
+// container.
 SynthReport synthesize_model(const SynthRequest& request, const RunContext& run = {});
 std::string to_json(const SynthReport& report);
 std::string to_text(const SynthReport& report);

@@ -17,7 +17,9 @@ std::string list_text() {
 RunCommand setup(CLI::App& app) {
   auto request = std::make_shared<SynthRequest>();
   app.add_option("SHAPE", request->shape, "a name listed below, or the path of a config.json")->required();
-  app.add_option("-o,--output", request->output, "a .gguf file, or a new folder (Hugging Face form)")->type_name("OUT")->required();
+  app.add_option("-o,--output", request->output, "a .gguf file, or a new folder (Hugging Face form)")
+      ->type_name("OUT")
+      ->required();
   app.add_option("--dtype", request->dtype, "f16, bf16 or f32")->type_name("TYPE")->capture_default_str();
   app.add_option("--seed", request->seed, "of the random numbers")->type_name("N")->capture_default_str();
   app.footer(list_text);

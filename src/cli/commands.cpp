@@ -13,9 +13,12 @@ namespace nibble::cli {
 
 std::span<const Command> all_commands() {
   static const std::vector<Command> commands = {
-      inspect_command(), plan_command(), imatrix_command(), eval_command(), bench_command(),
-      inspect_command(),
-      synth_command(),
+      inspect_command(),  //
+      plan_command(),     //
+      synth_command(),    //
+      imatrix_command(),  //
+      eval_command(),     //
+      bench_command(),    //
   };
   return commands;
 }

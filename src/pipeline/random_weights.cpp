@@ -16,7 +16,7 @@ const std::vector<float>& normal_quantiles() {
   static const std::vector<float> quantiles = [] {
     std::vector<float> values(kQuantiles);
     double z = 0;
-    for (int i = kQuantiles / 2; i < kQuantiles; ++i) {  // upward from the middle, each from the one before
+    for (int i = kQuantiles / 2; i < kQuantiles; ++i) {          // upward from the middle, each from the one before
       const double upper = (kQuantiles - i - 0.5) / kQuantiles;  // probability above
       for (int step = 0; step < 8; ++step) {
         const double density = std::exp(-0.5 * z * z) * 0.3989422804014327;
@@ -50,7 +50,8 @@ void fill_as(const std::byte* table_bytes, std::uint64_t seed, std::uint64_t str
 
 }  // namespace
 
-RandomWeights::RandomWeights(const encoding::EncodingInfo& type, float mean, float deviation, std::uint64_t seed, std::uint64_t stream)
+RandomWeights::RandomWeights(const encoding::EncodingInfo& type, float mean, float deviation, std::uint64_t seed,
+                             std::uint64_t stream)
     : width_(static_cast<std::size_t>(type.block_bytes)), table_(kQuantiles * width_), seed_(seed), stream_(stream) {
   std::vector<float> values = normal_quantiles();
   for (float& value : values) value = mean + deviation * value;

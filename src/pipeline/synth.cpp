@@ -38,7 +38,8 @@ json::Value load_shape(const std::string& name) {
     if (file.name == name) return json::parse(file.text);
     known.push_back(file.name);
   }
-  fail(ErrorCode::kInvalidArgument, "unknown shape '{}'; near ones: {} ('nibble synth --help' lists all)", name, near_names(name, known));
+  fail(ErrorCode::kInvalidArgument, "unknown shape '{}'; near ones: {} ('nibble synth --help' lists all)", name,
+       near_names(name, known));
 }
 
 // A SentencePiece vocabulary that can encode any text: bytes, printable ASCII, then words that are only ever printed.
@@ -63,7 +64,8 @@ token::Vocabulary dummy_vocabulary(std::int64_t size) {
   add("\xE2\x96\x81", TokenType::kNormal);  // U+2581, the space
   for (char c = '!'; c <= '~'; ++c) add(std::string(1, c), TokenType::kNormal);
   if (static_cast<std::int64_t>(vocabulary.tokens.size()) > size) {
-    fail(ErrorCode::kInvalidArgument, "a vocabulary of {} is too small: synth needs {}", size, vocabulary.tokens.size());
+    fail(ErrorCode::kInvalidArgument, "a vocabulary of {} is too small: synth needs {}", size,
+         vocabulary.tokens.size());
   }
   for (std::int64_t id = static_cast<std::int64_t>(vocabulary.tokens.size()); id < size; ++id) {
     add(format_text("\xE2\x96\x81w{}", id), TokenType::kNormal);
@@ -124,7 +126,9 @@ Synthesis describe(const json::Value& config, const std::string& shape, const en
     synthesis.metadata.set("general.architecture", spec.arch);
     synthesis.metadata.set("general.type", std::string("model"));
     synthesis.metadata.set("general.name", spec.name + " (random weights)");
-    synthesis.metadata.set("general.file_type", std::uint32_t{type.name == "f16" ? 1u : type.name == "bf16" ? 32u : 0u});
+    synthesis.metadata.set("general.file_type", std::uint32_t{type.name == "f16"    ? 1u
+                                                              : type.name == "bf16" ? 32u
+                                                                                    : 0u});
     synthesis.metadata.set("general.quantization_version", std::uint32_t{2});
     model::arch_by_name(spec.arch).to_gguf(spec, synthesis.metadata);
     container::gguf::write_vocabulary(dummy_vocabulary(spec.vocab), synthesis.metadata);
@@ -152,22 +156,26 @@ std::vector<float> small_values(const Item& item, const Synthesis& synthesis, st
   if (slot.role == Role::kRopeFactors) return model::rope_factors(synthesis.spec.rope);
   const auto n = static_cast<std::size_t>(slot.shape.elements());
   std::vector<float> canonical(n), values(n);
-  const RandomWeights weights(encoding::get("f32"), slot.bias ? 0.0f : 1.0f, deviation_of(slot, synthesis.spec.n_layers()), seed, item.stream);
+  const RandomWeights weights(encoding::get("f32"), slot.bias ? 0.0f : 1.0f,
+                              deviation_of(slot, synthesis.spec.n_layers()), seed, item.stream);
   weights.fill(0, slot.shape.elements(), reinterpret_cast<std::byte*>(canonical.data()));
-  for (std::size_t i = 0; i < n; ++i) values[i] = item.row_map.empty() ? canonical[i] : canonical[static_cast<std::size_t>(item.row_map[i])];
+  for (std::size_t i = 0; i < n; ++i)
+    values[i] = item.row_map.empty() ? canonical[i] : canonical[static_cast<std::size_t>(item.row_map[i])];
   return values;
 }
 
-void write_small(const Item& item, std::size_t index, const Synthesis& synthesis, std::uint64_t seed, container::CheckpointWriter& writer) {
+void write_small(const Item& item, std::size_t index, const Synthesis& synthesis, std::uint64_t seed,
+                 container::CheckpointWriter& writer) {
   const std::vector<float> values = small_values(item, synthesis, seed);
   std::vector<std::byte> bytes(encoding::tensor_bytes(*item.plan.encoding, item.plan.shape));
   item.plan.encoding->encode(values.data(), bytes.data(), static_cast<std::int64_t>(values.size()));
   writer.write(index, 0, bytes);
 }
 
-void write_matrix(ExecContext& context, const Item& item, std::size_t index, const Synthesis& synthesis, std::uint64_t seed,
-                  container::CheckpointWriter& writer, std::uint64_t bytes_before) {
-  const RandomWeights weights(*item.plan.encoding, 0, deviation_of(*item.slot, synthesis.spec.n_layers()), seed, item.stream);
+void write_matrix(ExecContext& context, const Item& item, std::size_t index, const Synthesis& synthesis,
+                  std::uint64_t seed, container::CheckpointWriter& writer, std::uint64_t bytes_before) {
+  const RandomWeights weights(*item.plan.encoding, 0, deviation_of(*item.slot, synthesis.spec.n_layers()), seed,
+                              item.stream);
   const std::int64_t rows = item.plan.shape.rows();
   const std::int64_t chunk_rows = std::max<std::int64_t>(1, kChunkWeights / item.plan.shape.cols());
   const std::uint64_t row_bytes = encoding::row_bytes(*item.plan.encoding, item.plan.shape.cols());
@@ -187,7 +195,8 @@ void write_matrix(ExecContext& context, const Item& item, std::size_t index, con
   });
 }
 
-void write_weights(ExecContext& context, const Synthesis& synthesis, std::uint64_t seed, container::CheckpointWriter& writer) {
+void write_weights(ExecContext& context, const Synthesis& synthesis, std::uint64_t seed,
+                   container::CheckpointWriter& writer) {
   ProgressTask progress(context.progress, "synth", writer.data_bytes(), "bytes");
   std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < synthesis.items.size(); ++i) {
@@ -203,9 +212,11 @@ void write_weights(ExecContext& context, const Synthesis& synthesis, std::uint64
   }
 }
 
-void write_folder(ExecContext& context, const Synthesis& synthesis, json::Value config, const SynthRequest& request, SynthReport& report) {
+void write_folder(ExecContext& context, const Synthesis& synthesis, json::Value config, const SynthRequest& request,
+                  SynthReport& report) {
   AtomicFolder folder(request.output);
-  const auto writer = container::create_safetensors(folder.staging() / "model.safetensors", synthesis.metadata, synthesis.plan());
+  const auto writer =
+      container::create_safetensors(folder.staging() / "model.safetensors", synthesis.metadata, synthesis.plan());
   write_weights(context, synthesis, request.seed, *writer);
   report.file_bytes = writer->file_bytes();
   writer->commit();
@@ -215,14 +226,16 @@ void write_folder(ExecContext& context, const Synthesis& synthesis, json::Value 
   config.set("torch_dtype", request.dtype == "f16" ? "float16" : request.dtype == "bf16" ? "bfloat16" : "float32");
   write_file_atomically(folder.staging() / "config.json", json::dump(config) + "\n");
   write_file_atomically(folder.staging() / "tokenizer.model", token::write_spm_model(vocabulary));
-  write_file_atomically(folder.staging() / "tokenizer_config.json",
-                        "{\n  \"tokenizer_class\": \"LlamaTokenizer\",\n  \"bos_token\": \"<s>\",\n  \"eos_token\": \"</s>\",\n"
-                        "  \"unk_token\": \"<unk>\",\n  \"add_bos_token\": true,\n  \"add_eos_token\": false,\n  \"legacy\": false\n}\n");
+  write_file_atomically(
+      folder.staging() / "tokenizer_config.json",
+      "{\n  \"tokenizer_class\": \"LlamaTokenizer\",\n  \"bos_token\": \"<s>\",\n  \"eos_token\": \"</s>\",\n"
+      "  \"unk_token\": \"<unk>\",\n  \"add_bos_token\": true,\n  \"add_eos_token\": false,\n  \"legacy\": false\n}\n");
   folder.commit();
 }
 
 const encoding::EncodingInfo& synth_type(const std::string& name) {
-  if (name != "f16" && name != "bf16" && name != "f32") fail(ErrorCode::kInvalidArgument, "synth makes f16, bf16 and f32, not '{}'", name);
+  if (name != "f16" && name != "bf16" && name != "f32")
+    fail(ErrorCode::kInvalidArgument, "synth makes f16, bf16 and f32, not '{}'", name);
   return encoding::get(name);
 }
 
@@ -242,7 +255,8 @@ SynthReport synthesize_model(const SynthRequest& request, const RunContext& run)
   report.parameters = synthesis.spec.parameters();
   report.dry_run = request.dry_run;
   if (request.dry_run) {
-    for (const Item& item : synthesis.items) report.file_bytes += encoding::tensor_bytes(*item.plan.encoding, item.plan.shape);
+    for (const Item& item : synthesis.items)
+      report.file_bytes += encoding::tensor_bytes(*item.plan.encoding, item.plan.shape);
     return report;
   }
   OwnedExecContext context(run);
