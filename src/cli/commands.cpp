@@ -7,18 +7,12 @@
 #include "cli/command_imatrix.h"
 #include "cli/command_inspect.h"
 #include "cli/command_plan.h"
-#include "cli/command_synth.h"
 
 namespace nibble::cli {
 
 std::span<const Command> all_commands() {
   static const std::vector<Command> commands = {
-      inspect_command(),  //
-      plan_command(),     //
-      synth_command(),    //
-      imatrix_command(),  //
-      eval_command(),     //
-      bench_command(),    //
+      inspect_command(), plan_command(), imatrix_command(), eval_command(), bench_command(),
   };
   return commands;
 }

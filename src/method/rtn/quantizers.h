@@ -1,0 +1,14 @@
+// The quantizers behind `rtn`, one per family of encodings.
+#pragma once
+
+#include <memory>
+
+#include "method/quantizer.h"
+
+namespace nibble::method::rtn {
+
+std::unique_ptr<Quantizer> make_plain(const Job& job);
+std::unique_ptr<Quantizer> make_block(const Job& job);
+std::unique_ptr<Quantizer> make_affine(const Job& job);
+
+}  // namespace nibble::method::rtn
