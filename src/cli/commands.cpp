@@ -7,12 +7,20 @@
 #include "cli/command_imatrix.h"
 #include "cli/command_inspect.h"
 #include "cli/command_plan.h"
+#include "cli/command_run.h"
 
 namespace nibble::cli {
 
 std::span<const Command> all_commands() {
   static const std::vector<Command> commands = {
-      inspect_command(), plan_command(), imatrix_command(), eval_command(), bench_command(),
+      // clang-format off
+      inspect_command(),
+      plan_command(),
+      imatrix_command(),
+      eval_command(),
+      run_command(),
+      bench_command(),
+      // clang-format on
   };
   return commands;
 }

@@ -94,6 +94,7 @@ double weight_bytes(const KnownModel& model, const Format& format) {
 MemoryRow base_row(const KnownModel& model, std::string_view name, const Format& format) {
   MemoryRow row;
   row.format = name;
+  row.stock = !format.recipe.empty();
   row.weights = weight_bytes(model, format);
   row.bits_per_weight = row.weights * 8 / model.parameters;
   return row;
@@ -118,6 +119,13 @@ MemoryRow training_row(const KnownModel& model, const Training& training, const 
 }
 
 }  // namespace
+
+double kv_bytes_per_token(const ModelSpec& spec, model::KvType type) {
+  constexpr std::int64_t kTokens = 1024;  // the cache grows in steps
+  const std::uint64_t more =
+      model::kv_cache_bytes(spec, type, 2 * kTokens) - model::kv_cache_bytes(spec, type, kTokens);
+  return static_cast<double>(more) / static_cast<double>(kTokens);
+}
 
 double run_activation_bytes(const ModelSpec& spec, std::int64_t tokens) {
   double widest = 0;

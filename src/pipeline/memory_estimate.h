@@ -23,6 +23,7 @@ struct KnownModel {
 struct MemoryRow {
   std::string format;  // "q4_k_m", "nf4 + LoRA"
   std::string note;
+  bool stock = false;          // a recipe of the GGUF files, or 16 and 32 bits
   double bits_per_weight = 0;  // of the weights as held, all tensors counted
   double weights = 0;
   double kv_cache = 0;     // 0 when the spec is unknown
@@ -40,6 +41,8 @@ struct Workload {
 // The rows of a goal, from most to least memory.
 std::vector<MemoryRow> memory_rows(const KnownModel& model, Goal goal, const Workload& workload);
 
+// Bytes of keys and values that one more token takes.
+double kv_bytes_per_token(const model::ModelSpec& spec, model::KvType type);
 // Temporary buffers of one forward step over min(tokens, 512) tokens in f32: residual stream, norms, q, k, v, attention
 // output, the three of the feed-forward part, attention scores of one head per thread are not counted; and logits of
 // one row.

@@ -52,10 +52,10 @@ Goal parse_goal(std::string_view name) {
   fail(ErrorCode::kInvalidArgument, "unknown goal '{}': run, finetune or int8", name);
 }
 
-// The first row, from the largest, that fits; null when none does.
-const MemoryRow* largest_fitting(const std::vector<MemoryRow>& rows, double usable) {
-  const auto found =
-      std::find_if(rows.begin(), rows.end(), [&](const MemoryRow& row) { return row.total() <= usable; });
+// The first row, from the largest, that fits; null when none does. `stock`: among the recipes only.
+const MemoryRow* largest_fitting(const std::vector<MemoryRow>& rows, double usable, bool stock) {
+  const auto found = std::find_if(rows.begin(), rows.end(),
+                                  [&](const MemoryRow& row) { return (row.stock || !stock) && row.total() <= usable; });
   return found != rows.end() ? &*found : nullptr;
 }
 
@@ -69,7 +69,7 @@ std::string gigabytes(double n_bytes) { return format_bytes(static_cast<std::uin
 // must.
 std::string advise_run(const std::vector<MemoryRow>& rows, double usable) {
   const MemoryRow& four_bit = row_named(rows, "q4_k_m");
-  const MemoryRow* largest = largest_fitting(rows, usable);
+  const MemoryRow* largest = largest_fitting(rows, usable, true);
   if (largest == nullptr) {
     const MemoryRow& smallest = rows.back();
     return format_text("nothing fits: the smallest, {}, takes {}{}", smallest.format, gigabytes(smallest.total()),
@@ -87,7 +87,7 @@ std::string advise_run(const std::vector<MemoryRow>& rows, double usable) {
 
 // Guideline: fine-tuning in little memory is NF4 with LoRA adapters.
 std::string advise_finetune(const std::vector<MemoryRow>& rows, double usable) {
-  const MemoryRow* largest = largest_fitting(rows, usable);
+  const MemoryRow* largest = largest_fitting(rows, usable, false);
   if (largest == nullptr) {
     return format_text("nothing fits: nf4 + LoRA takes {}; shorten the context or the batch",
                        gigabytes(row_named(rows, "nf4 + LoRA").total()));
@@ -133,8 +133,7 @@ std::string to_text(const Setting& setting, const std::vector<MemoryRow>& rows) 
     text +=
         format_text(", {} layers of width {}, context {}", spec->n_layers(), spec->hidden, setting.workload.context);
     if (setting.workload.batch > 1) text += format_text(", {} sequences", setting.workload.batch);
-    text += format_text(", KV cache {} a token",
-                        gigabytes(static_cast<double>(kv_cache_bytes(*spec, setting.workload.kv, 1))));
+    text += format_text(", KV cache {} a token", gigabytes(pipeline::kv_bytes_per_token(*spec, setting.workload.kv)));
   } else {
     text += "; KV cache and activations depend on the architecture and are not counted";
   }
@@ -167,7 +166,7 @@ json::Value to_json(const Setting& setting, const std::vector<MemoryRow>& rows) 
   object.set("context", setting.workload.context);
   object.set("batch", setting.workload.batch);
   if (setting.model.spec != nullptr) {
-    object.set("kv_bytes_per_token", kv_cache_bytes(*setting.model.spec, setting.workload.kv, 1));
+    object.set("kv_bytes_per_token", pipeline::kv_bytes_per_token(*setting.model.spec, setting.workload.kv));
   }
   json::Array formats;
   for (const MemoryRow& row : rows) {
