@@ -260,37 +260,30 @@ def compare(program, folder, texts):
 
 
 def big(train, out):
-    """Real words of TRAIN first, then made-up syllable words until 128 000 tokens; every token gets its merges, 280 000 in all."""
-    import itertools, random
+    """Real words of TRAIN first, then words made of two others until 128 000 tokens; then more ways to make the same tokens."""
+    import random
     random.seed(1)
-    tokenizer = byte_level(train, [split(LLAMA3), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)], ignore_merges=True, size=30000)
+    tokenizer = byte_level(train, [split(LLAMA3), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)], ignore_merges=True, size=20000)
     data = json.loads(tokenizer.to_str())
     vocab, merges = data["model"]["vocab"], [tuple(m) for m in data["model"]["merges"]]
-    seen = set(merges)
     words = list(vocab)
     while len(vocab) < 128000:
         left, right = random.choice(words), random.choice(words)
-        if left + right not in vocab and len(left + right) < 24:
+        if left + right not in vocab and len(left + right) < 16:
             vocab[left + right] = len(vocab) + 16
             merges.append((left, right))
-            seen.add((left, right))
-    for token in itertools.cycle(list(vocab)):
-        if len(merges) >= 280000:
-            break
-        cut = random.randrange(1, len(token)) if len(token) > 1 else 0
-        if cut and token[:cut] in vocab and token[cut:] in vocab and (token[:cut], token[cut:]) not in seen:
-            merges.append((token[:cut], token[cut:]))
-            seen.add((token[:cut], token[cut:]))
-        elif random.random() < 0.3 and len(token) > 1:
-            left = token
-            right = random.choice(words)
-            if left + right in vocab and (left, right) not in seen:
-                merges.append((left, right))
-                seen.add((left, right))
+    seen = set(merges)
+    for token in list(vocab):
+        for cut in range(1, len(token)):
+            pair = (token[:cut], token[cut:])
+            if len(merges) < 280000 and pair[0] in vocab and pair[1] in vocab and pair not in seen:
+                merges.append(pair)
+                seen.add(pair)
     data["model"]["merges"] = merges
     os.makedirs(out, exist_ok=True)
     with open(out + "/tokenizer.json", "w") as file:
         json.dump(data, file, ensure_ascii=False, indent=2)
+    print(len(vocab), "tokens", len(merges), "merges")
 
 
 if __name__ == "__main__":

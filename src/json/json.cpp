@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include <bit>
 #include <charconv>
 #include <cmath>
 
@@ -215,17 +216,68 @@ void Value::push_back(Value value) {
   as_array().push_back(std::move(value));
 }
 
-Value parse(std::string_view text) {
+struct Document::State {
   simdjson::dom::parser parser;
-  if (const auto error = parser.allocate(text.size(), kMaxDepth)) {
-    fail(ErrorCode::kFormat, "JSON: {}", simdjson::error_message(error));
-  }
   simdjson::dom::element root;
-  if (const auto error = parser.parse(text.data(), text.size()).get(root)) {
+};
+
+Document::Document(std::string_view text) : state_(std::make_unique<State>()) {
+  if (const auto error = state_->parser.allocate(text.size(), kMaxDepth)) {
     fail(ErrorCode::kFormat, "JSON: {}", simdjson::error_message(error));
   }
-  return convert(root);
+  if (const auto error = state_->parser.parse(text.data(), text.size()).get(state_->root)) {
+    fail(ErrorCode::kFormat, "JSON: {}", simdjson::error_message(error));
+  }
 }
+
+Document::Document(Document&&) noexcept = default;
+Document& Document::operator=(Document&&) noexcept = default;
+Document::~Document() = default;
+
+using dom_element = simdjson::dom::element;
+
+Document::Element Document::root() const { return Element(std::bit_cast<Element::Raw>(state_->root)); }
+
+bool Document::Element::is_string() const { return std::bit_cast<dom_element>(raw_).is_string(); }
+bool Document::Element::is_array() const { return std::bit_cast<dom_element>(raw_).is_array(); }
+bool Document::Element::is_object() const { return std::bit_cast<dom_element>(raw_).is_object(); }
+
+std::string_view Document::Element::as_string() const {
+  std::string_view text;
+  if (std::bit_cast<dom_element>(raw_).get(text)) wrong_kind("a string", value());
+  return text;
+}
+
+std::int64_t Document::Element::as_int() const {
+  std::int64_t number = 0;
+  return std::bit_cast<dom_element>(raw_).get(number) ? value().as_int() : number;
+}
+
+double Document::Element::as_number() const {
+  double number = 0;
+  return std::bit_cast<dom_element>(raw_).get(number) ? value().as_number() : number;
+}
+
+std::size_t Document::Element::size() const {
+  const auto element = std::bit_cast<dom_element>(raw_);
+  if (is_array()) return simdjson::dom::array(element).size();
+  if (!is_object()) wrong_kind("an array or object", value());
+  return simdjson::dom::object(element).size();
+}
+
+void Document::Element::each(Call call, void* context) const {
+  if (!is_array()) wrong_kind("an array", value());
+  for (const auto item : simdjson::dom::array(std::bit_cast<dom_element>(raw_))) call(context, {}, Element(std::bit_cast<Raw>(item)));
+}
+
+void Document::Element::each_member(Call call, void* context) const {
+  if (!is_object()) wrong_kind("an object", value());
+  for (const auto field : simdjson::dom::object(std::bit_cast<dom_element>(raw_))) call(context, field.key, Element(std::bit_cast<Raw>(field.value)));
+}
+
+Value Document::Element::value() const { return convert(std::bit_cast<dom_element>(raw_)); }
+
+Value parse(std::string_view text) { return Document(text).root().value(); }
 
 Value parse_file(const std::filesystem::path& path, std::uint64_t limit_bytes) {
   return with_context("'" + path.string() + "'", [&] { return parse(read_file(path, limit_bytes)); });

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -68,6 +70,59 @@ class Value {
 
  private:
   std::variant<std::monostate, bool, std::int64_t, double, std::string, Array, Object> data_;
+};
+
+// A parsed text without a tree of its own: for files with hundreds of thousands of values. Elements and strings that it gives out
+// live as long as it does.
+class Document {
+ public:
+  // As parse() below.
+  explicit Document(std::string_view text);
+  Document(Document&&) noexcept;
+  Document& operator=(Document&&) noexcept;
+  ~Document();
+
+  class Element {
+   public:
+    bool is_string() const;
+    bool is_array() const;
+    bool is_object() const;
+    // These throw Error{kFormat} that says what was found instead.
+    std::string_view as_string() const;
+    std::int64_t as_int() const;
+    double as_number() const;
+    // How many elements or members; 0xFFFFFF stands for that many and more.
+    std::size_t size() const;
+    // visit(element) or visit(key, element) in file order.
+    template <typename Visit>
+    void for_each(Visit&& visit) const {
+      each([](void* context, std::string_view, Element item) { (*static_cast<std::remove_reference_t<Visit>*>(context))(item); },
+           const_cast<void*>(static_cast<const void*>(&visit)));
+    }
+    template <typename Visit>
+    void for_each_member(Visit&& visit) const {
+      each_member([](void* context, std::string_view key, Element item) { (*static_cast<std::remove_reference_t<Visit>*>(context))(key, item); },
+                  const_cast<void*>(static_cast<const void*>(&visit)));
+    }
+    Value value() const;  // a tree of its own
+
+   private:
+    friend class Document;
+    using Call = void (*)(void* context, std::string_view key, Element item);
+    void each(Call call, void* context) const;
+    void each_member(Call call, void* context) const;
+    struct Raw {
+      const void* document;
+      std::size_t index;
+    };
+    explicit Element(Raw raw) : raw_(raw) {}
+    Raw raw_;  // a simdjson::dom::element
+  };
+  Element root() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 // Throws Error{kFormat} that says what is wrong. Nesting is limited to 512, invalid UTF-8 is refused.

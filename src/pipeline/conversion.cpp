@@ -23,18 +23,6 @@ bool arch_is_known(std::string_view arch) {
   return std::any_of(entries.begin(), entries.end(), [&](const model::Arch* a) { return a->name == arch; });
 }
 
-// GGUF's order of the rows of interleaved heads: its row 2i + j of a head is canonical row j * D/2 + i.
-std::vector<std::int32_t> interleaved_rows(std::int64_t rows, int n_heads) {
-  const std::int64_t head = rows / n_heads;
-  std::vector<std::int32_t> map(static_cast<std::size_t>(rows));
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const std::int64_t in_head = row % head;
-    map[static_cast<std::size_t>(row)] =
-        static_cast<std::int32_t>(row - in_head + in_head % 2 * (head / 2) + in_head / 2);
-  }
-  return map;
-}
-
 ModelFacts facts_of(const model::ModelSpec& spec) {
   ModelFacts facts;
   facts.arch = spec.arch;
@@ -127,6 +115,17 @@ void note_unused(Conversion& conversion) {
 }
 
 }  // namespace
+
+std::vector<std::int32_t> interleaved_rows(std::int64_t rows, int n_heads) {
+  const std::int64_t head = rows / n_heads;
+  std::vector<std::int32_t> map(static_cast<std::size_t>(rows));
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t in_head = row % head;
+    map[static_cast<std::size_t>(row)] =
+        static_cast<std::int32_t>(row - in_head + in_head % 2 * (head / 2) + in_head / 2);
+  }
+  return map;
+}
 
 const encoding::EncodingInfo& SourceTensor::source_type() const {
   return entry != nullptr ? *entry->view.encoding : encoding::get("f32");

@@ -42,6 +42,9 @@ struct Conversion {
   const container::CheckpointReader& reader() const { return model != nullptr ? model->reader() : *file; }
 };
 
+// GGUF's order of the rows of heads whose rotary pairs lie side by side: its row r is canonical row [r].
+std::vector<std::int32_t> interleaved_rows(std::int64_t rows, int n_heads);
+
 // A GGUF file from anything. From a GGUF file: the same tensors in the same order under the same metadata, of any
 // architecture. From a Hugging Face folder: GGUF's names, row order and keys, with the tokenizer; vectors and norms in
 // f32.

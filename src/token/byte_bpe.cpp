@@ -33,20 +33,10 @@ class ByteBpeTokenizer final : public TextTokenizer {
   explicit ByteBpeTokenizer(Vocabulary source)
       : TextTokenizer(std::move(source)),
         splitter_(vocabulary_.split_patterns),
-        index_(vocabulary_.tokens.size()),
-        merges_(vocabulary_.merges.size()) {
+        index_(vocabulary_.tokens) {
     index_tokens();
     for (std::size_t byte = 0; byte < 256; ++byte) byte_ids_[byte] = index_.find(byte_alphabet()[byte]);
-    std::string joined;
-    for (std::size_t rank = 0; rank < vocabulary_.merges.size(); ++rank) {
-      const auto& [left, right] = vocabulary_.merges[rank];
-      joined.assign(left).append(right);
-      const int a = index_.find(left);
-      const int b = index_.find(right);
-      const int id = index_.find(joined);
-      if (a < 0 || b < 0 || id < 0) fail(ErrorCode::kFormat, "merge {} ('{}' + '{}') names a token that is not there", rank, left, right);
-      merges_.insert(a, b, {static_cast<std::uint32_t>(rank), id});
-    }
+    merges_ = MergeTable(vocabulary_.merges, vocabulary_.tokens, index_);
   }
 
   std::string token_bytes(TokenId id, bool spell_special) const override {
@@ -77,7 +67,7 @@ class ByteBpeTokenizer final : public TextTokenizer {
       for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
         const TokenType type = vocabulary_.types[i];
         if ((type == TokenType::kNormal || type == TokenType::kByte || type == TokenType::kUndefined) != normal) continue;
-        if (!index_.insert(vocabulary_.tokens[i], static_cast<int>(i)) && normal) {
+        if (!index_.insert(i) && normal) {
           fail(ErrorCode::kFormat, "token {} '{}' is there twice", i, vocabulary_.tokens[i]);
         }
       }

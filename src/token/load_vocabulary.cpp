@@ -2,6 +2,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "json/json.h"
 #include "token/spm_model.h"
 #include "token/tokenizer.h"
@@ -121,9 +122,25 @@ void settle_ends(const json::Value& config, Vocabulary& vocabulary) {
   vocabulary.add_eos = vocabulary.add_eos && vocabulary.eos >= 0;
 }
 
+std::shared_ptr<const MappedFile> map_file(const fs::path& path) {
+  auto file = MappedFile::open(path);
+  if (file->size() > kFileLimit) fail(ErrorCode::kFormat, "{} bytes are too many", file->size());
+  return file;
+}
+
+std::string_view text_of(const MappedFile& file) { return {reinterpret_cast<const char*>(file.bytes().data()), file.size()}; }
+
 json::Value parse_if_there(const fs::path& path) { return fs::exists(path) ? json::parse_file(path, kFileLimit) : json::Value(json::Object{}); }
 
 }  // namespace
+
+int find_end_of_turn(const Vocabulary& vocabulary) {
+  for (std::string_view name : kEndOfTurn) {
+    const int id = find_token(vocabulary, name);
+    if (id >= 0) return id;
+  }
+  return -1;
+}
 
 Vocabulary load_vocabulary(const fs::path& folder) {
   const fs::path described = folder / "tokenizer.json";
@@ -132,9 +149,9 @@ Vocabulary load_vocabulary(const fs::path& folder) {
   const json::Value config = parse_if_there(config_path);
   Vocabulary vocabulary;
   if (fs::exists(described)) {
-    vocabulary = with_context(quoted(described), [&] { return parse_tokenizer_json(json::parse(read_file(described, kFileLimit))); });
+    vocabulary = with_context(quoted(described), [&] { return parse_tokenizer_json(text_of(*map_file(described))); });
   } else if (fs::exists(model)) {
-    vocabulary = with_context(quoted(model), [&] { return parse_spm_model(read_file(model, kFileLimit)); });
+    vocabulary = with_context(quoted(model), [&] { return parse_spm_model(text_of(*map_file(model))); });
     vocabulary.pre = "default";
     vocabulary.add_bos = true;
     with_context(quoted(config_path), [&] { read_added_tokens_decoder(config, vocabulary); });
@@ -146,9 +163,7 @@ Vocabulary load_vocabulary(const fs::path& folder) {
   read_ids(parse_if_there(folder / "generation_config.json"), vocabulary);
   read_ids(parse_if_there(folder / "config.json"), vocabulary);
   settle_ends(config, vocabulary);
-  for (std::string_view name : kEndOfTurn) {
-    if (vocabulary.eot < 0) vocabulary.eot = find_token(vocabulary, name);
-  }
+  if (vocabulary.eot < 0) vocabulary.eot = find_end_of_turn(vocabulary);
   const fs::path jinja = folder / "chat_template.jinja";
   vocabulary.chat_template = fs::exists(jinja) ? read_file(jinja, kFileLimit) : chat_template(config);
   return vocabulary;

@@ -30,21 +30,11 @@ struct Scratch {
 
 class SpmBpeTokenizer final : public SpmTokenizer {
  public:
-  explicit SpmBpeTokenizer(Vocabulary source) : SpmTokenizer(std::move(source)), merges_(vocabulary_.merges.size()) {
+  explicit SpmBpeTokenizer(Vocabulary source) : SpmTokenizer(std::move(source)), merges_(vocabulary_.merges, vocabulary_.tokens, pieces_) {
     for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
       ranks_.push_back(rank_of_score(vocabulary_.scores[i]));
       has_unused_ = has_unused_ || vocabulary_.types[i] == TokenType::kUnused;
       word_by_word_ = word_by_word_ && !crosses_words(vocabulary_.tokens[i]);
-    }
-    std::string joined;
-    for (std::size_t rank = 0; rank < vocabulary_.merges.size(); ++rank) {
-      const auto& [left, right] = vocabulary_.merges[rank];
-      joined.assign(left).append(right);
-      const int a = pieces_.find(left);
-      const int b = pieces_.find(right);
-      const int id = pieces_.find(joined);
-      if (a < 0 || b < 0 || id < 0) fail(ErrorCode::kFormat, "merge {} ('{}' + '{}') names a token that is not there", rank, left, right);
-      merges_.insert(a, b, {static_cast<std::uint32_t>(rank), id});
     }
   }
 

@@ -23,14 +23,14 @@ int byte_of(std::string_view token) {
 }  // namespace
 
 SpmTokenizer::SpmTokenizer(Vocabulary source)
-    : TextTokenizer(std::move(source)), normalizer_(vocabulary_), pieces_(vocabulary_.tokens.size()), reserved_(vocabulary_.tokens.size()) {
+    : TextTokenizer(std::move(source)), normalizer_(vocabulary_), pieces_(vocabulary_.tokens), reserved_(vocabulary_.tokens) {
   byte_ids_.fill(-1);
   for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
     const std::string& token = vocabulary_.tokens[i];
     const TokenType type = vocabulary_.types[i];
     if (token.empty()) fail(ErrorCode::kFormat, "token {} is empty", i);
     const bool piece = type == TokenType::kNormal || type == TokenType::kUserDefined || type == TokenType::kUnused;
-    if (!(piece ? pieces_ : reserved_).insert(token, static_cast<int>(i))) fail(ErrorCode::kFormat, "token {} '{}' is there twice", i, token);
+    if (!(piece ? pieces_ : reserved_).insert(i)) fail(ErrorCode::kFormat, "token {} '{}' is there twice", i, token);
     if (type != TokenType::kByte) continue;
     const int byte = byte_of(token);
     if (byte < 0) fail(ErrorCode::kFormat, "byte token {} is spelled '{}'", i, token);

@@ -3,6 +3,8 @@
 #include <bit>
 #include <cstring>
 
+#include "base/error.h"
+
 namespace nibble::token {
 
 namespace {
@@ -27,26 +29,29 @@ std::uint32_t hash_text(std::string_view text) {
   return static_cast<std::uint32_t>(mix(hash ^ tail));
 }
 
-std::size_t slots_for(std::size_t capacity) { return std::bit_ceil(capacity * 2 + 2); }
+// At most three quarters full.
+std::size_t slots_for(std::size_t capacity) { return std::bit_ceil(capacity + capacity / 3 + 2); }
 
 }  // namespace
 
-StringIndex::StringIndex(std::size_t capacity) : slots_(slots_for(capacity)), mask_(slots_.size() - 1) {}
+StringIndex::StringIndex(const std::vector<std::string>& strings)
+    : strings_(&strings), slots_(slots_for(strings.size())), mask_(slots_.size() - 1) {}
 
-bool StringIndex::insert(std::string_view text, int id) {
+bool StringIndex::insert(std::size_t id) {
+  const std::string& text = (*strings_)[id];
   const std::uint32_t hash = hash_text(text);
   std::size_t i = hash & mask_;
   for (; slots_[i].id >= 0; i = (i + 1) & mask_) {
-    if (slots_[i].hash == hash && std::string_view(slots_[i].data, slots_[i].size) == text) return false;
+    if (slots_[i].hash == hash && (*strings_)[static_cast<std::size_t>(slots_[i].id)] == text) return false;
   }
-  slots_[i] = {hash, id, text.data(), text.size()};
+  slots_[i] = {hash, static_cast<std::int32_t>(id)};
   return true;
 }
 
 int StringIndex::find(std::string_view text) const {
   const std::uint32_t hash = hash_text(text);
   for (std::size_t i = hash & mask_; slots_[i].id >= 0; i = (i + 1) & mask_) {
-    if (slots_[i].hash == hash && std::string_view(slots_[i].data, slots_[i].size) == text) return slots_[i].id;
+    if (slots_[i].hash == hash && (*strings_)[static_cast<std::size_t>(slots_[i].id)] == text) return slots_[i].id;
   }
   return -1;
 }
@@ -112,6 +117,24 @@ int ByteTrie::longest(std::string_view text, std::size_t& length) const {
 }
 
 MergeTable::MergeTable(std::size_t capacity) : slots_(slots_for(capacity)), mask_(slots_.size() - 1) {}
+
+MergeTable::MergeTable(const std::vector<std::pair<std::string, std::string>>& merges, const std::vector<std::string>& tokens,
+                       const StringIndex& index)
+    : MergeTable(merges.size()) {
+  std::string joined;
+  int id = 0;
+  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+    const auto& [left, right] = merges[rank];
+    joined.assign(left).append(right);
+    // Files number their tokens as the merges make them: look at the next one first.
+    const auto next = static_cast<std::size_t>(id) + 1;
+    id = next < tokens.size() && tokens[next] == joined ? static_cast<int>(next) : index.find(joined);
+    const int a = index.find(left);
+    const int b = index.find(right);
+    if (a < 0 || b < 0 || id < 0) fail(ErrorCode::kFormat, "merge {} ('{}' + '{}') names a token that is not there", rank, left, right);
+    insert(a, b, {static_cast<std::uint32_t>(rank), id});
+  }
+}
 
 void MergeTable::insert(int left, int right, Merge merge) {
   const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);

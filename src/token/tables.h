@@ -4,25 +4,25 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace nibble::token {
 
-// Token text -> id, over strings owned by somebody else. Open addressing with linear probing, at most half full.
+// Token text -> id, over a vector of strings that outlives it. Open addressing with linear probing over eight-byte slots.
 class StringIndex {
  public:
-  explicit StringIndex(std::size_t capacity = 0);
-  // False where the text is there already (the old id stays). At most `capacity` strings.
-  bool insert(std::string_view text, int id);
+  explicit StringIndex(const std::vector<std::string>& strings);
+  // Makes strings[id] known; false where an equal text is there already (its id stays).
+  bool insert(std::size_t id);
   int find(std::string_view text) const;  // -1: absent
 
  private:
   struct Slot {
     std::uint32_t hash = 0;
     std::int32_t id = -1;
-    const char* data = nullptr;
-    std::size_t size = 0;
   };
+  const std::vector<std::string>* strings_;
   std::vector<Slot> slots_;
   std::size_t mask_ = 0;
 };
@@ -63,6 +63,8 @@ class MergeTable {
     std::int32_t id = -1;
   };
   explicit MergeTable(std::size_t capacity = 0);
+  // Merges by rank, best first, over the texts of `index`. Throws Error{kFormat} for one whose parts or whole are no tokens.
+  MergeTable(const std::vector<std::pair<std::string, std::string>>& merges, const std::vector<std::string>& tokens, const StringIndex& index);
   void insert(int left, int right, Merge merge);  // replaces an old one of the same pair
   const Merge* find(int left, int right) const {
     const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);

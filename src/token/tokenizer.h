@@ -50,6 +50,8 @@ class StreamDecoder {
   bool first_ = true;
 };
 
+// The token that ends a turn by its usual names, for files that do not say which it is; -1 without one.
+int find_end_of_turn(const Vocabulary& vocabulary);
 std::unique_ptr<Tokenizer> make_tokenizer(Vocabulary vocabulary);
 // From a Hugging Face folder: tokenizer.json, else tokenizer.model, with tokenizer_config.json, special_tokens_map.json,
 // generation_config.json and chat_template.jinja beside it. Throws Error{kNotFound} when there is none.

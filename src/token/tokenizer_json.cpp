@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/error.h"
+#include "json/json.h"
 #include "token/pre_tokenizer.h"
 #include "token/tables.h"
 #include "token/tokenizer_json_parts.h"
@@ -43,52 +45,94 @@ void place(Vocabulary& vocabulary, std::int64_t id, std::string_view text, Token
   vocabulary.types[at] = type;
 }
 
-void read_merges(const json::Value& model, Vocabulary& vocabulary) {
-  const json::Array& merges = model.at("merges").as_array();
-  vocabulary.merges.reserve(merges.size());
-  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-    const json::Value& merge = merges[rank];
-    if (merge.is_array()) {
-      const json::Array& pair = merge.as_array();
-      if (pair.size() != 2) fail(ErrorCode::kFormat, "merge {} has {} parts", rank, pair.size());
-      vocabulary.merges.emplace_back(pair[0].as_string(), pair[1].as_string());
-      continue;
+// The file with its two long lists, model.vocab and model.merges, left where they are.
+struct Parts {
+  json::Value rest{json::Object{}};
+  json::Value model{json::Object{}};
+  std::optional<json::Document::Element> vocab, merges;
+};
+
+Parts take_apart(const json::Document& document) {
+  Parts parts;
+  document.root().for_each_member([&](std::string_view key, json::Document::Element part) {
+    if (key != "model") {
+      parts.rest.set(key, part.value());
+      return;
     }
-    const std::string& line = merge.as_string();
+    part.for_each_member([&](std::string_view name, json::Document::Element member) {
+      if (name == "vocab") {
+        parts.vocab = member;
+      } else if (name == "merges") {
+        parts.merges = member;
+      } else {
+        parts.model.set(name, member.value());
+      }
+    });
+  });
+  if (!parts.vocab) fail(ErrorCode::kFormat, "no 'model' with a 'vocab'");
+  return parts;
+}
+
+void read_merges(const json::Document::Element& merges, Vocabulary& vocabulary) {
+  vocabulary.merges.reserve(merges.size());
+  merges.for_each([&](json::Document::Element merge) {
+    const std::size_t rank = vocabulary.merges.size();
+    if (merge.is_array()) {
+      std::string_view halves[2];
+      std::size_t n = 0;
+      merge.for_each([&](json::Document::Element half) {
+        if (n < 2) halves[n] = half.as_string();
+        ++n;
+      });
+      if (n != 2) fail(ErrorCode::kFormat, "merge {} has {} parts", rank, n);
+      vocabulary.merges.emplace_back(halves[0], halves[1]);
+      return;
+    }
+    const std::string_view line = merge.as_string();
     const std::size_t space = line.find(' ');
-    if (space == std::string::npos || space == 0 || space + 1 == line.size() || line.find(' ', space + 1) != std::string::npos) {
+    if (space == std::string_view::npos || space == 0 || space + 1 == line.size() || line.find(' ', space + 1) != std::string_view::npos) {
       fail(ErrorCode::kFormat, "merge {} is '{}', not two parts", rank, line);
     }
     vocabulary.merges.emplace_back(line.substr(0, space), line.substr(space + 1));
-  }
+  });
 }
 
-void read_bpe(const json::Value& model, Vocabulary& vocabulary, std::int64_t n_added) {
+void read_bpe(const Parts& parts, Vocabulary& vocabulary) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model.get(key, "").empty()) fail(ErrorCode::kUnsupported, "BPE with '{}'", key);
+    if (!parts.model.get(key, "").empty()) fail(ErrorCode::kUnsupported, "BPE with '{}'", key);
   }
-  const json::Object& tokens = model.at("vocab").as_object();
-  const std::int64_t limit = static_cast<std::int64_t>(tokens.size()) + n_added + kMaxGap;
-  vocabulary.tokens.reserve(tokens.size() + static_cast<std::size_t>(n_added));
-  for (const auto& [text, id] : tokens) place(vocabulary, id.as_int(), text, TokenType::kNormal, limit);
-  vocabulary.ignore_merges = model.get("ignore_merges", false);
-  vocabulary.fuse_unknown = model.get("fuse_unk", false);
-  read_merges(model, vocabulary);
+  const json::Value* added = parts.rest.find("added_tokens");
+  const std::size_t n_added = added != nullptr && added->is_array() ? added->as_array().size() : 0;
+  const std::size_t n_tokens = parts.vocab->size();
+  const auto limit = static_cast<std::int64_t>(n_tokens + n_added) + kMaxGap;
+  vocabulary.tokens.reserve(n_tokens + n_added);
+  parts.vocab->for_each_member([&](std::string_view text, json::Document::Element id) { place(vocabulary, id.as_int(), text, TokenType::kNormal, limit); });
+  vocabulary.ignore_merges = parts.model.get("ignore_merges", false);
+  vocabulary.fuse_unknown = parts.model.get("fuse_unk", false);
+  if (!parts.merges) fail(ErrorCode::kFormat, "BPE without 'merges'");
+  read_merges(*parts.merges, vocabulary);
 }
 
-void read_unigram(const json::Value& model, Vocabulary& vocabulary) {
-  const json::Array& tokens = model.at("vocab").as_array();
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const json::Array& pair = tokens[i].as_array();
-    if (pair.size() != 2) fail(ErrorCode::kFormat, "unigram token {} has {} parts", i, pair.size());
-    const double score = pair[1].as_number();
+void read_unigram(const Parts& parts, Vocabulary& vocabulary) {
+  parts.vocab->for_each([&](json::Document::Element pair) {
+    const std::size_t i = vocabulary.tokens.size();
+    std::string_view text;
+    double score = 0;
+    std::size_t n = 0;
+    pair.for_each([&](json::Document::Element part) {
+      if (n == 0) text = part.as_string();
+      if (n == 1) score = part.as_number();
+      ++n;
+    });
+    if (n != 2) fail(ErrorCode::kFormat, "unigram token {} has {} parts", i, n);
     if (!std::isfinite(static_cast<float>(score))) fail(ErrorCode::kFormat, "unigram token {} has the score {}", i, score);
-    vocabulary.tokens.push_back(pair[0].as_string());
+    vocabulary.tokens.emplace_back(text);
     vocabulary.types.push_back(TokenType::kNormal);
     vocabulary.scores.push_back(static_cast<float>(score));
-  }
-  const std::int64_t unknown = model.get("unk_id", -1);
-  if (unknown >= static_cast<std::int64_t>(tokens.size())) fail(ErrorCode::kFormat, "unk_id {} of {} tokens", unknown, tokens.size());
+  });
+  const std::int64_t unknown = parts.model.get("unk_id", -1);
+  const auto n_tokens = static_cast<std::int64_t>(vocabulary.tokens.size());
+  if (unknown >= n_tokens) fail(ErrorCode::kFormat, "unk_id {} of {} tokens", unknown, n_tokens);
   if (unknown >= 0) vocabulary.types[static_cast<std::size_t>(unknown)] = TokenType::kUnknown;
   vocabulary.unk = static_cast<int>(std::max<std::int64_t>(unknown, -1));
 }
@@ -126,8 +170,8 @@ void fill_gaps(Vocabulary& vocabulary) {
 void score_by_merges(Vocabulary& vocabulary) {
   const std::size_t size = vocabulary.tokens.size();
   vocabulary.scores.assign(size, 0.0f);
-  StringIndex index(size);
-  for (std::size_t i = 0; i < size; ++i) index.insert(vocabulary.tokens[i], static_cast<int>(i));
+  StringIndex index(vocabulary.tokens);
+  for (std::size_t i = 0; i < size; ++i) index.insert(i);
   std::vector<bool> made(size);
   std::string joined;
   for (std::size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
@@ -153,17 +197,14 @@ void mark_byte_tokens(const json::Value& model, Vocabulary& vocabulary) {
   for (std::size_t i : bytes) vocabulary.types[i] = TokenType::kByte;
 }
 
-void read_model(const json::Value& file, Vocabulary& vocabulary) {
-  const json::Value& model = file.at("model");
-  std::string type = model.get("type", "");
-  if (type.empty()) type = model.find("merges") != nullptr ? "BPE" : "Unigram";  // files of old versions
-  const json::Value* added = file.find("added_tokens");
-  const std::int64_t n_added = added != nullptr && added->is_array() ? static_cast<std::int64_t>(added->as_array().size()) : 0;
+void read_model(const Parts& parts, Vocabulary& vocabulary) {
+  std::string type = parts.model.get("type", "");
+  if (type.empty()) type = parts.merges ? "BPE" : "Unigram";  // files of old versions
   if (type == "BPE") {
-    const bool byte_level = mentions_byte_level(file.find("pre_tokenizer")) || mentions_byte_level(file.find("decoder"));
+    const bool byte_level = mentions_byte_level(parts.rest.find("pre_tokenizer")) || mentions_byte_level(parts.rest.find("decoder"));
     vocabulary.kind = byte_level ? TokenizerKind::kByteBpe : TokenizerKind::kSpmBpe;
-    read_bpe(model, vocabulary, n_added);
-    const std::string unknown = model.get("unk_token", "");
+    read_bpe(parts, vocabulary);
+    const std::string unknown = parts.model.get("unk_token", "");
     const auto found = std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), unknown);
     if (!unknown.empty() && found != vocabulary.tokens.end()) {
       vocabulary.unk = static_cast<int>(found - vocabulary.tokens.begin());
@@ -171,21 +212,24 @@ void read_model(const json::Value& file, Vocabulary& vocabulary) {
     }
   } else if (type == "Unigram") {
     vocabulary.kind = TokenizerKind::kSpmUnigram;
-    read_unigram(model, vocabulary);
+    read_unigram(parts, vocabulary);
   } else {
     fail(ErrorCode::kUnsupported, "tokenizer model '{}' (BPE and Unigram are supported)", type);
   }
   if (vocabulary.tokens.empty()) fail(ErrorCode::kFormat, "the vocabulary is empty");
-  if (vocabulary.kind != TokenizerKind::kByteBpe) mark_byte_tokens(model, vocabulary);
+  if (vocabulary.kind != TokenizerKind::kByteBpe) mark_byte_tokens(parts.model, vocabulary);
 }
 
 }  // namespace
 
-Vocabulary parse_tokenizer_json(const json::Value& file) {
+Vocabulary parse_tokenizer_json(std::string_view text) {
+  const json::Document document(text);
+  const Parts parts = take_apart(document);
+  const json::Value& file = parts.rest;
   Vocabulary vocabulary;
   vocabulary.huggingface = true;
   vocabulary.unknown_text.clear();
-  with_context("model", [&] { read_model(file, vocabulary); });
+  with_context("model", [&] { read_model(parts, vocabulary); });
   with_context("added_tokens", [&] { read_added_tokens(file, vocabulary); });
   fill_gaps(vocabulary);
   const auto part = [&](const char* name, auto&& read) {

@@ -4,6 +4,8 @@
 #include <array>
 
 #include "base/error.h"
+#include "token/pre_tokenizer.h"
+#include "token/tokenizer.h"
 
 namespace nibble::container::gguf {
 
@@ -49,12 +51,6 @@ constexpr SpecialId kSpecialIds[] = {
     {"tokenizer.ggml.bos_token_id", &Vocabulary::bos},     {"tokenizer.ggml.eos_token_id", &Vocabulary::eos},
     {"tokenizer.ggml.unknown_token_id", &Vocabulary::unk}, {"tokenizer.ggml.padding_token_id", &Vocabulary::pad},
     {"tokenizer.ggml.eot_token_id", &Vocabulary::eot},
-};
-
-// End-of-turn tokens of files that do not name theirs by id.
-constexpr std::string_view kEndOfTurn[] = {
-    "<|eot_id|>",      "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>",
-    "<|end_of_text|>", "<EOT>",      "_<EOT>",  "[EOT]",
 };
 
 const KindDefaults& kind_named(std::string_view model) {
@@ -139,12 +135,20 @@ void respell_user_defined(const Vocabulary& vocabulary, std::vector<std::string>
   }
 }
 
-int find_end_of_turn(const Vocabulary& vocabulary) {
-  for (const std::string_view name : kEndOfTurn) {
-    const auto it = std::ranges::find(vocabulary.tokens, name);
-    if (it != vocabulary.tokens.end()) return static_cast<int>(it - vocabulary.tokens.begin());
-  }
-  return -1;
+void read_byte_level(const Metadata& metadata, Vocabulary& vocabulary) {
+  vocabulary.merges = read_merges(metadata);
+  const token::PreTokenizer* pre = token::find_pre_tokenizer(vocabulary.pre);
+  if (pre == nullptr) fail(ErrorCode::kUnsupported, "'{}': the pre-tokenizer '{}' is unknown", kPre, vocabulary.pre);
+  vocabulary.split_patterns = pre->patterns;
+  vocabulary.ignore_merges = pre->ignore_merges;
+  vocabulary.add_bos = pre->add_bos;
+}
+
+void read_sentence_piece(const Metadata& metadata, Vocabulary& vocabulary) {
+  vocabulary.scores = read_scores(metadata, vocabulary.tokens.size());
+  vocabulary.byte_fallback = std::ranges::find(vocabulary.types, TokenType::kByte) != vocabulary.types.end();
+  vocabulary.precompiled_charsmap = read_charsmap(metadata);
+  respell_user_defined(vocabulary, vocabulary.tokens, kSpace, kSpaceSymbol);
 }
 
 void read_special_ids(const Metadata& metadata, Vocabulary& vocabulary) {
@@ -153,7 +157,7 @@ void read_special_ids(const Metadata& metadata, Vocabulary& vocabulary) {
     const std::int64_t value = metadata.get_int(key, vocabulary.*id);
     vocabulary.*id = value >= 0 && value < n_tokens ? static_cast<int>(value) : -1;
   }
-  if (vocabulary.eot < 0) vocabulary.eot = find_end_of_turn(vocabulary);
+  if (vocabulary.eot < 0) vocabulary.eot = token::find_end_of_turn(vocabulary);
 }
 
 }  // namespace
@@ -168,20 +172,18 @@ Vocabulary read_vocabulary(const Metadata& metadata) {
   if (v.tokens.empty()) fail(ErrorCode::kFormat, "'{}' is empty", kTokens);
   v.types = read_types(metadata, v.tokens.size());
   v.pre = metadata.get_string(kPre, "default");
+  v.add_bos = defaults.add_bos;
   if (v.kind == TokenizerKind::kByteBpe) {
-    v.merges = read_merges(metadata);
+    read_byte_level(metadata, v);
   } else {
-    v.scores = read_scores(metadata, v.tokens.size());
-    v.byte_fallback = std::ranges::find(v.types, TokenType::kByte) != v.types.end();
-    v.precompiled_charsmap = read_charsmap(metadata);
-    respell_user_defined(v, v.tokens, kSpace, kSpaceSymbol);
+    read_sentence_piece(metadata, v);
   }
   v.bos = defaults.bos;
   v.eos = defaults.eos;
   v.unk = defaults.unk;
   v.pad = defaults.pad;
   read_special_ids(metadata, v);
-  v.add_bos = metadata.get_bool(kAddBos, defaults.add_bos);
+  v.add_bos = metadata.get_bool(kAddBos, v.add_bos);
   v.add_eos = metadata.get_bool(kAddEos, defaults.add_eos);
   v.add_space_prefix = metadata.get_bool(kAddSpacePrefix, defaults.add_space_prefix);
   v.remove_extra_whitespaces = metadata.get_bool(kRemoveSpaces, false);

@@ -7,8 +7,9 @@
 namespace nibble::container::gguf {
 
 // Takes "llama" and "t5" (SentencePiece) and "gpt2" (byte-level BPE); what a file leaves out gets the defaults of that
-// kind. Throws Error{kNotFound} when the file has no vocabulary, {kUnsupported} for another kind, {kFormat} for arrays
-// of unequal lengths and token types that do not exist. A special id that is no token counts as absent.
+// kind. Throws Error{kNotFound} when the file has no vocabulary, {kUnsupported} for another kind or an unknown
+// pre-tokenizer, {kFormat} for arrays of unequal lengths and token types that do not exist. A special id that is no
+// token counts as absent.
 token::Vocabulary read_vocabulary(const Metadata& metadata);
 
 // Sets the keys that read_vocabulary() reads, replacing those there. Throws Error{kUnsupported} for a pre-tokenizer

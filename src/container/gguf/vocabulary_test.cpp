@@ -113,7 +113,39 @@ TEST(GgufVocabulary, ByteLevelBpeRoundTrip) {
   EXPECT_THAT(m.get_strings("tokenizer.ggml.merges"), ElementsAre("a b", "\xC4\xA0 ab"));
   EXPECT_FALSE(m.contains("tokenizer.ggml.scores"));
   EXPECT_FALSE(m.contains("tokenizer.ggml.unknown_token_id"));
-  expect_same(read_vocabulary(m), v);
+  const Vocabulary again = read_vocabulary(m);
+  expect_same(again, v);
+  EXPECT_FALSE(again.split_patterns.empty());
+  EXPECT_FALSE(again.ignore_merges);
+  m.erase("tokenizer.ggml.add_bos_token");
+  EXPECT_FALSE(read_vocabulary(m).add_bos);
+  m.set("tokenizer.ggml.pre", std::string("llama-bpe"));
+  EXPECT_TRUE(read_vocabulary(m).ignore_merges);
+  EXPECT_TRUE(read_vocabulary(m).add_bos);
+  m.set("tokenizer.ggml.pre", std::string("no-such-pre"));
+  EXPECT_THAT(error_of([&] { read_vocabulary(m); }), HasSubstr("the pre-tokenizer 'no-such-pre' is unknown"));
+}
+
+void expect_same_ids(std::string_view folder, std::string_view text_file) {
+  const auto testdata = std::filesystem::path(NIBBLE_SOURCE_DIR) / "src/token/testdata";
+  const Vocabulary source = token::load_vocabulary(testdata / folder);
+  Metadata m;
+  write_vocabulary(source, m);
+  const std::string text = read_file(testdata / text_file);
+  EXPECT_EQ(token::make_tokenizer(read_vocabulary(m))->encode(text), token::make_tokenizer(source)->encode(text))
+      << folder;
+}
+
+// The tokenizer in a GGUF header gives the ids of the folder it came from, on any bytes for SentencePiece models and on
+// plain text for a tokenizer.json: GGUF has no words for Unicode normalisation and for white space that added tokens
+// take along.
+TEST(GgufVocabulary, GivesTheIdsOfItsFolder) {
+  for (const char* folder : {"spm-bpe", "spm-bpe-rules", "spm-unigram", "spm-unigram-bytes"})
+    expect_same_ids(folder, "torture.txt");
+  for (const char* folder : {"bloom", "deepseek", "gemma-json", "gpt2", "gpt2-prefix", "llama2-json", "llama3", "qwen2",
+                             "starcoder", "tekken"}) {
+    expect_same_ids(folder, "wikitext2-part.txt");
+  }
 }
 
 TEST(GgufVocabulary, WritingReplacesWhatWasThere) {

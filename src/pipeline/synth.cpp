@@ -1,0 +1,299 @@
+#include "nibble/synth.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "base/atomic_file.h"
+#include "base/atomic_folder.h"
+#include "base/error.h"
+#include "base/exec_context.h"
+#include "base/near_names.h"
+#include "container/gguf/vocabulary.h"
+#include "model/arch.h"
+#include "model/rope.h"
+#include "pipeline/conversion.h"
+#include "pipeline/embedded.h"
+#include "pipeline/random_weights.h"
+#include "token/spm_writer.h"
+
+namespace nibble {
+
+namespace {
+
+using namespace pipeline;
+namespace fs = std::filesystem;
+using model::Role;
+using model::WeightSlot;
+
+constexpr std::int64_t kChunkWeights = std::int64_t{1} << 20;
+constexpr int kByteTokens = 256;
+
+json::Value load_shape(const std::string& name) {
+  if (name.ends_with(".json")) return json::parse_file(name);
+  std::vector<std::string_view> known;
+  for (const EmbeddedFile& file : embedded_shapes()) {
+    if (file.name == name) return json::parse(file.text);
+    known.push_back(file.name);
+  }
+  fail(ErrorCode::kInvalidArgument, "unknown shape '{}'; near ones: {} ('nibble synth --help' lists all)", name,
+       near_names(name, known));
+}
+
+// A SentencePiece vocabulary that can encode any text: bytes, printable ASCII, then words that are only ever printed.
+token::Vocabulary dummy_vocabulary(std::int64_t size) {
+  using token::TokenType;
+  token::Vocabulary vocabulary;
+  vocabulary.kind = token::TokenizerKind::kSpmBpe;
+  vocabulary.byte_fallback = vocabulary.add_space_prefix = vocabulary.add_bos = true;
+  vocabulary.pre = "default";
+  vocabulary.unk = 0;
+  vocabulary.bos = 1;
+  vocabulary.eos = 2;
+  const auto add = [&](std::string token, TokenType type) {
+    vocabulary.scores.push_back(type == TokenType::kNormal ? -static_cast<float>(vocabulary.tokens.size()) : 0.0f);
+    vocabulary.tokens.push_back(std::move(token));
+    vocabulary.types.push_back(type);
+  };
+  add("<unk>", TokenType::kUnknown);
+  add("<s>", TokenType::kControl);
+  add("</s>", TokenType::kControl);
+  for (int byte = 0; byte < kByteTokens; ++byte) add(format_text("<0x{:02X}>", byte), TokenType::kByte);
+  add("\xE2\x96\x81", TokenType::kNormal);  // U+2581, the space
+  for (char c = '!'; c <= '~'; ++c) add(std::string(1, c), TokenType::kNormal);
+  if (static_cast<std::int64_t>(vocabulary.tokens.size()) > size) {
+    fail(ErrorCode::kInvalidArgument, "a vocabulary of {} is too small: synth needs {}", size,
+         vocabulary.tokens.size());
+  }
+  for (std::int64_t id = static_cast<std::int64_t>(vocabulary.tokens.size()); id < size; ++id) {
+    add(format_text("\xE2\x96\x81w{}", id), TokenType::kNormal);
+  }
+  return vocabulary;
+}
+
+// Spread of a weight such that activations keep their size through the layers.
+float deviation_of(const WeightSlot& slot, int n_layers) {
+  if (slot.shape.rank() < 2) return slot.bias ? 0.02f : 0.1f;
+  const bool table = slot.role == Role::kTokenEmbedding || slot.role == Role::kOutput;
+  if (table) return 0.02f;
+  const float spread = 0.8f / std::sqrt(static_cast<float>(slot.shape.cols()));
+  const bool into_residual = slot.role == Role::kAttnOutput || slot.role == Role::kFfnDown;
+  return into_residual ? spread / std::sqrt(2.0f * static_cast<float>(n_layers)) : spread;
+}
+
+// One tensor to be made: its plan and where its rows come from in canonical order.
+struct Item {
+  const WeightSlot* slot = nullptr;
+  container::PlannedTensor plan;
+  std::vector<std::int32_t> row_map;
+  std::uint64_t stream = 0;
+};
+
+struct Synthesis {
+  model::ModelSpec spec;
+  std::vector<Item> items;
+  container::Metadata metadata;
+
+  std::vector<container::PlannedTensor> plan() const {
+    std::vector<container::PlannedTensor> tensors;
+    for (const Item& item : items) tensors.push_back(item.plan);
+    return tensors;
+  }
+};
+
+Synthesis describe(const json::Value& config, const std::string& shape, const encoding::EncodingInfo& type, bool gguf) {
+  Synthesis synthesis;
+  synthesis.spec = model::arch_by_model_type(config.at("model_type").as_string()).from_hf(config);
+  model::ModelSpec& spec = synthesis.spec;
+  spec.name = fs::path(shape).stem() == "config" ? fs::path(shape).parent_path().filename().string() : shape;
+  model::validate(spec);
+  const encoding::EncodingInfo& f32 = encoding::get("f32");
+  for (std::size_t i = 0; i < spec.weights.size(); ++i) {
+    const WeightSlot& slot = spec.weights[i];
+    const std::string& name = gguf ? slot.gguf_name : slot.hf_name;
+    if (name.empty()) continue;
+    Item item;
+    item.slot = &slot;
+    const bool small = slot.shape.rank() < 2;
+    item.plan = {name, gguf && small ? &f32 : &type, slot.shape};
+    if (gguf && slot.gguf_rope_heads > 0) item.row_map = interleaved_rows(slot.shape.dims()[0], slot.gguf_rope_heads);
+    item.stream = i;
+    synthesis.items.push_back(std::move(item));
+  }
+  if (gguf) {
+    synthesis.metadata.set("general.architecture", spec.arch);
+    synthesis.metadata.set("general.type", std::string("model"));
+    synthesis.metadata.set("general.name", spec.name + " (random weights)");
+    synthesis.metadata.set("general.file_type", std::uint32_t{type.name == "f16"    ? 1u
+                                                              : type.name == "bf16" ? 32u
+                                                                                    : 0u});
+    synthesis.metadata.set("general.quantization_version", std::uint32_t{2});
+    model::arch_by_name(spec.arch).to_gguf(spec, synthesis.metadata);
+    container::gguf::write_vocabulary(dummy_vocabulary(spec.vocab), synthesis.metadata);
+  } else {
+    synthesis.metadata.set("format", std::string("pt"));
+  }
+  return synthesis;
+}
+
+// Rows [begin, end) of a tensor, bytes as written.
+void fill_rows(const Item& item, const RandomWeights& weights, std::int64_t begin, std::int64_t end, std::byte* out) {
+  const std::int64_t cols = item.plan.shape.cols();
+  if (item.row_map.empty()) {
+    weights.fill(begin * cols, (end - begin) * cols, out);
+    return;
+  }
+  const auto row_bytes = static_cast<std::int64_t>(encoding::row_bytes(*item.plan.encoding, cols));
+  for (std::int64_t row = begin; row < end; ++row, out += row_bytes) {
+    weights.fill(std::int64_t{item.row_map[static_cast<std::size_t>(row)]} * cols, cols, out);
+  }
+}
+
+std::vector<float> small_values(const Item& item, const Synthesis& synthesis, std::uint64_t seed) {
+  const WeightSlot& slot = *item.slot;
+  if (slot.role == Role::kRopeFactors) return model::rope_factors(synthesis.spec.rope);
+  const auto n = static_cast<std::size_t>(slot.shape.elements());
+  std::vector<float> canonical(n), values(n);
+  const RandomWeights weights(encoding::get("f32"), slot.bias ? 0.0f : 1.0f,
+                              deviation_of(slot, synthesis.spec.n_layers()), seed, item.stream);
+  weights.fill(0, slot.shape.elements(), reinterpret_cast<std::byte*>(canonical.data()));
+  for (std::size_t i = 0; i < n; ++i)
+    values[i] = item.row_map.empty() ? canonical[i] : canonical[static_cast<std::size_t>(item.row_map[i])];
+  return values;
+}
+
+void write_small(const Item& item, std::size_t index, const Synthesis& synthesis, std::uint64_t seed,
+                 container::CheckpointWriter& writer) {
+  const std::vector<float> values = small_values(item, synthesis, seed);
+  std::vector<std::byte> bytes(encoding::tensor_bytes(*item.plan.encoding, item.plan.shape));
+  item.plan.encoding->encode(values.data(), bytes.data(), static_cast<std::int64_t>(values.size()));
+  writer.write(index, 0, bytes);
+}
+
+void write_matrix(ExecContext& context, const Item& item, std::size_t index, const Synthesis& synthesis,
+                  std::uint64_t seed, container::CheckpointWriter& writer, std::uint64_t bytes_before) {
+  const RandomWeights weights(*item.plan.encoding, 0, deviation_of(*item.slot, synthesis.spec.n_layers()), seed,
+                              item.stream);
+  const std::int64_t rows = item.plan.shape.rows();
+  const std::int64_t chunk_rows = std::max<std::int64_t>(1, kChunkWeights / item.plan.shape.cols());
+  const std::uint64_t row_bytes = encoding::row_bytes(*item.plan.encoding, item.plan.shape.cols());
+  std::atomic<std::int64_t> next = 0;
+  context.pool.run([&](int thread) {
+    std::vector<std::byte> buffer(static_cast<std::size_t>(chunk_rows) * row_bytes);
+    for (;;) {
+      const std::int64_t begin = next.fetch_add(chunk_rows, std::memory_order_relaxed);
+      if (begin >= rows) return;
+      context.check_cancelled();
+      const std::int64_t end = std::min(rows, begin + chunk_rows);
+      fill_rows(item, weights, begin, end, buffer.data());
+      const auto n_bytes = static_cast<std::size_t>(end - begin) * row_bytes;
+      writer.write(index, static_cast<std::uint64_t>(begin) * row_bytes, std::span(buffer).first(n_bytes));
+      if (thread == 0) context.progress.update(bytes_before + static_cast<std::uint64_t>(end) * row_bytes);
+    }
+  });
+}
+
+void write_weights(ExecContext& context, const Synthesis& synthesis, std::uint64_t seed,
+                   container::CheckpointWriter& writer) {
+  ProgressTask progress(context.progress, "synth", writer.data_bytes(), "bytes");
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < synthesis.items.size(); ++i) {
+    const Item& item = synthesis.items[i];
+    if (item.plan.shape.rank() < 2) {
+      write_small(item, i, synthesis, seed, writer);
+    } else {
+      write_matrix(context, item, i, synthesis, seed, writer, bytes);
+    }
+    const std::uint64_t n_bytes = encoding::tensor_bytes(*item.plan.encoding, item.plan.shape);
+    bytes += n_bytes;
+    progress.add(n_bytes);
+  }
+}
+
+void write_folder(ExecContext& context, const Synthesis& synthesis, json::Value config, const SynthRequest& request,
+                  SynthReport& report) {
+  AtomicFolder folder(request.output);
+  const auto writer =
+      container::create_safetensors(folder.staging() / "model.safetensors", synthesis.metadata, synthesis.plan());
+  write_weights(context, synthesis, request.seed, *writer);
+  report.file_bytes = writer->file_bytes();
+  writer->commit();
+  const token::Vocabulary vocabulary = dummy_vocabulary(synthesis.spec.vocab);
+  config.set("bos_token_id", vocabulary.bos);
+  config.set("eos_token_id", vocabulary.eos);
+  config.set("torch_dtype", request.dtype == "f16" ? "float16" : request.dtype == "bf16" ? "bfloat16" : "float32");
+  write_file_atomically(folder.staging() / "config.json", json::dump(config) + "\n");
+  write_file_atomically(folder.staging() / "tokenizer.model", token::write_spm_model(vocabulary));
+  write_file_atomically(
+      folder.staging() / "tokenizer_config.json",
+      "{\n  \"tokenizer_class\": \"LlamaTokenizer\",\n  \"bos_token\": \"<s>\",\n  \"eos_token\": \"</s>\",\n"
+      "  \"unk_token\": \"<unk>\",\n  \"add_bos_token\": true,\n  \"add_eos_token\": false,\n  \"legacy\": false\n}\n");
+  folder.commit();
+}
+
+const encoding::EncodingInfo& synth_type(const std::string& name) {
+  if (name != "f16" && name != "bf16" && name != "f32")
+    fail(ErrorCode::kInvalidArgument, "synth makes f16, bf16 and f32, not '{}'", name);
+  return encoding::get(name);
+}
+
+}  // namespace
+
+SynthReport synthesize_model(const SynthRequest& request, const RunContext& run) {
+  const auto start = std::chrono::steady_clock::now();
+  const bool gguf = fs::path(request.output).extension() == ".gguf";
+  const encoding::EncodingInfo& type = synth_type(request.dtype);
+  const json::Value config = load_shape(request.shape);
+  const Synthesis synthesis = describe(config, request.shape, type, gguf);
+  SynthReport report;
+  report.shape = request.shape;
+  report.architecture = synthesis.spec.arch;
+  report.output = request.output;
+  report.dtype = request.dtype;
+  report.parameters = synthesis.spec.parameters();
+  report.dry_run = request.dry_run;
+  if (request.dry_run) {
+    for (const Item& item : synthesis.items)
+      report.file_bytes += encoding::tensor_bytes(*item.plan.encoding, item.plan.shape);
+    return report;
+  }
+  OwnedExecContext context(run);
+  if (gguf) {
+    const auto writer = container::create_gguf(request.output, synthesis.metadata, synthesis.plan());
+    write_weights(*context, synthesis, request.seed, *writer);
+    report.file_bytes = writer->file_bytes();
+    writer->commit();
+  } else {
+    write_folder(*context, synthesis, config, request, report);
+  }
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+std::string to_json(const SynthReport& report) {
+  json::Value value;
+  value.set("shape", report.shape);
+  value.set("architecture", report.architecture);
+  value.set("output", report.output);
+  value.set("dtype", report.dtype);
+  value.set("parameters", report.parameters);
+  value.set("file_bytes", report.file_bytes);
+  value.set("seconds", report.seconds);
+  value.set("dry_run", report.dry_run);
+  return json::dump(value);
+}
+
+std::string to_text(const SynthReport& report) {
+  return format_text("{} {} ({} parameters of {}, {}, {})\n", report.dry_run ? "would write" : "wrote", report.output,
+                     format_count(report.parameters), report.shape, report.dtype, format_bytes(report.file_bytes));
+}
+
+std::vector<std::string> list_shapes() {
+  std::vector<std::string> names;
+  for (const EmbeddedFile& file : embedded_shapes()) names.emplace_back(file.name);
+  return names;
+}
+
+}  // namespace nibble
