@@ -1,0 +1,132 @@
+#include "model/arch.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "container/checkpoint.h"
+#include "model/rope.h"
+#include "testing/tiny_model.h"
+
+namespace nibble::model {
+namespace {
+
+ModelSpec spec_of(const json::Value& config) {
+  return arch_by_model_type(config.at("model_type").as_string()).from_hf(config);
+}
+
+TEST(Arch, EveryVariantSurvivesTheWayThroughGguf) {
+  for (const auto& [name, config] : testing::tiny_variants()) {
+    SCOPED_TRACE(name);
+    const ModelSpec spec = spec_of(config);
+    validate(spec);
+    const Arch& arch = arch_by_name(spec.arch);
+    container::Metadata metadata;
+    arch.to_gguf(spec, metadata);
+    const ModelSpec back = arch.from_gguf(metadata);
+    EXPECT_EQ(back.arch, spec.arch);
+    EXPECT_EQ(back.hidden, spec.hidden);
+    EXPECT_EQ(back.vocab, spec.vocab);
+    EXPECT_EQ(back.context, spec.context);
+    EXPECT_FLOAT_EQ(static_cast<float>(back.norm_eps), static_cast<float>(spec.norm_eps));
+    ASSERT_EQ(back.n_layers(), spec.n_layers());
+    for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+      EXPECT_EQ(back.blocks[i].n_heads, spec.blocks[i].n_heads);
+      EXPECT_EQ(back.blocks[i].n_kv_heads, spec.blocks[i].n_kv_heads);
+      EXPECT_EQ(back.blocks[i].head_dim, spec.blocks[i].head_dim);
+      EXPECT_EQ(back.blocks[i].ffn, spec.blocks[i].ffn);
+      EXPECT_EQ(back.blocks[i].window, spec.blocks[i].window);
+      EXPECT_EQ(back.blocks[i].qk_norm, spec.blocks[i].qk_norm);
+    }
+    RopeSpec rope = back.rope;
+    if (spec.find(Role::kRopeFactors, -1) != nullptr) rope.factors = rope_factors(spec.rope);  // the tensor's part
+    const RopeFrequencies expected = rope_frequencies(spec.rope, 1), got = rope_frequencies(rope, 1);
+    EXPECT_FLOAT_EQ(got.attention_factor, expected.attention_factor);
+    for (std::size_t i = 0; i < expected.inv_freq.size(); ++i)
+      EXPECT_NEAR(got.inv_freq[i], expected.inv_freq[i], 1e-6f);
+    for (const WeightSlot& slot : spec.weights) {
+      const WeightSlot* other = back.find(slot.role, slot.layer, slot.bias);
+      ASSERT_NE(other, nullptr) << slot.gguf_name;
+      EXPECT_EQ(other->hf_name, slot.hf_name);
+      EXPECT_EQ(other->gguf_name, slot.gguf_name);
+      EXPECT_EQ(other->shape, slot.shape);
+      EXPECT_EQ(other->gguf_rope_heads, slot.gguf_rope_heads);
+    }
+  }
+}
+
+// What llama.cpp's converter writes for the models of testdata, we write, too.
+TEST(Arch, WritesTheKeysThatLlamaCppWrites) {
+  const std::filesystem::path data = std::filesystem::path(NIBBLE_SOURCE_DIR) / "src/model/testdata";
+  int n_keys = 0;
+  for (const auto& folder : std::filesystem::directory_iterator(data)) {
+    if (!std::filesystem::exists(folder.path() / "model.gguf")) continue;
+    SCOPED_TRACE(folder.path().string());
+    const ModelSpec spec = spec_of(json::parse_file(folder.path() / "config.json"));
+    container::Metadata ours;
+    arch_by_name(spec.arch).to_gguf(spec, ours);
+    const auto theirs = container::open(folder.path() / "model.gguf");
+    for (const auto& [key, value] : theirs->metadata().entries()) {
+      if (!key.starts_with(spec.arch + ".")) continue;
+      const container::MetaValue* mine = ours.find(key);
+      ASSERT_NE(mine, nullptr) << key;
+      EXPECT_EQ(mine->index(), value.index()) << key;
+      if (std::holds_alternative<std::string>(value)) {
+        EXPECT_EQ(ours.get_string(key), theirs->metadata().get_string(key)) << key;
+      } else {
+        EXPECT_EQ(ours.get_float(key), theirs->metadata().get_float(key)) << key;
+      }
+      ++n_keys;
+    }
+  }
+  EXPECT_GT(n_keys, 50);
+}
+
+TEST(Arch, RefusesConfigurationsThatMakeNoSense) {
+  const std::pair<const char*, json::Value> bad[] = {
+      {"hidden_size", nullptr},
+      {"hidden_size", -3},
+      {"hidden_size", "large"},
+      {"num_hidden_layers", 0},
+      {"num_hidden_layers", 1 << 20},
+      {"num_attention_heads", 0},
+      {"num_attention_heads", 5},
+      {"num_key_value_heads", 7},
+      {"head_dim", 15},
+      {"head_dim", 1 << 20},
+      {"vocab_size", 0},
+      {"rms_norm_eps", 0.0},
+      {"rope_theta", -1.0},
+      {"hidden_act", "gelu"},
+      {"max_position_embeddings", 0},
+      {"intermediate_size", -1},
+      {"rope_scaling", json::Object{{"type", "spiral"}}},
+      {"rope_scaling", json::Object{{"rope_type", "llama3"}}},
+      {"rope_scaling", json::Object{{"type", "linear"}, {"factor", 0.0}}},
+      {"partial_rotary_factor", 2.0}};
+  for (const auto& [key, value] : bad) {
+    for (const Arch* arch : all_entries()) {
+      json::Value config = testing::tiny_config(std::string(arch->hf_model_types[0]));
+      config.set(key, value);
+      EXPECT_THROW(validate(arch->from_hf(config)), Error)
+          << arch->hf_model_types[0] << ' ' << key << ' ' << json::dump(value);
+    }
+  }
+}
+
+TEST(Arch, UnknownNamesListTheKnownOnes) {
+  for (const auto& find : {arch_by_name, arch_by_model_type}) {
+    try {
+      find("no-such-network");
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+      for (const Arch* arch : all_entries()) {
+        const std::string_view name = find == arch_by_name ? arch->name : arch->hf_model_types[0];
+        EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nibble::model

@@ -1,0 +1,320 @@
+#include "model/model.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/rng.h"
+#include "testing/program.h"
+#include "testing/tiny_model.h"
+
+namespace nibble::model {
+namespace {
+
+using token::TokenId;
+
+struct Runtime {
+  explicit Runtime(int n_threads) : pool(n_threads) {}
+  ThreadPool pool;
+  CancelToken cancel;
+  NullProgress progress;
+  ExecContext context{pool, cancel, progress};
+};
+
+std::vector<TokenId> random_tokens(std::uint64_t stream, std::size_t n, std::int64_t vocab) {
+  std::vector<TokenId> out(n);
+  for (std::size_t i = 0; i < n; ++i)
+    out[i] = static_cast<TokenId>(random_bits(9, stream, i) % static_cast<std::uint64_t>(vocab));
+  return out;
+}
+
+using Rows = std::vector<std::vector<float>>;  // logits of each token of a segment
+
+// Runs one batch; logits of each segment.
+std::vector<Rows> forward(Runtime& runtime, const Model& model, KvCache& cache, const std::vector<Segment>& segments,
+                          ForwardObserver* observer = nullptr) {
+  std::vector<Rows> out(segments.size());
+  const auto vocab = static_cast<std::size_t>(model.spec().vocab);
+  model.forward(
+      runtime.context, cache, segments,
+      [&](std::size_t segment, std::int64_t first, std::int64_t n, const float* logits) {
+        EXPECT_EQ(first, segments[segment].logits_from + static_cast<std::int64_t>(out[segment].size()));
+        for (std::int64_t i = 0; i < n; ++i) {
+          const float* row = logits + static_cast<std::size_t>(i) * vocab;
+          out[segment].emplace_back(row, row + vocab);
+        }
+      },
+      observer);
+  return out;
+}
+
+Rows forward_one(Runtime& runtime, const Model& model, KvCache& cache, const Segment& segment) {
+  return std::move(forward(runtime, model, cache, {segment})[0]);
+}
+
+double largest_difference(const Rows& a, const Rows& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double most = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    for (std::size_t j = 0; j < a[i].size(); ++j)
+      most = std::max(most, static_cast<double>(std::abs(a[i][j] - b[i][j])));
+  }
+  return most;
+}
+
+class TinyModel : public ::testing::TestWithParam<testing::TinyVariant> {
+ protected:
+  void SetUp() override {
+    testing::write_tiny_model(folder_.path(), GetParam().config);
+    source_ = ModelSource::open(folder_.path());
+    tokens_ = random_tokens(1, 100, source_->spec().vocab);
+  }
+  std::shared_ptr<const Model> load(MathPath path, Runtime& runtime) const {
+    return Model::load(runtime.context, source_, {path, best_isa()});
+  }
+  Rows run_alone(Runtime& runtime, const Model& model, KvType kv, std::span<const TokenId> tokens) const {
+    KvCache cache(model.spec(), kv, 1, static_cast<std::int64_t>(tokens.size()));
+    return forward(runtime, model, cache, {{0, tokens, 0}})[0];
+  }
+
+  testing::TemporaryFolder folder_;
+  Runtime runtime_{2};
+  std::shared_ptr<const ModelSource> source_;
+  std::vector<TokenId> tokens_;
+};
+
+TEST_P(TinyModel, SameBitsForAnyNumberOfThreads) {
+  for (const auto& [path, kv] : {std::pair(MathPath::kExact, KvType::kF32), {MathPath::kFast, KvType::kF16}}) {
+    Runtime one(1), three(3);
+    const auto expected = run_alone(one, *load(path, one), kv, tokens_);
+    EXPECT_EQ(run_alone(three, *load(path, three), kv, tokens_), expected);
+  }
+}
+
+TEST_P(TinyModel, DecodingFromTheCacheEqualsOneBatch) {
+  for (const auto& [path, kv] :
+       {std::pair(MathPath::kExact, KvType::kF32), {MathPath::kFast, KvType::kF16}, {MathPath::kFast, KvType::kQ8_0}}) {
+    const auto model = load(path, runtime_);
+    const Rows expected = run_alone(runtime_, *model, kv, tokens_);
+    KvCache cache(model->spec(), kv, 1, 100);
+    Rows got;
+    const std::span<const TokenId> all = tokens_;
+    for (std::size_t done = 0; done < all.size();) {
+      const std::size_t n = std::min<std::size_t>(done == 0 ? 37 : done < 60 ? 1 : 13, all.size() - done);
+      for (auto& row : forward_one(runtime_, *model, cache, {0, all.subspan(done, n), 0}))
+        got.push_back(std::move(row));
+      done += n;
+    }
+    EXPECT_EQ(cache.length(0), 100);
+    EXPECT_LT(largest_difference(got, expected), 1e-4);
+  }
+}
+
+TEST_P(TinyModel, BatchOfSequencesEqualsEachAlone) {
+  const auto model = load(MathPath::kFast, runtime_);
+  KvCache cache(model->spec(), KvType::kF16, 3, 100);
+  const auto other = random_tokens(2, 70, model->spec().vocab);
+  const std::span<const TokenId> a = tokens_, b = other;
+  forward(runtime_, *model, cache, {{2, a.first(30), 30}});
+  const auto together = forward(runtime_, *model, cache, {{1, b, 0}, {2, a.subspan(30), 0}, {0, a.first(1), 0}});
+  const Rows alone_a = run_alone(runtime_, *model, KvType::kF16, a);
+  EXPECT_LT(largest_difference(together[0], run_alone(runtime_, *model, KvType::kF16, b)), 1e-4);
+  EXPECT_LT(largest_difference(together[1], Rows(alone_a.begin() + 30, alone_a.end())), 1e-4);
+  EXPECT_LT(largest_difference(together[2], Rows(alone_a.begin(), alone_a.begin() + 1)), 1e-4);
+}
+
+TEST_P(TinyModel, SmallerCachesStayClose) {
+  const auto model = load(MathPath::kFast, runtime_);
+  const Rows expected = run_alone(runtime_, *model, KvType::kF32, tokens_);
+  double scale = 0;
+  for (const auto& row : expected)
+    scale = std::max(scale, static_cast<double>(std::abs(*std::ranges::max_element(row))));
+  EXPECT_LT(largest_difference(run_alone(runtime_, *model, KvType::kF16, tokens_), expected), 0.005 * scale);
+  EXPECT_LT(largest_difference(run_alone(runtime_, *model, KvType::kQ8_0, tokens_), expected), 0.08 * scale);
+}
+
+TEST_P(TinyModel, TruncatedSequencesGoOnAsIfNothingHadBeen) {
+  const auto model = load(MathPath::kExact, runtime_);
+  const Rows expected = run_alone(runtime_, *model, KvType::kF32, tokens_);
+  KvCache cache(model->spec(), KvType::kF32, 1, 100);
+  const auto other = random_tokens(3, 90, model->spec().vocab);
+  const std::span<const TokenId> all = tokens_;
+  forward(runtime_, *model, cache, {{0, all.first(40), 40}});
+  forward(runtime_, *model, cache, {{0, std::span<const TokenId>(other).first(60), 0}});
+  cache.truncate(0, 40);
+  const Rows got = forward(runtime_, *model, cache, {{0, all.subspan(40), 0}})[0];
+  EXPECT_LT(largest_difference(got, Rows(expected.begin() + 40, expected.end())), 1e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, TinyModel, ::testing::ValuesIn(testing::tiny_variants()),
+                         [](const auto& variant) { return variant.param.name; });
+
+// ---- one model is enough for the rest
+// --------------------------------------------------------------------------------
+class OneModel : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    testing::write_tiny_model(folder_.path(), testing::tiny_variants()[0].config);
+    source_ = ModelSource::open(folder_.path());
+    model_ = Model::load(runtime_.context, source_, {MathPath::kFast, best_isa()});
+  }
+  testing::TemporaryFolder folder_;
+  Runtime runtime_{2};
+  std::shared_ptr<const ModelSource> source_;
+  std::shared_ptr<const Model> model_;
+};
+
+TEST_F(OneModel, LongBatchesAreCutIntoParts) {
+  const auto tokens = random_tokens(4, 1200, model_->spec().vocab);
+  const std::span<const TokenId> all = tokens;
+  KvCache cache(model_->spec(), KvType::kF16, 2, 1200);
+  const auto together = forward(runtime_, *model_, cache, {{0, all.first(300), 250}, {1, all, 500}});
+  ASSERT_EQ(together[0].size(), 50u);
+  ASSERT_EQ(together[1].size(), 700u);
+  KvCache fresh(model_->spec(), KvType::kF16, 1, 1200);
+  Rows alone;
+  for (std::size_t done = 0; done < 1200; done += 400) {
+    for (auto& row : forward_one(runtime_, *model_, fresh, {0, all.subspan(done, 400), 0}))
+      alone.push_back(std::move(row));
+  }
+  EXPECT_LT(largest_difference(together[1], Rows(alone.begin() + 500, alone.end())), 1e-4);
+  EXPECT_LT(largest_difference(together[0], Rows(alone.begin() + 250, alone.begin() + 300)), 1e-4);
+}
+
+class Recorder : public ForwardObserver {
+ public:
+  void linear_input(ExecContext& context, int layer, std::span<const Role> roles, const float* x, std::int64_t n,
+                    std::int64_t cols) override {
+    for (const Role role : roles) {
+      auto& sums = inputs[{layer, role}];
+      sums.resize(static_cast<std::size_t>(cols));
+      context.pool.parallel_for(cols, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c) {
+          for (std::int64_t t = 0; t < n; ++t) sums[static_cast<std::size_t>(c)] += std::abs(x[t * cols + c]);
+        }
+      });
+    }
+  }
+  void block_output(ExecContext&, int layer, const float* x, std::int64_t n, std::int64_t hidden) override {
+    outputs[layer].insert(outputs[layer].end(), x, x + n * hidden);
+  }
+  std::map<std::pair<int, Role>, std::vector<double>> inputs;
+  std::map<int, std::vector<float>> outputs;
+};
+
+TEST_F(OneModel, ObserversSeeEveryLinearAndBlock) {
+  const auto tokens = random_tokens(5, 40, model_->spec().vocab);
+  KvCache cache(model_->spec(), KvType::kF32, 1, 40);
+  Recorder recorder;
+  const auto seen = forward(runtime_, *model_, cache, {{0, tokens, 30}}, &recorder)[0];
+  const int layers = model_->spec().n_layers();
+  EXPECT_EQ(recorder.inputs.size(), static_cast<std::size_t>(layers) * 7 + 1);
+  for (const auto& [key, sums] : recorder.inputs) {
+    const WeightSlot* slot = model_->spec().find(key.second, key.first);
+    ASSERT_NE(slot, nullptr);
+    EXPECT_EQ(static_cast<std::int64_t>(sums.size()), slot->shape.cols());
+    for (const double sum : sums) EXPECT_GT(sum, 0);
+  }
+  ASSERT_EQ(recorder.outputs.size(), static_cast<std::size_t>(layers) + 1);
+  for (const auto& [layer, x] : recorder.outputs)
+    EXPECT_EQ(x.size(), 40u * static_cast<std::size_t>(model_->spec().hidden));
+  std::vector<float> embedding(static_cast<std::size_t>(model_->spec().hidden));
+  source_->read_rows(0, tokens[7], tokens[7] + 1, embedding.data());
+  const auto row = recorder.outputs[-1].begin() + 7 * model_->spec().hidden;
+  EXPECT_TRUE(std::equal(embedding.begin(), embedding.end(), row));
+  // Watching changes nothing.
+  cache.truncate(0, 0);
+  EXPECT_EQ(forward(runtime_, *model_, cache, {{0, tokens, 30}})[0], seen);
+}
+
+TEST_F(OneModel, RefusesWhatIsOutOfRange) {
+  KvCache cache(model_->spec(), KvType::kF16, 2, 16);
+  const auto tokens = random_tokens(6, 17, model_->spec().vocab);
+  const std::span<const TokenId> all = tokens;
+  const TokenId bad[] = {3, static_cast<TokenId>(model_->spec().vocab)};
+  const TokenId negative[] = {-1};
+  const std::vector<std::vector<Segment>> batches = {
+      {{0, all, 0}}, {{2, all.first(1), 0}}, {{-1, all.first(1), 0}},
+      {{0, bad, 0}}, {{0, negative, 0}},     {{0, all.first(2), 0}, {0, all.first(2), 0}}};
+  for (const auto& batch : batches) {
+    try {
+      forward(runtime_, *model_, cache, batch);
+      ADD_FAILURE();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument) << error.what();
+    }
+    EXPECT_EQ(cache.length(0), 0);
+  }
+  forward(runtime_, *model_, cache, {{0, all.first(16), 16}});
+  EXPECT_THROW(forward(runtime_, *model_, cache, {{0, all.first(1), 0}}), Error);
+  EXPECT_EQ(cache.length(0), 16);
+  EXPECT_THROW(cache.truncate(0, 17), Error);
+  EXPECT_THROW(KvCache(model_->spec(), KvType::kF16, 0, 16), Error);
+  ModelSpec other = model_->spec();
+  other.blocks[0].head_dim *= 2;
+  KvCache foreign(other, KvType::kF16, 1, 16);
+  EXPECT_THROW(forward(runtime_, *model_, foreign, {{0, all.first(1), 0}}), Error);
+  const auto exact = Model::load(runtime_.context, source_, {MathPath::kExact, best_isa()});
+  EXPECT_THROW(forward(runtime_, *exact, cache, {{1, all.first(1), 0}}), Error);
+  EXPECT_TRUE(forward(runtime_, *model_, cache, {{1, {}, 0}})[0].empty());
+}
+
+TEST_F(OneModel, BringsItsTokenizer) {
+  const auto tokenizer = token::make_tokenizer(source_->vocabulary());
+  const std::string text = "caf\xC3\xA9 1\n";
+  std::vector<TokenId> expected;
+  for (const char c : text) expected.push_back(static_cast<unsigned char>(c));
+  EXPECT_EQ(tokenizer->encode(text), expected);
+  EXPECT_EQ(tokenizer->decode(expected), text);
+  EXPECT_EQ(tokenizer->vocabulary().eos, 257);
+}
+
+TEST_F(OneModel, CancelsBetweenBlocks) {
+  KvCache cache(model_->spec(), KvType::kF16, 1, 16);
+  const auto tokens = random_tokens(7, 4, model_->spec().vocab);
+  runtime_.cancel.cancel();
+  EXPECT_THROW(forward(runtime_, *model_, cache, {{0, tokens, 0}}), Error);
+  EXPECT_EQ(cache.length(0), 0);
+}
+
+TEST_F(OneModel, EveryIsaComputesTheSame) {
+  const auto tokens = random_tokens(8, 50, model_->spec().vocab);
+  Rows expected;
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa > machine_isa()) continue;
+    const auto model = Model::load(runtime_.context, source_, {MathPath::kExact, isa});
+    KvCache cache(model->spec(), KvType::kF32, 1, 50);
+    const Rows got = forward(runtime_, *model, cache, {{0, tokens, 0}})[0];
+    if (expected.empty()) expected = got;
+    EXPECT_LT(largest_difference(got, expected), 1e-4);
+  }
+}
+
+TEST(ModelSourceErrors, NameTheTensor) {
+  testing::TemporaryFolder folder;
+  json::Value config = testing::tiny_variants()[0].config;
+  testing::write_tiny_model(folder.path(), config);
+  const auto error_of = [&](const char* key, const json::Value& value) {
+    json::Value changed = config;
+    changed.set(key, value);
+    write_file_atomically(folder.path() / "config.json", json::dump(changed));
+    try {
+      ModelSource::open(folder.path());
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_NE(error_of("intermediate_size", 192).find("model.layers.0.mlp.gate_proj.weight"), std::string::npos);
+  EXPECT_NE(error_of("num_hidden_layers", 3).find("model.layers.2."), std::string::npos);
+  EXPECT_NE(error_of("model_type", "gizmo").find("gizmo"), std::string::npos);
+  EXPECT_NE(error_of("quantization_config", json::Object{}).find("quantization_config"), std::string::npos);
+  EXPECT_NE(error_of("attention_bias", true).find("bias"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace nibble::model
