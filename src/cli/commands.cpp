@@ -8,6 +8,7 @@
 #include "cli/command_inspect.h"
 #include "cli/command_plan.h"
 #include "cli/command_run.h"
+#include "cli/command_synth.h"
 
 namespace nibble::cli {
 
@@ -16,6 +17,7 @@ std::span<const Command> all_commands() {
       // clang-format off
       inspect_command(),
       plan_command(),
+      synth_command(),
       imatrix_command(),
       eval_command(),
       run_command(),
