@@ -27,7 +27,9 @@ void require_representable(const Job& job, const float* weights, std::int64_t ro
     const std::int64_t row = row_begin + i / cols, col = i % cols;
     if (!std::isfinite(value)) {
       fail(ErrorCode::kFormat, "tensor '{}', row {}, column {}: the weight is {}", job.tensor, row, col,
-           std::isnan(value) ? "NaN" : value > 0 ? "infinity" : "-infinity");
+           std::isnan(value) ? "NaN"
+           : value > 0       ? "infinity"
+                             : "-infinity");
     }
     fail(ErrorCode::kFormat, "tensor '{}', row {}, column {}: {} cannot be held in {}", job.tensor, row, col, value,
          job.target->name);

@@ -1,4 +1,5 @@
-// How the packed values of one tensor are chosen. A method works on one tensor at a time, row by row, without I/O or a model.
+// How the packed values of one tensor are chosen. A method works on one tensor at a time, row by row, without I/O or a
+// model.
 #pragma once
 
 #include <array>
@@ -46,8 +47,8 @@ struct Job {
   Options options;
 };
 
-// Where rows go: for each part of the encoding, in the order encoding::validate() expects, the first byte of the slice that
-// belongs to the first row (the only value, for parts without rows).
+// Where rows go: for each part of the encoding, in the order encoding::validate() expects, the first byte of the slice
+// that belongs to the first row (the only value, for parts without rows).
 struct RowsOut {
   std::array<std::byte*, TensorView::kMaxParts> parts{};
 };
@@ -58,8 +59,10 @@ class Quantizer {
   virtual ~Quantizer() = default;
   // Whatever must be known of the whole tensor before its rows (a per-tensor range, a Cholesky factor).
   virtual void prepare(ExecContext& /*context*/, const RowSource& /*weights*/) {}
-  // Quantizes rows [row_begin, row_begin + n_rows), given as f32. Called from several threads at once, on disjoint rows.
-  virtual void quantize_rows(const float* weights, std::int64_t row_begin, std::int64_t n_rows, const RowsOut& out) const = 0;
+  // Quantizes rows [row_begin, row_begin + n_rows), given as f32. Called from several threads at once, on disjoint
+  // rows.
+  virtual void quantize_rows(const float* weights, std::int64_t row_begin, std::int64_t n_rows,
+                             const RowsOut& out) const = 0;
 };
 
 struct Method {
@@ -71,7 +74,7 @@ struct Method {
 };
 
 std::span<const Method* const> all_entries();
-const Method& get(std::string_view name);                                       // throws Error{kInvalidArgument}
-const Method& default_for(const encoding::EncodingInfo& target);                // search for block types, else rtn
+const Method& get(std::string_view name);                         // throws Error{kInvalidArgument}
+const Method& default_for(const encoding::EncodingInfo& target);  // search for block types, else rtn
 
 }  // namespace nibble::method

@@ -1,10 +1,11 @@
 // The affine family: a range per tensor, row or group, min-max or searched, then codes by the rounding rule.
+#include "encoding/affine.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
 
-#include "encoding/affine.h"
 #include "method/input.h"
 #include "method/rtn/quantizers.h"
 #include "method/rtn/round.h"
@@ -17,7 +18,8 @@ using encoding::AffineParams;
 using encoding::Granularity;
 using encoding::ScaleZero;
 
-// The searched range: both ends shrunk by 1 - i / 100, the i with least sum of importance * error^2 (GPTQ's grid, which takes |error|^2.4).
+// The searched range: both ends shrunk by 1 - i / 100, the i with least sum of importance * error^2 (GPTQ's grid, which
+// takes |error|^2.4).
 constexpr int kShrinks = 80;
 constexpr float shrink(int i) { return 1.0f - static_cast<float>(i) / 100.0f; }
 
@@ -154,11 +156,12 @@ class Affine final : public Quantizer {
           encoding::scale_of_range(params_, shrink(i) * range.low, shrink(i) * range.high);
     }
     // Summed per chunk and then in order, so that the result does not depend on the threads.
-    std::vector<std::array<double, kShrinks>> errors(static_cast<std::size_t>((weights.rows() + kChunkRows - 1) / kChunkRows));
+    std::vector<std::array<double, kShrinks>> errors(
+        static_cast<std::size_t>((weights.rows() + kChunkRows - 1) / kChunkRows));
     for_each_row(context, weights, [&](std::size_t chunk, std::int64_t row, const float* values) {
       for (std::size_t i = 0; i < kShrinks; ++i) {
-        errors[chunk][i] += static_cast<double>(
-            range_error(params_, values, importance_of(row, 0), weights.cols(), candidates[i]));
+        errors[chunk][i] +=
+            static_cast<double>(range_error(params_, values, importance_of(row, 0), weights.cols(), candidates[i]));
       }
     });
     std::array<double, kShrinks> sums{};

@@ -1,4 +1,5 @@
-// Block types: the reference encode for nearest rounding; for the other rules a scale that lets nothing clip, then the rule.
+// Block types: the reference encode for nearest rounding; for the other rules a scale that lets nothing clip, then the
+// rule.
 #include <algorithm>
 #include <cmath>
 
@@ -28,11 +29,17 @@ class Reference final : public Quantizer {
   Job job_;
 };
 
-// The least multiple of 1 / steps that covers `value`, in f16, so that d * steps >= value.
+// The least f16 that is not below `value`.
 float covering_f16(float value) {
   const std::uint16_t bits = f32_to_f16(value);
   const float rounded = f16_to_f32(bits);
-  return rounded >= value || rounded >= 65504.0f ? rounded : f16_to_f32(static_cast<std::uint16_t>(bits + 1));
+  if (rounded >= value || rounded >= 65504.0f) return rounded;
+  return f16_to_f32(static_cast<std::uint16_t>(value < 0 ? bits - 1 : bits + 1));
+}
+
+// The least multiple of `unit` that is not below `value`, as a factor in [0, most].
+float covering_steps(float value, float unit, int most) {
+  return unit > 0 ? std::clamp(std::ceil(value / unit), 0.0f, static_cast<float>(most)) : 0.0f;
 }
 
 class Ruled final : public Quantizer {
@@ -66,42 +73,32 @@ class Ruled final : public Quantizer {
   float top_level() const { return levels_[n_levels_ - 1]; }
   float f16_limit() const { return 65504.0f * top_level() * static_cast<float>(grid_.scale_max); }
 
-  // Min-max ranges, rounded up to the grid of sub-scales and mins.
+  // Mins and then scales that cover the range of each sub-block, rounded up to what the block can hold.
   void choose_scales(const float* block, BlockFields& fields) const {
     const int n_subs = grid_.n_subs();
-    float scale[16], min[16], widest = 0, deepest = 0;
+    float low[16] = {}, high[16] = {}, scale[16] = {};
     for (int i = 0; i < n_subs; ++i) {
-      const auto [lo_at, hi_at] = std::minmax_element(block + i * grid_.sub, block + (i + 1) * grid_.sub);
-      if (grid_.has_min) {
-        const float lo = n_subs > 1 ? std::min(*lo_at, 0.0f) : *lo_at;
-        scale[i] = (std::max(*hi_at, lo) - lo) / top_level();
-        min[i] = -lo;
-      } else {
-        scale[i] = std::max(*hi_at / top_level(), *lo_at / levels_[0]);
-        scale[i] = std::max(scale[i], 0.0f);
-        min[i] = 0;
-      }
-      widest = std::max(widest, scale[i]);
-      deepest = std::max(deepest, min[i]);
+      const auto [lo, hi] = std::minmax_element(block + i * grid_.sub, block + (i + 1) * grid_.sub);
+      low[i] = *lo;
+      high[i] = *hi;
     }
-    if (n_subs == 1) {
-      fields.d = covering_f16(scale[0]);
-      fields.scale[0] = 1;
-      if (grid_.has_min) {
-        fields.dmin = f16_to_f32(f32_to_f16(min[0]));
-        fields.min[0] = 1;
+    if (grid_.has_min) {
+      const float deepest = -*std::min_element(low, low + n_subs);
+      fields.dmin = covering_f16(n_subs > 1 ? std::max(deepest, 0.0f) / static_cast<float>(grid_.min_max) : deepest);
+      for (int i = 0; i < n_subs; ++i) {
+        const float steps = n_subs > 1 ? covering_steps(-low[i], fields.dmin, grid_.min_max) : 1.0f;
+        fields.min[i] = static_cast<std::uint8_t>(steps);
+        scale[i] = (high[i] + fields.dmin * steps) / top_level();
       }
-      return;
+    } else {
+      for (int i = 0; i < n_subs; ++i) scale[i] = std::max(high[i] / top_level(), low[i] / levels_[0]);
     }
+    const float widest = std::max(*std::max_element(scale, scale + n_subs), 0.0f);
     fields.d = covering_f16(widest / static_cast<float>(grid_.scale_max));
-    fields.dmin = covering_f16(deepest / static_cast<float>(grid_.min_max));
     for (int i = 0; i < n_subs; ++i) {
-      const float steps = fields.d > 0 ? std::ceil(scale[i] / fields.d) : 0.0f;
-      fields.scale[i] = static_cast<std::int8_t>(std::min(steps, static_cast<float>(grid_.scale_max)));
-      const float depth = fields.dmin > 0 ? std::ceil(min[i] / fields.dmin) : 0.0f;
-      fields.min[i] = static_cast<std::uint8_t>(std::min(depth, static_cast<float>(grid_.min_max)));
+      const float steps = n_subs > 1 ? covering_steps(scale[i], fields.d, grid_.scale_max) : 1.0f;
+      fields.scale[i] = static_cast<std::int8_t>(steps);
     }
-    if (!grid_.has_min) fields.dmin = 0;
   }
 
   int code_of(float value, const BlockFields& fields, int sub, std::int64_t row, std::int64_t col) const {

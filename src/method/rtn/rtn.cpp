@@ -15,9 +15,12 @@ std::unique_ptr<Quantizer> make(const Job& job) {
          job.target->name, job.shape.to_string());
   }
   switch (job.target->family) {
-    case encoding::Family::kPlain: return make_plain(job);
-    case encoding::Family::kBlock: return make_block(job);
-    case encoding::Family::kAffine: break;
+    case encoding::Family::kPlain:
+      return make_plain(job);
+    case encoding::Family::kBlock:
+      return make_block(job);
+    case encoding::Family::kAffine:
+      break;
   }
   return make_affine(job);
 }

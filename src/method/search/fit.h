@@ -1,4 +1,5 @@
-// The weighted scale fit of 16 sub-blocks at once: plain data between the driver (search.cpp) and its builds per instruction set.
+// The weighted scale fit of 16 sub-blocks at once: plain data between the driver (search.cpp) and its builds per
+// instruction set.
 #pragma once
 
 #include <stdint.h>
@@ -31,9 +32,9 @@ struct Layout {
 };
 
 struct Batch {
-  const float* x;                     // (16, sub): whole blocks one after another
-  const float* importance[kLanes];    // (sub) of each lane
-  float d[kLanes];                    // of the block each lane belongs to; representable in f16
+  const float* x;                   // (16, sub): whole blocks one after another
+  const float* importance[kLanes];  // (sub) of each lane
+  float d[kLanes];                  // of the block each lane belongs to; representable in f16
   float dmin[kLanes];
   float scale[kLanes];
   float min[kLanes];

@@ -1,6 +1,7 @@
-// The fit itself, compiled once per instruction set by search_<isa>.cpp, which define kWidth, Vec, Mask and the primitives below it. Each lane
-// runs the same IEEE operations in the same order whatever the width, and nothing is contracted, so every build gives the same bits.
-// Everything is in an unnamed namespace: no copy compiled for one instruction set can be linked into another's code.
+// The fit itself, compiled once per instruction set by search_<isa>.cpp, which define kWidth, Vec, Mask and the
+// primitives below it. Each lane runs the same IEEE operations in the same order whatever the width, and nothing is
+// contracted, so every build gives the same bits. Everything is in an unnamed namespace: no copy compiled for one
+// instruction set can be linked into another's code.
 #include "method/search/fit.h"
 
 namespace nibble::method::search {
@@ -35,11 +36,11 @@ struct Work {
   alignas(64) float x[kMaxElements];
   alignas(64) float w[kMaxElements];
   // per lane
-  alignas(64) float sw[kLanes], swx[kLanes], swxx[kLanes];   // sums of w, w x, w x^2
-  alignas(64) float lo[kLanes], hi[kLanes];                  // smallest and largest x
-  alignas(64) float scale[kLanes], min[kLanes];              // real-valued fit
-  alignas(64) float sq[kLanes], sqq[kLanes], sxq[kLanes];    // sums of w q, w q^2, w x q of the codes in force
-  alignas(64) float curve[kLanes];                           // second derivative of the error along the scale, min following
+  alignas(64) float sw[kLanes], swx[kLanes], swxx[kLanes];  // sums of w, w x, w x^2
+  alignas(64) float lo[kLanes], hi[kLanes];                 // smallest and largest x
+  alignas(64) float scale[kLanes], min[kLanes];             // real-valued fit
+  alignas(64) float sq[kLanes], sqq[kLanes], sxq[kLanes];   // sums of w q, w q^2, w x q of the codes in force
+  alignas(64) float curve[kLanes];  // second derivative of the error along the scale, min following
   alignas(64) float d[kLanes], dmin[kLanes], sc[kLanes], mn[kLanes], error[kLanes];
 };
 
@@ -67,8 +68,8 @@ inline Vec level_of(Vec t, const Levels& levels) {
 }
 
 template <bool kMin, bool kTable, int kCount>
-inline void candidate_sums(const float* x, const float* w, int n, const Levels& levels, const Vec* inverse, const Vec* offset,
-                           Sums* sums) {
+inline void candidate_sums(const float* x, const float* w, int n, const Levels& levels, const Vec* inverse,
+                           const Vec* offset, Sums* sums) {
   Vec sq[kCount], sqq[kCount], sxq[kCount];
   for (int k = 0; k < kCount; ++k) sq[k] = sqq[k] = sxq[k] = Vec{};
   for (int e = 0; e < n; ++e) {
@@ -219,11 +220,16 @@ void coarse_fit(const Layout& layout, Work& work) {
     store(work.sq + lane, best_sums.q);
     store(work.sqq + lane, best_sums.qq);
     store(work.sxq + lane, best_sums.xq);
-    store(work.curve + lane, kMin ? best_sums.qq - ratio(best_sums.q * best_sums.q, stats.w) : best_sums.qq);
+    // Where the min follows the scale, the part of the codes that a min can take over costs nothing (but a little, lest
+    // a sub-block of equal codes has no say).
+    Vec curve = best_sums.qq;
+    if (kMin) curve = select(best.min > 0.0f, curve - ratio(best_sums.q * best_sums.q, stats.w) * 0.999f, curve);
+    store(work.curve + lane, curve);
   }
 }
 
-// The multiple d that represents value[i] ~ d * k_i, k_i integer in [lo, hi], with least sum of weight * difference^2: 16 candidates, then a refit.
+// The multiple d that represents value[i] ~ d * k_i, k_i integer in [lo, hi], with least sum of weight * difference^2:
+// 16 candidates, then a refit.
 float fit_multiple(const float* value, const float* weight, int n, float lo, float hi, float span_lo, float span_hi) {
   float top = 0.0f;
   for (int i = 0; i < n; ++i) {
@@ -272,8 +278,8 @@ template <bool kMin>
 void choose_super(const Layout& layout, Work& work) {
   const int group = layout.subs_per_block;
   for (int first = 0; first < kLanes; first += group) {
-    const float d = f16_value(fit_multiple(work.scale + first, work.curve + first, group, layout.scale_min, layout.scale_max,
-                                           layout.super_lo, layout.super_hi));
+    const float d = f16_value(fit_multiple(work.scale + first, work.curve + first, group, layout.scale_min,
+                                           layout.scale_max, layout.super_lo, layout.super_hi));
     fill(work.d + first, group, d);
     if (kMin) {
       // The mins that suit the scales once rounded.
@@ -284,14 +290,15 @@ void choose_super(const Layout& layout, Work& work) {
         const float min = work.sw[i] > kTiny ? (d * k * work.sq[i] - work.swx[i]) / work.sw[i] : 0.0f;
         target[i] = min > 0.0f ? min : 0.0f;
       }
-      const float dmin = f16_value(fit_multiple(target + first, work.sw + first, group, 0.0f, layout.min_max, layout.super_lo,
-                                                layout.super_hi));
+      const float dmin = f16_value(
+          fit_multiple(target + first, work.sw + first, group, 0.0f, layout.min_max, layout.super_lo, layout.super_hi));
       fill(work.dmin + first, group, dmin);
     }
   }
 }
 
-// Sub-scale and min of each lane on the grid of d and dmin: a window around the real-valued fit, each candidate with codes of its own.
+// Sub-scale and min of each lane on the grid of d and dmin: a window around the real-valued fit, each candidate with
+// codes of its own.
 template <bool kMin, bool kTable>
 void grid_scan(const Layout& layout, Work& work) {
   constexpr int kCount = kCandidates;
@@ -318,7 +325,8 @@ void grid_scan(const Layout& layout, Work& work) {
         inverse[i] = ratio(splat(1.0f), scale);
         if (kMin) {
           const Vec min = (scale * sq - stats.wx) * inverse_w;
-          const Vec mn = clamp(round_near(min * inverse_dmin) + static_cast<float>(at / n_scales - layout.min_window), Vec{}, min_hi);
+          const Vec mn = clamp(round_near(min * inverse_dmin) + static_cast<float>(at / n_scales - layout.min_window),
+                               Vec{}, min_hi);
           offset[i] = dmin * mn * inverse[i];
         }
       }

@@ -1,6 +1,7 @@
-// search: the weighted scale search of the block types. Per sub-block a few real-valued scales with least-squares refits (recipes: K-quant
-// scale search), then d and dmin of the block, then sub-scales and mins tried on the grid of those with codes of their own,
-// then d and dmin refitted, and last the block freed of shrinkage. The measure is sum importance * (w - w^)^2.
+// search: the weighted scale search of the block types. Per sub-block a few real-valued scales with least-squares
+// refits (recipes: K-quant scale search), then d and dmin of the block, then sub-scales and mins tried on the grid of
+// those with codes of their own, then d and dmin refitted, and last the block freed of shrinkage. The measure is sum
+// importance * (w - w^)^2.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -28,9 +29,12 @@ alignas(64) constexpr std::array<float, 32> kOnes = [] {
 
 FitBatch fit_for(Isa isa) {
   switch (isa) {
-    case Isa::kAvx512: return fit_batch_avx512;
-    case Isa::kAvx2: return fit_batch_avx2;
-    case Isa::kScalar: break;
+    case Isa::kAvx512:
+      return fit_batch_avx512;
+    case Isa::kAvx2:
+      return fit_batch_avx2;
+    case Isa::kScalar:
+      break;
   }
   return fit_batch_scalar;
 }
@@ -38,7 +42,8 @@ FitBatch fit_for(Isa isa) {
 int nearest_code(const BlockGrid& grid, float level) {
   int best = 0;
   for (int code = 1; code <= grid.code_max; ++code) {
-    if (std::fabs(static_cast<float>(grid.table[code]) - level) < std::fabs(static_cast<float>(grid.table[best]) - level)) {
+    if (std::fabs(static_cast<float>(grid.table[code]) - level) <
+        std::fabs(static_cast<float>(grid.table[best]) - level)) {
       best = code;
     }
   }
