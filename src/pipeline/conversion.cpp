@@ -80,7 +80,7 @@ void describe_hf_to_gguf(Conversion& conversion) {
   metadata.set("general.size_label", format_count(spec.parameters()));
   metadata.set("general.quantization_version", kQuantizationVersion);
   model::arch_by_name(spec.arch).to_gguf(spec, metadata);
-  container::gguf::write_vocabulary(source.vocabulary(), metadata);
+  container::gguf::write_vocabulary(source.vocabulary(), metadata, spec.vocab);
 
   const encoding::EncodingInfo& f32 = encoding::get("f32");
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {

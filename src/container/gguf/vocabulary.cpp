@@ -30,6 +30,8 @@ constexpr std::string_view kChatTemplate = "tokenizer.chat_template";
 constexpr std::string_view kSpace = " ";
 constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 
+constexpr float kUnusedScore = -10000.0f;  // of tokens that only fill up
+
 // What files of each kind mean when they leave a key out (llama.cpp, src/llama-vocab.cpp).
 struct KindDefaults {
   TokenizerKind kind;
@@ -127,12 +129,30 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
 }
 
 // GGUF spells the spaces of SentencePiece's user-defined tokens as spaces, those of all other tokens as U+2581.
-void respell_user_defined(const Vocabulary& vocabulary, std::vector<std::string>& tokens, std::string_view from,
-                          std::string_view to) {
+void respell_user_defined(Vocabulary& vocabulary, std::string_view from, std::string_view to) {
   if (vocabulary.kind == TokenizerKind::kByteBpe) return;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (vocabulary.types[i] == TokenType::kUserDefined) tokens[i] = replace_all(tokens[i], from, to);
+  for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    if (vocabulary.types[i] == TokenType::kUserDefined)
+      vocabulary.tokens[i] = replace_all(vocabulary.tokens[i], from, to);
   }
+}
+
+void resize(Vocabulary& vocabulary, std::size_t n_tokens) {
+  const std::size_t n_old = vocabulary.tokens.size();
+  vocabulary.tokens.resize(n_tokens);
+  vocabulary.types.resize(n_tokens, TokenType::kUnused);
+  if (vocabulary.kind != TokenizerKind::kByteBpe) vocabulary.scores.resize(n_tokens, kUnusedScore);
+  for (std::size_t i = n_old; i < n_tokens; ++i) vocabulary.tokens[i] = format_text("[PAD{}]", i);
+  for (const auto& [key, id] : kSpecialIds) {
+    if (vocabulary.*id >= static_cast<std::int64_t>(n_tokens)) vocabulary.*id = -1;
+  }
+}
+
+std::vector<std::int32_t> type_numbers(const Vocabulary& vocabulary) {
+  std::vector<std::int32_t> numbers;
+  numbers.reserve(vocabulary.types.size());
+  for (const TokenType type : vocabulary.types) numbers.push_back(static_cast<std::int32_t>(type));
+  return numbers;
 }
 
 void read_byte_level(const Metadata& metadata, Vocabulary& vocabulary) {
@@ -148,7 +168,7 @@ void read_sentence_piece(const Metadata& metadata, Vocabulary& vocabulary) {
   vocabulary.scores = read_scores(metadata, vocabulary.tokens.size());
   vocabulary.byte_fallback = std::ranges::find(vocabulary.types, TokenType::kByte) != vocabulary.types.end();
   vocabulary.precompiled_charsmap = read_charsmap(metadata);
-  respell_user_defined(vocabulary, vocabulary.tokens, kSpace, kSpaceSymbol);
+  respell_user_defined(vocabulary, kSpace, kSpaceSymbol);
 }
 
 void read_special_ids(const Metadata& metadata, Vocabulary& vocabulary) {
@@ -191,23 +211,20 @@ Vocabulary read_vocabulary(const Metadata& metadata) {
   return v;
 }
 
-void write_vocabulary(const Vocabulary& v, Metadata& metadata) {
-  const bool byte_level = v.kind == TokenizerKind::kByteBpe;
-  if (v.pre.empty()) {
+void write_vocabulary(const Vocabulary& source, Metadata& metadata, std::int64_t n_rows) {
+  if (source.pre.empty()) {
     fail(ErrorCode::kUnsupported, "GGUF has no name for the pre-tokenizer of this vocabulary ('{}')", kPre);
   }
+  Vocabulary v = source;
+  respell_user_defined(v, kSpaceSymbol, kSpace);
+  if (n_rows > 0) resize(v, static_cast<std::size_t>(n_rows));
   for (const std::string_view key : {kScores, kMerges, kRemoveSpaces, kCharsmap, kChatTemplate}) metadata.erase(key);
   metadata.set(kModel, std::string(std::ranges::find(kKinds, v.kind, &KindDefaults::kind)->model));
   metadata.set(kPre, v.pre);
-  std::vector<std::string> tokens = v.tokens;
-  respell_user_defined(v, tokens, kSpaceSymbol, kSpace);
-  metadata.set(kTokens, MetaArray{std::move(tokens)});
-  if (!byte_level) metadata.set(kScores, MetaArray{v.scores});
-  std::vector<std::int32_t> types;
-  types.reserve(v.types.size());
-  for (const TokenType type : v.types) types.push_back(static_cast<std::int32_t>(type));
-  metadata.set(kTypes, MetaArray{std::move(types)});
-  if (byte_level) metadata.set(kMerges, MetaArray{join_merges(v)});
+  metadata.set(kTokens, MetaArray{std::move(v.tokens)});
+  if (v.kind != TokenizerKind::kByteBpe) metadata.set(kScores, MetaArray{std::move(v.scores)});
+  metadata.set(kTypes, MetaArray{type_numbers(v)});
+  if (v.kind == TokenizerKind::kByteBpe) metadata.set(kMerges, MetaArray{join_merges(v)});
   for (const auto& [key, id] : kSpecialIds) {
     metadata.erase(key);
     if (v.*id >= 0) metadata.set(key, static_cast<std::uint32_t>(v.*id));

@@ -148,6 +148,22 @@ TEST(GgufVocabulary, GivesTheIdsOfItsFolder) {
   }
 }
 
+TEST(GgufVocabulary, AsManyTokensAsRows) {
+  Metadata m;
+  write_vocabulary(byte_bpe(), m, 9);
+  Vocabulary v = read_vocabulary(m);
+  ASSERT_EQ(v.tokens.size(), 9u);
+  EXPECT_EQ(v.tokens[8], "[PAD8]");
+  EXPECT_EQ(v.types[8], TokenType::kUnused);
+  write_vocabulary(byte_bpe(), m, 6);
+  v = read_vocabulary(m);
+  EXPECT_EQ(v.tokens.size(), 6u);
+  EXPECT_EQ(v.eos, 5);
+  EXPECT_EQ(v.pad, -1);  // was token 6
+  write_vocabulary(token::load_vocabulary(std::filesystem::path(NIBBLE_SOURCE_DIR) / "models/books-7m"), m, 4100);
+  EXPECT_EQ(read_vocabulary(m).scores[4099], -10000.0f);
+}
+
 TEST(GgufVocabulary, WritingReplacesWhatWasThere) {
   Vocabulary v = byte_bpe();
   Metadata m;
