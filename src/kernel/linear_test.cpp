@@ -13,6 +13,7 @@
 #include "base/aligned_buffer.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "encoding/affine.h"
 #include "encoding/block_grid.h"
 
 namespace nibble::kernel {
@@ -22,26 +23,56 @@ bool all_finite(const float* values, std::int64_t n) {
   return std::all_of(values, values + n, [](float v) { return std::isfinite(v) && std::fabs(v) < 1e6f; });
 }
 
-// Weights of any encoding: rounded from a normal distribution, or random bytes that decode to finite numbers.
-std::vector<std::byte> make_weights(const encoding::EncodingInfo& info, std::int64_t n, std::uint64_t seed) {
-  std::vector<std::byte> bytes(static_cast<std::size_t>(n / info.block_elements * info.block_bytes));
-  if (info.encode != nullptr) {
-    std::vector<float> values(static_cast<std::size_t>(n));
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.05f * random_normal(seed, 0, i);
-    info.encode(values.data(), bytes.data(), n);
-    return bytes;
-  }
+// Random bytes for one block of a type that is only read, such that they decode to finite numbers.
+void random_block(const encoding::EncodingInfo& info, std::uint64_t seed, std::uint64_t& draw, std::byte* dst) {
   std::vector<float> decoded(static_cast<std::size_t>(info.block_elements));
+  do {
+    for (int i = 0; i < info.block_bytes; ++i) dst[i] = static_cast<std::byte>(random_bits(seed, 1, draw++));
+    info.decode(dst, decoded.data(), info.block_elements);
+  } while (!all_finite(decoded.data(), info.block_elements));
+}
+
+Tensor make_affine(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
+  const encoding::AffineParams& params = info.affine;
+  Tensor tensor(info, Shape{rows, cols});
+  const auto row_bytes = static_cast<std::int64_t>(encoding::row_code_bytes(params, cols));
+  const Shape scales_shape = encoding::scales_shape(params, Shape{rows, cols});
+  const auto codes = tensor.add_part(PartRole::kCodes, Dtype::kU8, Shape{rows, row_bytes});
+  const auto scales = tensor.add_part(PartRole::kScales, params.scale_dtype, scales_shape);
+  std::span<std::byte> zeros;
+  if (!params.symmetric) zeros = tensor.add_part(PartRole::kZeros, Dtype::kU8, scales_shape);
+  std::vector<std::uint8_t> stored(static_cast<std::size_t>(cols));
+  std::uint64_t draw = 0;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::uint8_t& code : stored)
+      code = static_cast<std::uint8_t>(random_bits(seed, 4, draw++) & ((1u << params.bits) - 1));
+    encoding::pack_codes(params.bits, stored.data(), cols, codes.data() + r * row_bytes);
+  }
+  for (std::int64_t i = 0; i < scales_shape.elements(); ++i) {
+    const encoding::ScaleZero at{0.01f + 0.01f * random_uniform(seed, 5, static_cast<std::uint64_t>(i)),
+                                 params.symmetric ? 0 : static_cast<int>(i % (1 << params.bits))};
+    encoding::store_scale_zero(params, at, scales.data(), zeros.data(), i);
+  }
+  return tensor;
+}
+
+// Weights of any encoding: rounded from a normal distribution, or random codes of those that are only read.
+Tensor make_weights(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
+  if (info.family == encoding::Family::kAffine) return make_affine(info, rows, cols, seed);
+  const auto row_bytes = static_cast<std::int64_t>(encoding::row_bytes(info, cols));
+  Tensor tensor(info, Shape{rows, cols});
+  const auto bytes = tensor.add_part(PartRole::kCodes, Dtype::kU8, Shape{rows, row_bytes});
+  if (info.encode != nullptr) {
+    std::vector<float> values(static_cast<std::size_t>(rows * cols));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.05f * random_normal(seed, 0, i);
+    info.encode(values.data(), bytes.data(), rows * cols);
+    return tensor;
+  }
   std::uint64_t draw = 0;
   for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(info.block_bytes)) {
-    do {
-      for (int i = 0; i < info.block_bytes; ++i) {
-        bytes[at + static_cast<std::size_t>(i)] = static_cast<std::byte>(random_bits(seed, 1, draw++));
-      }
-      info.decode(bytes.data() + at, decoded.data(), info.block_elements);
-    } while (!all_finite(decoded.data(), info.block_elements));
+    random_block(info, seed, draw, bytes.data() + at);
   }
-  return bytes;
+  return tensor;
 }
 
 // Activations that int8 with one scale per 32 columns holds exactly: whole numbers up to 127 times a power of two.
@@ -113,11 +144,22 @@ std::vector<std::int64_t> widths(const Case& c) {
   return all;
 }
 
+// The fixed encodings and some of the affine family: every width, grain and scale type.
+std::vector<const encoding::EncodingInfo*> encodings() {
+  std::vector<const encoding::EncodingInfo*> all(encoding::all_entries().begin(), encoding::all_entries().end());
+  for (const char* name : {"int2-g16-asym", "int3-g32", "int4-g32-asym-f16", "int4-g128", "int4-g128-asym-bf16",
+                           "int4-g48", "int5-g64-asym", "int6-channel", "int7-g96", "int8-channel", "int8-channel-asym",
+                           "int8-tensor", "int8-g256-restricted"}) {
+    all.push_back(&encoding::get(name));
+  }
+  return all;
+}
+
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const LinearKernel* kernel : all_entries()) {
     if (kernel->isa > machine_isa()) continue;
-    for (const encoding::EncodingInfo* info : encoding::all_entries()) {
+    for (const encoding::EncodingInfo* info : encodings()) {
       if (!widths({kernel, info}).empty()) cases.push_back({kernel, info});
     }
   }
@@ -130,8 +172,8 @@ TEST_P(Linear, UnpacksTheExactRows) {
   const auto& [kernel, info] = GetParam();
   for (const std::int64_t cols : widths(GetParam())) {
     for (const std::int64_t rows : {1, 15, 16, 17, 40}) {
-      const auto bytes = make_weights(*info, rows * cols, 7);
-      const TensorView view = make_view(*info, Shape{rows, cols}, bytes);
+      const Tensor tensor = make_weights(*info, rows, cols, 7);
+      const TensorView view = tensor.view();
       std::vector<std::int32_t> row_map(static_cast<std::size_t>(rows));
       for (std::int64_t r = 0; r < rows; ++r)
         row_map[static_cast<std::size_t>(r)] = static_cast<std::int32_t>((r * 7 + 3) % rows);
@@ -156,8 +198,8 @@ TEST_P(Linear, ProductsMatchTheDecodedWeights) {
   const auto& [kernel, info] = GetParam();
   for (const std::int64_t cols : widths(GetParam())) {
     const std::int64_t rows = cols == 288 ? 100 : 37;
-    const auto bytes = make_weights(*info, rows * cols, 11);
-    const TensorView view = make_view(*info, Shape{rows, cols}, bytes);
+    const Tensor tensor = make_weights(*info, rows, cols, 11);
+    const TensorView view = tensor.view();
     std::vector<float> weights(static_cast<std::size_t>(rows * cols));
     encoding::decode_rows(view, 0, rows, weights.data());
     const Packed packed = pack_all(*kernel, view);
@@ -186,8 +228,8 @@ TEST_P(Linear, AValueDoesNotDependOnTheBatch) {
   for (const std::int64_t cols : widths(GetParam())) {
     if (cols == 96 || cols == 512 || cols == 768) continue;
     const std::int64_t rows = 51;
-    const auto bytes = make_weights(*info, rows * cols, 13);
-    const Packed packed = pack_all(*kernel, make_view(*info, Shape{rows, cols}, bytes));
+    const Tensor tensor = make_weights(*info, rows, cols, 13);
+    const Packed packed = pack_all(*kernel, tensor.view());
     const auto x = make_activations(33, cols, 9);
     const auto all = compute(*kernel, packed, x, 33);
     for (const std::int64_t n : {1, 2, 3, 4, 5, 6, 7, 10, 17}) {
@@ -206,8 +248,8 @@ TEST_P(Linear, AgreesWithTheOtherPathsOfItsFamily) {
     for (const std::int64_t cols : widths(GetParam())) {
       if (!other->accepts(*info, cols)) continue;
       const std::int64_t rows = 50;
-      const auto bytes = make_weights(*info, rows * cols, 17);
-      const Packed packed = pack_all(*kernel, make_view(*info, Shape{rows, cols}, bytes));
+      const Tensor tensor = make_weights(*info, rows, cols, 17);
+      const Packed packed = pack_all(*kernel, tensor.view());
       std::vector<float> x(static_cast<std::size_t>(7 * cols));
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = random_normal(21, 0, i);
       const auto mine = quantize(*kernel, x, 7, cols);
@@ -268,7 +310,7 @@ TEST(LinearExtremes, LargestProductsAreExact) {
 }
 
 TEST(ChooseLinear, AlwaysFindsAKernelWithinTheInstructionSet) {
-  for (const encoding::EncodingInfo* info : encoding::all_entries()) {
+  for (const encoding::EncodingInfo* info : encodings()) {
     for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
       const LinearKernel& kernel = choose_linear(*info, 512, isa);
       EXPECT_LE(kernel.isa, isa);

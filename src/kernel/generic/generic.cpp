@@ -1,9 +1,11 @@
 // Any encoding that decodes, on any machine: rows are kept as the file has them and decoded a stretch at a time, f32
-// activations. Affine rows, whose parts lie apart, are kept as f32.
+// activations. An affine row, whose parts lie apart in the file, is its bit stream of codes followed by the f32 scales
+// and, if asymmetric, the u8 zeros of its groups.
 #include <algorithm>
 #include <cstring>
 
 #include "base/checked.h"
+#include "encoding/affine.h"
 #include "kernel/f32_activations.h"
 #include "kernel/linear.h"
 
@@ -13,13 +15,33 @@ namespace {
 
 constexpr std::int64_t kStretch = 256;  // columns decoded at a time: a multiple of every block
 
+bool is_affine(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kAffine; }
+
 std::uint64_t row_stride(const MatrixInfo& matrix) {
-  if (matrix.encoding->decode == nullptr) return checked_mul(static_cast<std::uint64_t>(matrix.cols), std::uint64_t{4});
-  return encoding::row_bytes(*matrix.encoding, matrix.cols);
+  if (!is_affine(*matrix.encoding)) return encoding::row_bytes(*matrix.encoding, matrix.cols);
+  const encoding::AffineParams& params = matrix.encoding->affine;
+  const auto groups = static_cast<std::uint64_t>(encoding::groups_per_row(params, matrix.cols));
+  return checked_add(encoding::row_code_bytes(params, matrix.cols), groups * (params.symmetric ? 4 : 5));
 }
 
 std::uint64_t packed_bytes(const MatrixInfo& matrix) {
   return checked_mul(static_cast<std::uint64_t>(matrix.rows), row_stride(matrix));
+}
+
+void pack_affine_row(const TensorView& weights, std::int64_t row, std::byte* dst) {
+  const encoding::AffineParams& params = weights.encoding->affine;
+  const std::uint64_t code_bytes = encoding::row_code_bytes(params, weights.cols());
+  const std::byte* scales = weights.part(PartRole::kScales).bytes.data();
+  const std::byte* zeros = params.symmetric ? nullptr : weights.part(PartRole::kZeros).bytes.data();
+  const std::int64_t groups = encoding::groups_per_row(params, weights.cols());
+  const std::int64_t first = params.granularity == encoding::Granularity::kTensor ? 0 : row * groups;
+  std::memcpy(dst, weights.data().data() + static_cast<std::uint64_t>(row) * code_bytes, code_bytes);
+  dst += code_bytes;
+  for (std::int64_t g = 0; g < groups; ++g) {
+    const encoding::ScaleZero at = encoding::load_scale_zero(params, scales, zeros, first + g);
+    std::memcpy(dst + g * 4, &at.scale, 4);
+    if (!params.symmetric) dst[groups * 4 + g] = static_cast<std::byte>(at.zero);
+  }
 }
 
 void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t row_begin, std::int64_t row_end,
@@ -28,26 +50,41 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const std::int64_t source = row_map != nullptr ? row_map[row] : row;
     std::byte* dst = packed + static_cast<std::uint64_t>(row) * stride;
-    if (weights.encoding->decode == nullptr) {
-      encoding::decode_rows(weights, source, source + 1, reinterpret_cast<float*>(dst));
+    if (is_affine(*weights.encoding)) {
+      pack_affine_row(weights, source, dst);
     } else {
       std::memcpy(dst, weights.data().data() + static_cast<std::uint64_t>(source) * stride, stride);
     }
   }
 }
 
-// `count` columns of a packed row from column `begin`, both multiples of the block.
-void decode_stretch(const encoding::EncodingInfo& info, const std::byte* row, std::int64_t begin, std::int64_t count,
+// `count` columns, at most kStretch, of a packed row from column `begin`, a multiple of kStretch.
+void decode_stretch(const MatrixInfo& matrix, const std::byte* row, std::int64_t begin, std::int64_t count,
                     float* out) noexcept {
-  if (info.decode == nullptr) {
-    std::memcpy(out, row + begin * 4, static_cast<std::size_t>(count) * 4);
-  } else {
-    info.decode(row + begin / info.block_elements * info.block_bytes, out, count);
+  const encoding::EncodingInfo& info = *matrix.encoding;
+  if (!is_affine(info)) return info.decode(row + begin / info.block_elements * info.block_bytes, out, count);
+  const encoding::AffineParams& params = info.affine;
+  std::uint8_t stored[kStretch];
+  encoding::unpack_codes(params.bits, row + begin * params.bits / 8, count, stored);
+  const std::int64_t group = encoding::group_columns(params, matrix.cols);
+  const std::int64_t groups = encoding::groups_per_row(params, matrix.cols);
+  const std::byte* scales = row + encoding::row_code_bytes(params, matrix.cols);
+  const int offset = encoding::stored_offset(params);
+  for (std::int64_t c = 0; c < count;) {
+    const std::int64_t g = (begin + c) / group;
+    encoding::ScaleZero at;
+    std::memcpy(&at.scale, scales + g * 4, 4);
+    if (!params.symmetric) at.zero = std::to_integer<int>(scales[groups * 4 + g]);
+    const std::int64_t end = std::min(count, (g + 1) * group - begin);
+    for (; c < end; ++c) out[c] = encoding::decode_code(stored[c] - offset, at);
   }
 }
 
 void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t row, float* out) noexcept {
-  decode_stretch(*matrix.encoding, packed + static_cast<std::uint64_t>(row) * row_stride(matrix), 0, matrix.cols, out);
+  const std::byte* src = packed + static_cast<std::uint64_t>(row) * row_stride(matrix);
+  for (std::int64_t begin = 0; begin < matrix.cols; begin += kStretch) {
+    decode_stretch(matrix, src, begin, std::min(kStretch, matrix.cols - begin), out + begin);
+  }
 }
 
 // Eight running sums, so that the compiler may use vectors without reordering any of them.
@@ -71,7 +108,7 @@ void compute(const MatrixInfo& matrix, const std::byte* packed, const std::byte*
     for (std::int64_t t = 0; t < n; ++t) out[t * ldo + row] = 0;
     for (std::int64_t begin = 0; begin < matrix.cols; begin += kStretch) {
       const std::int64_t count = std::min(kStretch, matrix.cols - begin);
-      decode_stretch(*matrix.encoding, src, begin, count, weights);
+      decode_stretch(matrix, src, begin, count, weights);
       for (std::int64_t t = 0; t < n; ++t) {
         const auto* x = reinterpret_cast<const float*>(activations + static_cast<std::uint64_t>(t) * activation_stride);
         out[t * ldo + row] += dot(weights, x + begin, count);
@@ -81,7 +118,7 @@ void compute(const MatrixInfo& matrix, const std::byte* packed, const std::byte*
 }
 
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
-  if (info.family == encoding::Family::kAffine) return true;
+  if (is_affine(info)) return cols > 0;
   return info.decode != nullptr && kStretch % info.block_elements == 0 && cols % info.block_elements == 0;
 }
 
