@@ -11,6 +11,7 @@
 #include "eval/energy.h"
 #include "eval/layer_error.h"
 #include "eval/measures.h"
+#include "eval/rounding_table.h"
 #include "eval/tensor_error.h"
 #include "pipeline/choices.h"
 #include "pipeline/loading.h"
@@ -57,6 +58,7 @@ class Evaluation {
     if (request_.layers) report_layers();
     if (request_.tensors) report_tensors();
     if (request_.energy) report_energy();
+    if (!request_.rounding.empty()) report_rounding();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     json_.set("seconds", seconds.count());
     return {std::move(text_), json::dump(json_)};
@@ -211,6 +213,13 @@ class Evaluation {
     const eval::EnergyReport report = eval::energy_report(source, pipeline::parse_kv_type(request_.kv_cache), at);
     json_.set("energy", eval::to_json(report));
     text_ += "\n" + eval::to_table(report);
+  }
+
+  void report_rounding() {
+    const eval::RoundingOptions options{&encoding::get(request_.rounding), request_.draws, best_isa()};
+    const eval::RoundingTable table = eval::rounding_table(context_, candidates_[0].source, chunks_, options);
+    json_.set("rounding", eval::to_json(table));
+    text_ += "\n" + eval::to_table(table);
   }
 
   void write_per_token() const {
