@@ -56,7 +56,7 @@ class Measuring : public ::testing::Test {
     }
     return "accepted";
   }
-  std::string refusal(const EvaluateRequest& call) {
+  std::string evaluate_refusal(const EvaluateRequest& call) {
     return refusal([&] { evaluate({}, call); });
   }
 
@@ -110,29 +110,29 @@ TEST_F(Measuring, TwoCandidatesAndFiguresPerToken) {
 TEST_F(Measuring, TextsThatCannotBeEvaluated) {
   EvaluateRequest call = request();
   write_file_atomically(text(), "");
-  EXPECT_THAT(refusal(call), HasSubstr("text.txt': the text is empty"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("text.txt': the text is empty"));
   write_file_atomically(text(), "Too short a text.");
-  EXPECT_THAT(refusal(call), HasSubstr("fewer than one chunk of 32"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("fewer than one chunk of 32"));
   call.text = folder_ / "absent.txt";
-  EXPECT_THAT(refusal(call), HasSubstr("absent.txt"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("absent.txt"));
 }
 
 TEST_F(Measuring, RequestsThatMakeNoSense) {
   EvaluateRequest call = request();
   call.protocol = "gptq";
-  EXPECT_THAT(refusal(call), HasSubstr("unknown protocol"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("unknown protocol"));
   call = request();
   call.layers = true;
-  EXPECT_THAT(refusal(call), HasSubstr("need a reference"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("need a reference"));
   call = request();
   call.text.clear();
-  EXPECT_THAT(refusal(call), HasSubstr("nothing to evaluate"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("nothing to evaluate"));
   call = request();
   call.kv_cache = "q3";
-  EXPECT_THAT(refusal(call), HasSubstr("KV cache type"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("KV cache type"));
   call = request();
   call.model = folder_.path() / "absent.gguf";
-  EXPECT_THAT(refusal(call), HasSubstr("absent.gguf"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("absent.gguf"));
 }
 
 TEST_F(Measuring, ModelWithoutTokenizer) {
@@ -141,7 +141,7 @@ TEST_F(Measuring, ModelWithoutTokenizer) {
   for (const char* name : {"config.json", "model.safetensors"}) fs::create_symlink(kModel / name, bare / name);
   EvaluateRequest call = request();
   call.model = bare;
-  EXPECT_THAT(refusal(call), HasSubstr("tokenizer"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("tokenizer"));
 }
 
 TEST_F(Measuring, DifferentVocabulariesAreNotCompared) {
@@ -155,7 +155,7 @@ TEST_F(Measuring, DifferentVocabulariesAreNotCompared) {
   EvaluateRequest call = request();
   call.reference = kModel;
   call.model = folder_ / "other.gguf";
-  EXPECT_THAT(refusal(call), HasSubstr("different vocabularies"));
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("different vocabularies"));
 }
 
 TEST_F(Measuring, ImatrixAgreesWithLlamaImatrix) {
