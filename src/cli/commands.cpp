@@ -3,6 +3,7 @@
 
 #include "cli/bench_command.h"
 #include "cli/command.h"
+#include "cli/command_convert.h"
 #include "cli/command_eval.h"
 #include "cli/command_imatrix.h"
 #include "cli/command_inspect.h"
@@ -18,6 +19,8 @@ std::span<const Command> all_commands() {
       inspect_command(),
       plan_command(),
       synth_command(),
+      convert_command(),
+      quantize_command(),
       imatrix_command(),
       eval_command(),
       run_command(),
