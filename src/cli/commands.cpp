@@ -8,6 +8,7 @@
 #include "cli/command_imatrix.h"
 #include "cli/command_inspect.h"
 #include "cli/command_plan.h"
+#include "cli/command_quantize.h"
 #include "cli/command_run.h"
 #include "cli/command_synth.h"
 
