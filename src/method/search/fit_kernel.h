@@ -31,6 +31,33 @@ inline Vec round_f16(Vec v) {
   return select(absolute(limited) < 0x1p-14f, small, normal);
 }
 
+// Rows of a kWidth x kWidth matrix to its columns: in stage `step` the lanes with that bit change places with the rows.
+template <int... kLane>
+struct LaneList {};
+template <int kCount, int... kLane>
+struct CountLanes : CountLanes<kCount - 1, kCount - 1, kLane...> {};
+template <int... kLane>
+struct CountLanes<0, kLane...> {
+  using List = LaneList<kLane...>;
+};
+
+template <int kStep, int... kLane>
+inline void exchange(Vec& a, Vec& b, LaneList<kLane...>) {
+  const Vec low = __builtin_shufflevector(a, b, ((kLane & kStep) != 0 ? kWidth + kLane - kStep : kLane)...);
+  b = __builtin_shufflevector(a, b, ((kLane & kStep) != 0 ? kWidth + kLane : kLane + kStep)...);
+  a = low;
+}
+
+template <int kStep = 1>
+inline void transpose(Vec* rows) {
+  if constexpr (kStep < kWidth) {
+    for (int i = 0; i < kWidth; ++i) {
+      if ((i & kStep) == 0) exchange<kStep>(rows[i], rows[i + kStep], CountLanes<kWidth>::List{});
+    }
+    transpose<2 * kStep>(rows);
+  }
+}
+
 // A batch, transposed: element e of lane l at [e * kLanes + l].
 struct Work {
   alignas(64) float x[kMaxElements];
@@ -101,19 +128,18 @@ template <bool kMin>
 inline Fit solve(const Sums& s, const LaneStats& lane, bool min_positive) {
   Fit fit;
   if constexpr (kMin) {
-    const Vec det = lane.w * s.qq - s.q * s.q;
-    const Mask good = det > lane.w * s.qq * 1e-6f;
-    const Vec safe = select(good, det, splat(1.0f));
-    const Vec scale = (lane.w * s.xq - lane.wx * s.q) / safe;
-    const Vec min = (s.q * s.xq - s.qq * lane.wx) / safe;
-    const Vec lone = ratio(s.xq, s.qq);
-    Mask use = good;
-    if (min_positive) use = use & (min >= 0.0f);
-    fit.scale = select(use, scale, lone);
-    fit.min = select(use, min, Vec{});
+    const Vec product = lane.w * s.qq;
+    const Vec det = product - s.q * s.q;
+    const Vec min_det = s.q * s.xq - s.qq * lane.wx;
+    Mask both = det > product * 1e-6f;
+    if (min_positive) both = both & (min_det >= 0.0f);
+    // Where a min has nothing to fit, or would be negative: the scale alone.
+    const Vec inverse = 1.0f / select(both, det, vmax(s.qq, splat(kTiny)));
+    fit.scale = select(both, lane.w * s.xq - lane.wx * s.q, s.xq) * inverse;
+    fit.min = select(both, min_det * inverse, Vec{});
     fit.error = lane.wxx - fit.scale * s.xq + fit.min * lane.wx;
   } else {
-    fit.scale = ratio(s.xq, s.qq);
+    fit.scale = s.xq / vmax(s.qq, splat(kTiny));
     fit.min = Vec{};
     fit.error = lane.wxx - fit.scale * s.xq;
   }
@@ -132,14 +158,23 @@ inline LaneStats lane_stats(const Work& work, int lane) {
   return {load(work.sw + lane), load(work.swx + lane), load(work.swxx + lane)};
 }
 
+// Element e of `source(lane)` to out[e * kLanes + lane].
+template <typename Source>
+inline void gather_lanes(const Source& source, int n, float* out) {
+  for (int lane = 0; lane < kLanes; lane += kWidth) {
+    for (int e = 0; e < n; e += kWidth) {
+      Vec rows[kWidth];
+      for (int i = 0; i < kWidth; ++i) rows[i] = load(source(lane + i) + e);
+      transpose(rows);
+      for (int i = 0; i < kWidth; ++i) store(out + (e + i) * kLanes + lane, rows[i]);
+    }
+  }
+}
+
 void load_batch(const Layout& layout, const Batch& batch, Work& work) {
   const int n = layout.sub;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    for (int e = 0; e < n; ++e) work.x[e * kLanes + lane] = batch.x[lane * n + e];
-  }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    for (int e = 0; e < n; ++e) work.w[e * kLanes + lane] = batch.importance[lane][e];
-  }
+  gather_lanes([&](int lane) { return batch.x + lane * n; }, n, work.x);
+  gather_lanes([&](int lane) { return batch.importance[lane]; }, n, work.w);
   for (int lane = 0; lane < kLanes; lane += kWidth) {
     Vec w{}, wx{}, wxx{}, lo = load(work.x + lane), hi = lo;
     for (int e = 0; e < n; ++e) {
@@ -297,53 +332,72 @@ void choose_super(const Layout& layout, Work& work) {
   }
 }
 
-// Sub-scale and min of each lane on the grid of d and dmin: a window around the real-valued fit, each candidate with
-// codes of its own.
+// The best grid point found so far for a lane.
+struct GridBest {
+  Vec error, sc, mn;
+};
+
+// Tries kCount pairs of sub-scale and min: codes for each, then the min that suits those codes, and the error left.
+template <bool kMin, bool kTable, int kCount>
+inline void try_pairs(const Layout& layout, const Work& work, int lane, const Levels& levels, const Vec* sc,
+                      const Vec* mn, Vec to_min, GridBest& best) {
+  const LaneStats stats = lane_stats(work, lane);
+  const Vec d = load(work.d + lane), dmin = load(work.dmin + lane);
+  Vec inverse[kCount], offset[kCount];
+  Sums sums[kCount];
+  for (int i = 0; i < kCount; ++i) {
+    inverse[i] = ratio(splat(1.0f), d * sc[i]);
+    if (kMin) offset[i] = dmin * mn[i] * inverse[i];
+  }
+  candidate_sums<kMin, kTable, kCount>(work.x + lane, work.w + lane, layout.sub, levels, inverse, offset, sums);
+  for (int i = 0; i < kCount; ++i) {
+    const Vec scale = d * sc[i];
+    Vec refit{};
+    if (kMin) refit = clamp(round_near((scale * sums[i].q - stats.wx) * to_min), Vec{}, splat(layout.min_max));
+    const Vec error = error_at<kMin>(sums[i], stats, scale, dmin * refit);
+    const Mask better = error < best.error;
+    best.error = select(better, error, best.error);
+    best.sc = select(better, sc[i], best.sc);
+    best.mn = select(better, refit, best.mn);
+  }
+}
+
+// Sub-scale and min of each lane on the grid of d and dmin: a window of sub-scales around the real-valued fit, each
+// with the min that suits it, then mins around the best.
 template <bool kMin, bool kTable>
 void grid_scan(const Layout& layout, Work& work) {
   constexpr int kCount = kCandidates;
   const Levels levels{splat(layout.level_lo), splat(layout.level_hi), layout.cells};
   const Vec scale_lo = splat(layout.scale_min), scale_hi = splat(layout.scale_max), min_hi = splat(layout.min_max);
   const int n_scales = 2 * layout.scale_window + 1;
-  const int n_mins = kMin ? 2 * layout.min_window + 1 : 1;
-  const int total = n_scales * n_mins;
+  const int n_mins = kMin ? 2 * layout.min_window : 0;
   for (int lane = 0; lane < kLanes; lane += kWidth) {
     const LaneStats stats = lane_stats(work, lane);
     const Vec d = load(work.d + lane), dmin = load(work.dmin + lane);
-    const Vec inverse_dmin = ratio(splat(1.0f), dmin);
     const Vec base = clamp(round_near(ratio(load(work.scale + lane), d)), scale_lo, scale_hi);
     const Vec sq = load(work.sq + lane);
-    const Vec inverse_w = ratio(splat(1.0f), stats.w);
-    Vec best_error = splat(3e38f), best_sc{}, best_mn{};
-    for (int k = 0; k < total; k += kCount) {
-      Vec inverse[kCount], offset[kCount], sc[kCount];
-      Sums sums[kCount];
+    const Vec to_min = kMin ? ratio(splat(1.0f), stats.w * dmin) : Vec{};
+    GridBest best{splat(3e38f), Vec{}, Vec{}};
+    for (int k = 0; k < n_scales; k += kCount) {
+      Vec sc[kCount], mn[kCount];
       for (int i = 0; i < kCount; ++i) {
-        const int at = k + i < total ? k + i : total - 1;
-        sc[i] = clamp(base + static_cast<float>(at % n_scales - layout.scale_window), scale_lo, scale_hi);
-        const Vec scale = d * sc[i];
-        inverse[i] = ratio(splat(1.0f), scale);
-        if (kMin) {
-          const Vec min = (scale * sq - stats.wx) * inverse_w;
-          const Vec mn = clamp(round_near(min * inverse_dmin) + static_cast<float>(at / n_scales - layout.min_window),
-                               Vec{}, min_hi);
-          offset[i] = dmin * mn * inverse[i];
-        }
+        const int at = k + i < n_scales ? k + i : n_scales - 1;
+        sc[i] = clamp(base + static_cast<float>(at - layout.scale_window), scale_lo, scale_hi);
+        mn[i] = kMin ? clamp(round_near((d * sc[i] * sq - stats.wx) * to_min), Vec{}, min_hi) : Vec{};
       }
-      candidate_sums<kMin, kTable, kCount>(work.x + lane, work.w + lane, layout.sub, levels, inverse, offset, sums);
-      for (int i = 0; i < kCount; ++i) {
-        const Vec scale = d * sc[i];
-        Vec mn{};
-        if (kMin) mn = clamp(round_near((scale * sums[i].q - stats.wx) * inverse_w * inverse_dmin), Vec{}, min_hi);
-        const Vec error = error_at<kMin>(sums[i], stats, scale, dmin * mn);
-        const Mask better = error < best_error;
-        best_error = select(better, error, best_error);
-        best_sc = select(better, sc[i], best_sc);
-        best_mn = select(better, mn, best_mn);
+      try_pairs<kMin, kTable, kCount>(layout, work, lane, levels, sc, mn, to_min, best);
+    }
+    if constexpr (kMin) {
+      const GridBest centre = best;
+      for (int k = 0; k < n_mins; k += 2) {
+        const float step = static_cast<float>(k / 2 + 1);
+        const Vec sc[2] = {centre.sc, centre.sc};
+        const Vec mn[2] = {clamp(centre.mn - step, Vec{}, min_hi), clamp(centre.mn + step, Vec{}, min_hi)};
+        try_pairs<kMin, kTable, 2>(layout, work, lane, levels, sc, mn, to_min, best);
       }
     }
-    store(work.sc + lane, best_sc);
-    store(work.mn + lane, best_mn);
+    store(work.sc + lane, best.sc);
+    store(work.mn + lane, best.mn);
   }
 }
 
@@ -421,22 +475,23 @@ void keep_better(const Layout& layout, const Work& work, Chosen& chosen, bool fi
 }
 
 template <bool kMin, bool kTable>
-void write_levels(const Layout& layout, const Work& work, const Chosen& chosen, int8_t* out) {
+void write_levels(const Layout& layout, const Chosen& chosen, Batch& batch) {
   const Levels levels{splat(layout.level_lo), splat(layout.level_hi), layout.cells};
-  const int n = layout.sub;
-  alignas(64) float level[kMaxElements];
+  alignas(64) float inverse[kLanes], offset[kLanes];
   for (int lane = 0; lane < kLanes; lane += kWidth) {
     const Vec scale = load(chosen.d + lane) * load(chosen.sc + lane);
-    const Vec inverse = ratio(splat(1.0f), scale);
-    const Vec offset = load(chosen.dmin + lane) * load(chosen.mn + lane) * inverse;
-    for (int e = 0; e < n; ++e) {
-      Vec t = load(work.x + e * kLanes + lane) * inverse;
-      if (kMin) t = t + offset;
-      store(level + e * kLanes + lane, level_of<kTable>(t, levels));
-    }
+    store(inverse + lane, ratio(splat(1.0f), scale));
+    store(offset + lane, load(chosen.dmin + lane) * load(chosen.mn + lane) * load(inverse + lane));
   }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    for (int e = 0; e < n; ++e) out[lane * n + e] = static_cast<int8_t>(static_cast<int>(level[e * kLanes + lane]));
+  for (int lane = 0; lane < kLanes; ++lane) {  // by rows: nothing to transpose back
+    const float* x = batch.x + lane * layout.sub;
+    int8_t* out = batch.level + lane * layout.sub;
+    for (int e = 0; e < layout.sub; e += kWidth) {
+      Vec t = load(x + e) * inverse[lane];
+      if (kMin) t = t + offset[lane];
+      const Bytes bytes = __builtin_convertvector(__builtin_convertvector(level_of<kTable>(t, levels), Mask), Bytes);
+      __builtin_memcpy(out + e, &bytes, kWidth);
+    }
   }
 }
 
@@ -485,7 +540,7 @@ void fit_kind(const Layout& layout, Batch& batch) {
     round_codes<kMin, kTable>(layout, work);
     keep_better(layout, work, chosen, false);
   }
-  write_levels<kMin, kTable>(layout, work, chosen, batch.level);
+  write_levels<kMin, kTable>(layout, chosen, batch);
   unshrink<kMin>(layout, work, chosen);
   for (int lane = 0; lane < kLanes; ++lane) {
     batch.d[lane] = chosen.d[lane];

@@ -9,6 +9,7 @@ constexpr int kCandidates = 2;
 typedef float Vec __attribute__((vector_size(32)));
 typedef float VecUnaligned __attribute__((vector_size(32), aligned(4)));
 typedef int32_t Mask __attribute__((vector_size(32)));
+typedef int8_t Bytes __attribute__((vector_size(8)));
 
 inline Vec vmax(Vec a, Vec b) { return Vec(_mm256_max_ps(__m256(a), __m256(b))); }
 inline Vec vmin(Vec a, Vec b) { return Vec(_mm256_min_ps(__m256(a), __m256(b))); }

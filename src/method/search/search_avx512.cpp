@@ -9,6 +9,7 @@ constexpr int kCandidates = 4;
 typedef float Vec __attribute__((vector_size(64)));
 typedef float VecUnaligned __attribute__((vector_size(64), aligned(4)));
 typedef int32_t Mask __attribute__((vector_size(64)));
+typedef int8_t Bytes __attribute__((vector_size(16)));
 
 inline Vec vmax(Vec a, Vec b) { return Vec(_mm512_max_ps(__m512(a), __m512(b))); }
 inline Vec vmin(Vec a, Vec b) { return Vec(_mm512_min_ps(__m512(a), __m512(b))); }

@@ -8,6 +8,7 @@ constexpr int kCandidates = 2;
 typedef float Vec __attribute__((vector_size(16)));
 typedef float VecUnaligned __attribute__((vector_size(16), aligned(4)));
 typedef int32_t Mask __attribute__((vector_size(16)));
+typedef int8_t Bytes __attribute__((vector_size(4)));
 
 // The second operand where the two are equal, as MAXPS and MINPS do.
 inline Vec vmax(Vec a, Vec b) { return a > b ? a : b; }
