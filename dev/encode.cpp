@@ -1,5 +1,5 @@
-// nibble_encode FOLDER TEXT IDS [plain]: token ids of a file as i32, with the time to load and to encode. For comparisons
-// (dev/golden/tokenizer_kinds.py); "plain" adds no begin and end tokens and reads control tokens as text.
+// nibble_encode FOLDER TEXT IDS [plain]: token ids of a file as i32, with the time to load and to encode. For
+// comparisons (dev/golden/tokenizer_kinds.py); "plain" adds no begin and end tokens and reads control tokens as text.
 #include <cstdio>
 #include <ctime>
 #include <string_view>
@@ -11,7 +11,8 @@
 namespace {
 
 double seconds() {
-  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;  // of the processor: other work on the machine does not count
+  return static_cast<double>(std::clock()) /
+         CLOCKS_PER_SEC;  // of the processor: other work on the machine does not count
 }
 
 int run(int argc, char** argv) {
@@ -28,8 +29,9 @@ int run(int argc, char** argv) {
   const auto ids = tokenizer->encode(text, {.add_special = !plain, .parse_special = !plain});
   const double end = seconds();
   write_file_atomically(argv[3], {reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(ids[0])});
-  std::printf("load %.1f ms, build %.1f ms, encode %.2f MB/s, %zu ids, pre '%s'\n", (loaded - start) * 1e3, (built - loaded) * 1e3,
-              static_cast<double>(text.size()) / (end - begin) / 1e6, ids.size(), tokenizer->vocabulary().pre.c_str());
+  std::printf("load %.1f ms, build %.1f ms, encode %.2f MB/s, %zu ids, pre '%s'\n", (loaded - start) * 1e3,
+              (built - loaded) * 1e3, static_cast<double>(text.size()) / (end - begin) / 1e6, ids.size(),
+              tokenizer->vocabulary().pre.c_str());
   return 0;
 }
 

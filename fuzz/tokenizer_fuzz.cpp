@@ -1,4 +1,5 @@
-// Bytes as a tokenizer file (a .model, or a tokenizer.json where they begin with a brace), then text through the tokenizer.
+// Bytes as a tokenizer file (a .model, or a tokenizer.json where they begin with a brace), then text through the
+// tokenizer.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -14,8 +15,9 @@ namespace {
 
 using namespace nibble;
 
-constexpr std::string_view kText = "Hello  world 123\n\xE2\x96\x81it's <s></s> \xF0\x9F\x98\x80 e\xCC\x81 \xFF\xC3( \t\x00 end"
-                                   " a b c aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+constexpr std::string_view kText =
+    "Hello  world 123\n\xE2\x96\x81it's <s></s> \xF0\x9F\x98\x80 e\xCC\x81 \xFF\xC3( \t\x00 end"
+    " a b c aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 void check(bool good) {
   if (!good) std::abort();
@@ -33,7 +35,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   try {
     const bool described = bytes.starts_with('{');
-    const auto tokenizer = token::make_tokenizer(described ? token::parse_tokenizer_json(bytes) : token::parse_spm_model(bytes));
+    const auto tokenizer =
+        token::make_tokenizer(described ? token::parse_tokenizer_json(bytes) : token::parse_spm_model(bytes));
     use(*tokenizer, kText);
     use(*tokenizer, bytes.substr(bytes.size() - bytes.size() / 8));
   } catch (const Error& error) {

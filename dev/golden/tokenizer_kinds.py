@@ -2,6 +2,7 @@
 """Small tokenizers of each kind and what the reference libraries make of two texts with them.
 
     tokenizer_kinds.py make TRAIN WIKITEXT OUT        trains them, writes OUT/<name>/ and OUT/golden.json
+    tokenizer_kinds.py large TRAIN OUT           larger ones with SentencePiece's whole nmt_nfkc rules, and OUT/noise.txt
     tokenizer_kinds.py compare NIBBLE_ENCODE DIR TEXT...   ids of whole files: nibble_encode against the libraries
     tokenizer_kinds.py big TRAIN OUT                  a tokenizer.json of 128k tokens and 280k merges, for timing
 
@@ -68,9 +69,9 @@ def rules_tsv(path):
             file.write(" ".join(f"{ord(c):04X}" for c in source) + "\t" + " ".join(f"{ord(c):04X}" for c in target) + "\n")
 
 
-def train_spm(out, name, text, **options):
+def train_spm(out, name, text, vocab_size=600, **options):
     os.makedirs(f"{out}/{name}", exist_ok=True)
-    spm.SentencePieceTrainer.train(input=text, model_prefix=f"{out}/{name}/tokenizer", minloglevel=2, num_threads=1, vocab_size=600,
+    spm.SentencePieceTrainer.train(input=text, model_prefix=f"{out}/{name}/tokenizer", minloglevel=2, num_threads=1, vocab_size=vocab_size,
                                    input_sentence_size=6000, shuffle_input_sentence=False, control_symbols=["<mask>"],
                                    **options)
     os.remove(f"{out}/{name}/tokenizer.vocab")
@@ -155,6 +156,52 @@ def spm_bpe_json(folder, normalizer, pre, decoder, prefix_bos=False):
     return tokenizer
 
 
+def unigram_json(folder):
+    pieces = spm_pieces(folder)
+    tokenizer = Tokenizer(models.Unigram([(piece, score) for piece, score, _ in pieces], unk_id=0, byte_fallback=False))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap_of(folder + "/tokenizer.model")), normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace("▁", prepend_scheme="always")
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>", "<mask>"])
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 2)])
+    return tokenizer
+
+
+def noise(path):
+    """Words, random characters of all planes, runs of combining marks, random bytes."""
+    import random
+    random.seed(2)
+    parts = []
+    for _ in range(30000):
+        kind = random.random()
+        if kind < 0.3:
+            parts.append("".join(random.choice("abcdefghij ETAOIN'.,0123456789\n\t -_/") for _ in range(random.randrange(1, 12))).encode())
+        elif kind < 0.7:
+            top = random.choice([0x250, 0x600, 0x1000, 0x3100, 0xD800, 0x1F800])
+            parts.append("".join(map(chr, (random.randrange(1, top) for _ in range(random.randrange(1, 6))))).encode("utf-8", "ignore"))
+        elif kind < 0.85:
+            parts.append((random.choice("aeouAZ가한") + "".join(chr(random.randrange(0x300, 0x370)) for _ in range(random.randrange(1, 4)))).encode())
+        elif kind < 0.95:
+            parts.append(b" " * random.randrange(1, 4))
+        else:
+            parts.append(bytes(random.randrange(256) for _ in range(random.randrange(1, 5))))
+    open(path, "wb").write(b"".join(parts))
+
+
+def large(train, out):
+    train_spm(out, "nmt-bpe", train, 4000, model_type="bpe", normalization_rule_name="nmt_nfkc", byte_fallback=True, user_defined_symbols=["<tool>", "ﬁ"])
+    train_spm(out, "nmt-unigram", train, 4000, model_type="unigram", normalization_rule_name="nmt_nfkc", user_defined_symbols=["<tool>"])
+    train_spm(out, "cf-unigram", train, 4000, model_type="unigram", normalization_rule_name="nmt_nfkc_cf", byte_fallback=True, user_defined_symbols=["<tool>"])
+    save(out, "nmt-unigram-json", unigram_json(out + "/nmt-unigram"))
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    save(out, "llama3-16k", byte_level(train, [split(LLAMA3), bytes_only], ignore_merges=True, size=16000))
+    save(out, "qwen2-16k", byte_level(train, [split(QWEN2), bytes_only], normalizer=normalizers.NFC(), size=16000), old_merges=True)
+    save(out, "tekken-16k", byte_level(train, [split(TEKKEN), bytes_only], size=16000))
+    save(out, "gpt2-nfkd", byte_level(train, [pre_tokenizers.ByteLevel(add_prefix_space=False)], normalizer=normalizers.NFKD(), size=4000))
+    noise(out + "/noise.txt")
+
+
 def make_spm_json(out):
     llama_decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     tokenizer = spm_bpe_json(out + "/spm-bpe", normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]), None, llama_decoder)
@@ -163,15 +210,7 @@ def make_spm_json(out):
     save(out, "metaspace-json", spm_bpe_json(out + "/spm-bpe", None, pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False), llama_decoder))
     save(out, "gemma-json", spm_bpe_json(out + "/spm-bpe", normalizers.Replace(" ", "▁"), pre_tokenizers.Split(" ", "merged_with_previous"),
                                          decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])))
-    pieces = spm_pieces(out + "/spm-unigram")
-    tokenizer = Tokenizer(models.Unigram([(piece, score) for piece, score, _ in pieces], unk_id=0, byte_fallback=False))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap_of(out + "/spm-unigram/tokenizer.model")), normalizers.Replace(Regex(" {2,}"), " ")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always")
-    tokenizer.decoder = decoders.Metaspace("▁", prepend_scheme="always")
-    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>", "<mask>"])
-    tokenizer.add_tokens(["<tool>"])
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 2)])
-    save(out, "unigram-json", tokenizer)
+    save(out, "unigram-json", unigram_json(out + "/spm-unigram"))
 
 
 def fields(data):
@@ -290,7 +329,7 @@ if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
     if command == "make":
         make(*arguments)
-    elif command == "big":
-        big(*arguments)
+    elif command in ("big", "large"):
+        globals()[command](*arguments)
     else:
         sys.exit(compare(arguments[0], arguments[1], arguments[2:]) != 0)

@@ -30,12 +30,18 @@ std::string_view kind(const Value& value) {
 Value convert(simdjson::dom::element element) {
   using simdjson::dom::element_type;
   switch (element.type()) {
-    case element_type::NULL_VALUE: return {};
-    case element_type::BOOL: return Value(bool{element});
-    case element_type::INT64: return Value(std::int64_t{element});
-    case element_type::UINT64: return Value(static_cast<double>(std::uint64_t{element}));
-    case element_type::DOUBLE: return Value(double{element});
-    case element_type::STRING: return Value(std::string_view{element});
+    case element_type::NULL_VALUE:
+      return {};
+    case element_type::BOOL:
+      return Value(bool{element});
+    case element_type::INT64:
+      return Value(std::int64_t{element});
+    case element_type::UINT64:
+      return Value(static_cast<double>(std::uint64_t{element}));
+    case element_type::DOUBLE:
+      return Value(double{element});
+    case element_type::STRING:
+      return Value(std::string_view{element});
     case element_type::ARRAY: {
       const simdjson::dom::array source = element;
       Array array;
@@ -58,11 +64,21 @@ void write_string(std::string_view text, std::string& out) {
   out += '"';
   for (char c : text) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           out += format_text("\\u{:04x}", static_cast<unsigned>(c));
@@ -267,12 +283,14 @@ std::size_t Document::Element::size() const {
 
 void Document::Element::each(Call call, void* context) const {
   if (!is_array()) wrong_kind("an array", value());
-  for (const auto item : simdjson::dom::array(std::bit_cast<dom_element>(raw_))) call(context, {}, Element(std::bit_cast<Raw>(item)));
+  for (const auto item : simdjson::dom::array(std::bit_cast<dom_element>(raw_)))
+    call(context, {}, Element(std::bit_cast<Raw>(item)));
 }
 
 void Document::Element::each_member(Call call, void* context) const {
   if (!is_object()) wrong_kind("an object", value());
-  for (const auto field : simdjson::dom::object(std::bit_cast<dom_element>(raw_))) call(context, field.key, Element(std::bit_cast<Raw>(field.value)));
+  for (const auto field : simdjson::dom::object(std::bit_cast<dom_element>(raw_)))
+    call(context, field.key, Element(std::bit_cast<Raw>(field.value)));
 }
 
 Value Document::Element::value() const { return convert(std::bit_cast<dom_element>(raw_)); }

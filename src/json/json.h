@@ -72,8 +72,8 @@ class Value {
   std::variant<std::monostate, bool, std::int64_t, double, std::string, Array, Object> data_;
 };
 
-// A parsed text without a tree of its own: for files with hundreds of thousands of values. Elements and strings that it gives out
-// live as long as it does.
+// A parsed text without a tree of its own: for files with hundreds of thousands of values. Elements and strings that it
+// gives out live as long as it does.
 class Document {
  public:
   // As parse() below.
@@ -96,12 +96,14 @@ class Document {
     // visit(element) or visit(key, element) in file order.
     template <typename Visit>
     void for_each(Visit&& visit) const {
-      each([](void* context, std::string_view, Element item) { (*static_cast<std::remove_reference_t<Visit>*>(context))(item); },
+      each([](void* context, std::string_view,
+              Element item) { (*static_cast<std::remove_reference_t<Visit>*>(context))(item); },
            const_cast<void*>(static_cast<const void*>(&visit)));
     }
     template <typename Visit>
     void for_each_member(Visit&& visit) const {
-      each_member([](void* context, std::string_view key, Element item) { (*static_cast<std::remove_reference_t<Visit>*>(context))(key, item); },
+      each_member([](void* context, std::string_view key,
+                     Element item) { (*static_cast<std::remove_reference_t<Visit>*>(context))(key, item); },
                   const_cast<void*>(static_cast<const void*>(&visit)));
     }
     Value value() const;  // a tree of its own

@@ -33,8 +33,38 @@ TEST(Json, GettersSayWhatWasFound) {
 }
 
 TEST(Json, BadInputIsRefused) {
-  for (const char* text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "\"\xFF\"", "1 2"}) EXPECT_THROW(parse(text), Error) << text;
+  for (const char* text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "\"\xFF\"", "1 2"})
+    EXPECT_THROW(parse(text), Error) << text;
   EXPECT_THROW(parse(std::string(100000, '[')), Error);
+}
+
+TEST(JsonDocument, WalksWithoutATree) {
+  const Document document(R"({"list":[1,"x",[2.5]],"o":{"k":null}})");
+  const Document::Element root = document.root();
+  std::string keys;
+  std::vector<Document::Element> parts;
+  root.for_each_member([&](std::string_view key, Document::Element part) {
+    keys += key;
+    parts.push_back(part);
+  });
+  EXPECT_EQ(keys, "listo");
+  EXPECT_EQ(root.size(), 2u);
+  std::vector<Document::Element> items;
+  parts[0].for_each([&](Document::Element item) { items.push_back(item); });
+  ASSERT_EQ(items.size(), 3u);
+  EXPECT_EQ(items[0].as_int(), 1);
+  EXPECT_EQ(items[0].as_number(), 1.0);
+  EXPECT_EQ(items[1].as_string(), "x");
+  EXPECT_EQ(items[2].value(), parse("[2.5]"));
+  try {
+    items[1].as_int();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "JSON: expected an integer, found a string");
+  }
+  EXPECT_THROW(items[0].as_string(), Error);
+  EXPECT_THROW(parts[1].for_each([](Document::Element) {}), Error);
+  EXPECT_THROW(Document("[1,"), Error);
 }
 
 }  // namespace

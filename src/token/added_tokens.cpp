@@ -21,7 +21,8 @@ AddedTokens::AddedTokens(const Vocabulary& vocabulary) {
   for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
     const TokenType type = vocabulary.types[i];
     const bool special = type == TokenType::kControl || type == TokenType::kUnknown;
-    const bool user = type == TokenType::kUserDefined && (vocabulary.kind == TokenizerKind::kByteBpe || vocabulary.huggingface);
+    const bool user =
+        type == TokenType::kUserDefined && (vocabulary.kind == TokenizerKind::kByteBpe || vocabulary.huggingface);
     if (special || user) add(vocabulary.tokens[i], {.id = static_cast<int>(i), .special = special});
   }
 }
@@ -40,7 +41,8 @@ void AddedTokens::add(std::string_view text, const AddedToken& token) {
 }
 
 // The longest token that begins at `at`.
-const AddedToken* AddedTokens::match(std::string_view text, std::size_t at, bool parse_special, std::size_t& length) const {
+const AddedToken* AddedTokens::match(std::string_view text, std::size_t at, bool parse_special,
+                                     std::size_t& length) const {
   const AddedToken* best = nullptr;
   ByteTrie::Node node = ByteTrie::kRoot;
   for (std::size_t i = at; i < text.size(); ++i) {

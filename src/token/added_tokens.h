@@ -19,8 +19,8 @@ struct Segment {
 
 class AddedTokens {
  public:
-  // The tokens that are looked for in the text as it is: those of `vocabulary.added`, or where that list is empty all tokens of the
-  // types that stand apart (control and unknown; for byte-level BPE user-defined too).
+  // The tokens that are looked for in the text as it is: those of `vocabulary.added`, or where that list is empty all
+  // tokens of the types that stand apart (control and unknown; for byte-level BPE user-defined too).
   explicit AddedTokens(const Vocabulary& vocabulary);
   // The tokens that are looked for in the normalised text, spelled as the normaliser leaves them.
   AddedTokens(const Vocabulary& vocabulary, const TextNormalizer& normalizer);

@@ -38,7 +38,8 @@ std::string spm_error(std::string_view bytes) {
 
 // One piece of a SentencePiece model.
 std::string piece(std::string_view text, int type) {
-  std::string message = "\x0A" + std::string(1, static_cast<char>(text.size())) + std::string(text) + "\x18" + std::string(1, static_cast<char>(type));
+  std::string message = "\x0A" + std::string(1, static_cast<char>(text.size())) + std::string(text) + "\x18" +
+                        std::string(1, static_cast<char>(type));
   return "\x0A" + std::string(1, static_cast<char>(message.size())) + message;
 }
 
@@ -59,7 +60,8 @@ TEST(BadSpmModel, SaysWhatIsWrong) {
   const std::string unknown = piece("<unk>", 2);
   EXPECT_THAT(spm_error(""), HasSubstr("no pieces"));
   EXPECT_THAT(spm_error("\x0A\xFF\xFF\xFF\xFF\x0F"), HasSubstr("wanted at offset"));
-  EXPECT_THAT(spm_error(std::string("\x0A\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 13)), HasSubstr("more than 10 bytes"));
+  EXPECT_THAT(spm_error(std::string("\x0A\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 13)),
+              HasSubstr("more than 10 bytes"));
   EXPECT_THAT(spm_error(std::string("\x03\x00", 2)), HasSubstr("field number 0"));
   EXPECT_THAT(spm_error("\x0F"), HasSubstr("wire type"));
   EXPECT_THAT(spm_error(piece("a", 1)), HasSubstr("no unknown piece"));
@@ -93,42 +95,61 @@ TEST(BadTokenizerJson, SaysWhatIsWrong) {
   EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":4000000000},"merges":[]}})"), HasSubstr("outside"));
   EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":0,"b":0},"merges":[]}})"), HasSubstr("share the id 0"));
   EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":0,"a":1},"merges":[]}})"), HasSubstr("there twice"));
-  EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":"x"},"merges":[]}})"), HasSubstr("expected an integer"));
+  EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":"x"},"merges":[]}})"),
+              HasSubstr("expected an integer"));
   EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a"]}})"), HasSubstr("not two parts"));
   EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[["a","a","a"]]}})"), HasSubstr("3 parts"));
   EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a a"]}})"), HasSubstr("not there"));
-  EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[],"end_of_word_suffix":"</w>"}})"), HasSubstr("end_of_word_suffix"));
+  EXPECT_THAT(json_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[],"end_of_word_suffix":"</w>"}})"),
+              HasSubstr("end_of_word_suffix"));
   EXPECT_THAT(json_error(R"({"model":{"type":"Unigram","unk_id":7,"vocab":[["a",0.0]]}})"), HasSubstr("unk_id 7"));
   EXPECT_THAT(json_error(R"({"model":{"type":"Unigram","vocab":[["a"]]}})"), HasSubstr("1 parts"));
   EXPECT_THAT(json_error(R"({"model":{"type":"Unigram","vocab":[["a",1e300]]}})"), HasSubstr("score"));
-  EXPECT_THAT(json_error(R"({"added_tokens":[{"id":99999999,"content":"x"}],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})"), HasSubstr("outside"));
-  EXPECT_THAT(json_error(R"({"added_tokens":[{"id":0,"content":"x"}],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})"), HasSubstr("share"));
+  EXPECT_THAT(
+      json_error(
+          R"({"added_tokens":[{"id":99999999,"content":"x"}],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})"),
+      HasSubstr("outside"));
+  EXPECT_THAT(
+      json_error(R"({"added_tokens":[{"id":0,"content":"x"}],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})"),
+      HasSubstr("share"));
 }
 
 // A byte-level file with one part replaced.
 std::string with_part(std::string_view part) {
-  return R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]},"decoder":{"type":"ByteLevel"},)" + std::string(part) + "}";
+  return R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]},"decoder":{"type":"ByteLevel"},)" +
+         std::string(part) + "}";
 }
 
 TEST(BadTokenizerJson, PartsAroundTheModel) {
   const auto split = [](std::string_view regex) {
-    return with_part(R"("pre_tokenizer":{"type":"Split","behavior":"Isolated","pattern":{"Regex":")" + std::string(regex) + R"("}})");
+    return with_part(R"("pre_tokenizer":{"type":"Split","behavior":"Isolated","pattern":{"Regex":")" +
+                     std::string(regex) + R"("}})");
   };
   EXPECT_THAT(json_error(split("(")), HasSubstr("does not compile"));
   EXPECT_THAT(json_error(split("(s*o*m*e*)*x")), ::testing::AnyOf(HasSubstr("match limit"), HasSubstr("nothing")));
-  EXPECT_THAT(json_error(with_part(R"("pre_tokenizer":{"type":"Split","behavior":"MergedWithNext","pattern":{"Regex":"a"}})")), HasSubstr("MergedWithNext"));
+  EXPECT_THAT(
+      json_error(with_part(R"("pre_tokenizer":{"type":"Split","behavior":"MergedWithNext","pattern":{"Regex":"a"}})")),
+      HasSubstr("MergedWithNext"));
   EXPECT_THAT(json_error(with_part(R"("pre_tokenizer":{"type":"Whitespace"})")), HasSubstr("'Whitespace'"));
   EXPECT_THAT(json_error(with_part(R"("normalizer":{"type":"BertNormalizer"})")), HasSubstr("'BertNormalizer'"));
-  EXPECT_THAT(json_error(with_part(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"!"})")), HasSubstr("base64"));
-  EXPECT_THAT(json_error(with_part(R"("normalizer":{"type":"Replace","pattern":{"Regex":"["},"content":""})")), HasSubstr("unfinished class"));
-  EXPECT_THAT(json_error(with_part(R"("post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}],"special_tokens":{}})")), HasSubstr("'x'"));
-  EXPECT_THAT(json_error(with_part(R"("post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}],)"
-                                   R"("special_tokens":{"x":{"ids":[9]}}})")), HasSubstr("id 9"));
+  EXPECT_THAT(json_error(with_part(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"!"})")),
+              HasSubstr("base64"));
+  EXPECT_THAT(json_error(with_part(R"("normalizer":{"type":"Replace","pattern":{"Regex":"["},"content":""})")),
+              HasSubstr("unfinished class"));
+  EXPECT_THAT(
+      json_error(with_part(
+          R"("post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}],"special_tokens":{}})")),
+      HasSubstr("'x'"));
+  EXPECT_THAT(
+      json_error(with_part(R"("post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}],)"
+                           R"("special_tokens":{"x":{"ids":[9]}}})")),
+      HasSubstr("id 9"));
 }
 
 TEST(BadTokenizerJson, NonsenseMergesEnd) {
   // Each token made of the other's text: no merge can run forever, since each joins two symbols.
-  const std::string file = R"({"model":{"type":"BPE","vocab":{"a":0,"aa":1,"aaa":2},"merges":["a a","aa a","a aa"]},"decoder":{"type":"ByteLevel"}})";
+  const std::string file =
+      R"({"model":{"type":"BPE","vocab":{"a":0,"aa":1,"aaa":2},"merges":["a a","aa a","a aa"]},"decoder":{"type":"ByteLevel"}})";
   EXPECT_EQ(make_tokenizer(parse_tokenizer_json(file))->encode("aaaa"), (std::vector<TokenId>{1, 1}));
 }
 

@@ -10,7 +10,8 @@ std::string decode_base64(std::string_view text) {
   constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::int8_t values[256];
   for (std::int8_t& value : values) value = -1;
-  for (std::size_t i = 0; i < kAlphabet.size(); ++i) values[static_cast<unsigned char>(kAlphabet[i])] = static_cast<std::int8_t>(i);
+  for (std::size_t i = 0; i < kAlphabet.size(); ++i)
+    values[static_cast<unsigned char>(kAlphabet[i])] = static_cast<std::int8_t>(i);
   while (text.ends_with('=')) text.remove_suffix(1);
   if (text.size() % 4 == 1) fail(ErrorCode::kFormat, "base64 of {} characters", text.size());
   std::string out;
@@ -19,7 +20,9 @@ std::string decode_base64(std::string_view text) {
   int n_bits = 0;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const std::int8_t value = values[static_cast<unsigned char>(text[i])];
-    if (value < 0) fail(ErrorCode::kFormat, "base64: character {} at offset {}", static_cast<int>(static_cast<unsigned char>(text[i])), i);
+    if (value < 0)
+      fail(ErrorCode::kFormat, "base64: character {} at offset {}",
+           static_cast<int>(static_cast<unsigned char>(text[i])), i);
     bits = (bits << 6 | static_cast<std::uint32_t>(value)) & 0xFFFFFF;
     n_bits += 6;
     if (n_bits >= 8) {

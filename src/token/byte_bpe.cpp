@@ -31,22 +31,24 @@ struct WordCache {
 class ByteBpeTokenizer final : public TextTokenizer {
  public:
   explicit ByteBpeTokenizer(Vocabulary source)
-      : TextTokenizer(std::move(source)),
-        splitter_(vocabulary_.split_patterns),
-        index_(vocabulary_.tokens) {
+      : TextTokenizer(std::move(source)), splitter_(vocabulary_.split_patterns), index_(vocabulary_.tokens) {
     index_tokens();
     for (std::size_t byte = 0; byte < 256; ++byte) byte_ids_[byte] = index_.find(byte_alphabet()[byte]);
     merges_ = MergeTable(vocabulary_.merges, vocabulary_.tokens, index_);
   }
 
   std::string token_bytes(TokenId id, bool spell_special) const override {
-    if (id < 0 || id >= size()) fail(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, size());
+    if (id < 0 || id >= size())
+      fail(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, size());
     const std::string& token = spelling(id);
     switch (vocabulary_.types[static_cast<std::size_t>(id)]) {
       case TokenType::kControl:
-      case TokenType::kUnknown: return spell_special ? token : std::string();
-      case TokenType::kUserDefined: return token;
-      default: break;
+      case TokenType::kUnknown:
+        return spell_special ? token : std::string();
+      case TokenType::kUserDefined:
+        return token;
+      default:
+        break;
     }
     std::string bytes;
     return decode_byte_alphabet(token, bytes) ? bytes : token;
@@ -66,7 +68,8 @@ class ByteBpeTokenizer final : public TextTokenizer {
     for (const bool normal : {true, false}) {
       for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
         const TokenType type = vocabulary_.types[i];
-        if ((type == TokenType::kNormal || type == TokenType::kByte || type == TokenType::kUndefined) != normal) continue;
+        if ((type == TokenType::kNormal || type == TokenType::kByte || type == TokenType::kUndefined) != normal)
+          continue;
         if (!index_.insert(i) && normal) {
           fail(ErrorCode::kFormat, "token {} '{}' is there twice", i, vocabulary_.tokens[i]);
         }
@@ -135,6 +138,8 @@ class ByteBpeTokenizer final : public TextTokenizer {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_byte_bpe_tokenizer(Vocabulary vocabulary) { return std::make_unique<ByteBpeTokenizer>(std::move(vocabulary)); }
+std::unique_ptr<Tokenizer> make_byte_bpe_tokenizer(Vocabulary vocabulary) {
+  return std::make_unique<ByteBpeTokenizer>(std::move(vocabulary));
+}
 
 }  // namespace nibble::token

@@ -8,8 +8,8 @@ namespace nibble::token {
 
 namespace {
 
-// A unit of darts-clone: label in bits 0-7, bit 8 has_leaf, bit 9 the offset's scale, offset in bits 10-30, bit 31 leaf (then
-// bits 0-30 are the value).
+// A unit of darts-clone: label in bits 0-7, bit 8 has_leaf, bit 9 the offset's scale, offset in bits 10-30, bit 31 leaf
+// (then bits 0-30 are the value).
 std::uint32_t offset_of(std::uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); }
 std::uint32_t label_of(std::uint32_t unit) { return unit & ((1u << 31) | 0xFF); }
 bool has_leaf(std::uint32_t unit) { return (unit >> 8 & 1) != 0; }

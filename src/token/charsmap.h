@@ -7,7 +7,8 @@
 
 namespace nibble::token {
 
-// The blob: u32 n_bytes of the trie, the trie's u32 units (darts-clone layout), then the replacements, each ended by a NUL.
+// The blob: u32 n_bytes of the trie, the trie's u32 units (darts-clone layout), then the replacements, each ended by a
+// NUL.
 class Charsmap {
  public:
   Charsmap() = default;  // no rules
@@ -15,7 +16,8 @@ class Charsmap {
   explicit Charsmap(std::string_view blob);
 
   bool empty() const { return units_.empty(); }
-  // Longest rule whose left side `text` begins with; false where there is none. `replacement` lives as long as this object.
+  // Longest rule whose left side `text` begins with; false where there is none. `replacement` lives as long as this
+  // object.
   bool longest(std::string_view text, std::size_t& length, std::string_view& replacement) const;
   // The same with the shortest rule.
   bool shortest(std::string_view text, std::string_view& replacement) const;

@@ -1,6 +1,5 @@
 // Vocabularies of whole folders: the small files beside the tokenizer, added tokens, streams.
 #include <gtest/gtest.h>
-
 #include <stdlib.h>
 
 #include <filesystem>
@@ -65,7 +64,9 @@ TEST_F(FolderTest, PostProcessorAndConfigurationDecideOnBos) {
 
 TEST_F(FolderTest, AddedTokensBesideASentencePieceModel) {
   use("spm-bpe");
-  write("tokenizer_config.json", R"({"added_tokens_decoder":{"602":{"content":"<|chat|>","special":true},"1":{"content":"<s>","special":true}}})");
+  write(
+      "tokenizer_config.json",
+      R"({"added_tokens_decoder":{"602":{"content":"<|chat|>","special":true},"1":{"content":"<s>","special":true}}})");
   const auto tokenizer = make_tokenizer(load_vocabulary(folder));
   EXPECT_EQ(tokenizer->size(), 603);
   const auto ids = tokenizer->encode("a<|chat|>b", {.add_special = false});

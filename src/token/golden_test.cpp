@@ -1,4 +1,5 @@
-// Every kind of tokenizer against what sentencepiece and tokenizers make of the same files (dev/golden/tokenizer_kinds.py).
+// Every kind of tokenizer against what sentencepiece and tokenizers make of the same files
+// (dev/golden/tokenizer_kinds.py).
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -8,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/format.h"
 #include "json/json.h"
+#include "token/pre_tokenizer.h"
 #include "token/tokenizer.h"
 
 namespace nibble::token {
@@ -46,7 +48,8 @@ class GoldenTokenizer : public ::testing::TestWithParam<std::string> {
     const bool spm = std::filesystem::exists(folder / "tokenizer.model");
     options = {.add_special = !spm, .parse_special = !spm};
     tokenizer = make_tokenizer(load_vocabulary(folder));
-    for (const json::Value& id : golden().at(GetParam()).at("torture").as_array()) torture_ids.push_back(static_cast<TokenId>(id.as_int()));
+    for (const json::Value& id : golden().at(GetParam()).at("torture").as_array())
+      torture_ids.push_back(static_cast<TokenId>(id.as_int()));
   }
   EncodeOptions options;
   std::unique_ptr<Tokenizer> tokenizer;
@@ -78,6 +81,24 @@ TEST_P(GoldenTokenizer, StreamsWhatItDecodes) {
     ASSERT_EQ(json::dump(json::parse(json::dump(json::Value(part)))), json::dump(json::Value(part)));
   }
   EXPECT_EQ(text + decoder.finish(), tokenizer->decode(torture_ids));
+}
+
+// A GGUF header has no room for a tokenizer.json's own rules; ordinary text must come out the same without them.
+TEST_P(GoldenTokenizer, EncodesAlikeFromWhatAGgufHeaderKeeps) {
+  const Vocabulary& whole = tokenizer->vocabulary();
+  Vocabulary kept = whole;
+  kept.huggingface = false;
+  kept.normalizer.clear();
+  kept.words = {};
+  kept.added.clear();
+  kept.unknown_text = Vocabulary().unknown_text;
+  if (kept.kind != TokenizerKind::kByteBpe) kept.merges.clear();
+  if (kept.kind == TokenizerKind::kByteBpe) {
+    kept.split_patterns = find_pre_tokenizer(whole.pre)->patterns;
+    kept.ignore_merges = find_pre_tokenizer(whole.pre)->ignore_merges;
+  }
+  const std::string text = read_file(kData / "wikitext2-part.txt");
+  EXPECT_EQ(make_tokenizer(kept)->encode(text, options), tokenizer->encode(text, options));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, GoldenTokenizer, ::testing::ValuesIn(names()), [](const auto& kind) {

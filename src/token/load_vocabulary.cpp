@@ -18,7 +18,8 @@ constexpr std::uint64_t kFileLimit = std::uint64_t{256} << 20;
 constexpr std::int64_t kMaxGap = 1 << 16;
 
 // Names under which model families keep their end-of-turn token, the usual ones first.
-constexpr std::string_view kEndOfTurn[] = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eot|>", "<|end_of_turn|>", "<EOT>"};
+constexpr std::string_view kEndOfTurn[] = {"<|eot_id|>", "<|im_end|>",      "<|end|>", "<end_of_turn>",
+                                           "<|eot|>",    "<|end_of_turn|>", "<EOT>"};
 
 std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
 
@@ -53,7 +54,9 @@ void read_ids(const json::Value& config, Vocabulary& vocabulary) {
     const json::Value* value = config.find(key);
     if (id >= 0 || value == nullptr) return;
     if (value->is_array() && !value->as_array().empty()) value = &value->as_array()[0];
-    if (!value->is_int() || value->as_int() < 0 || value->as_int() >= static_cast<std::int64_t>(vocabulary.tokens.size())) return;
+    if (!value->is_int() || value->as_int() < 0 ||
+        value->as_int() >= static_cast<std::int64_t>(vocabulary.tokens.size()))
+      return;
     id = static_cast<int>(value->as_int());
   };
   set("bos_token_id", vocabulary.bos);
@@ -68,9 +71,11 @@ void read_added_tokens_decoder(const json::Value& config, Vocabulary& vocabulary
   const json::Object& entries = decoder->as_object();
   const auto limit = static_cast<std::int64_t>(vocabulary.tokens.size() + entries.size()) + kMaxGap;
   for (const auto& [key, token] : entries) {
-    const bool digits = !key.empty() && key.size() < 10 && std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits = !key.empty() && key.size() < 10 &&
+                        std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
     const std::int64_t id = digits ? std::stoll(key) : -1;
-    if (id < 0 || id >= limit) fail(ErrorCode::kFormat, "added_tokens_decoder: id '{}' is outside 0 to {}", key, limit - 1);
+    if (id < 0 || id >= limit)
+      fail(ErrorCode::kFormat, "added_tokens_decoder: id '{}' is outside 0 to {}", key, limit - 1);
     const auto at = static_cast<std::size_t>(id);
     while (vocabulary.tokens.size() <= at) {
       vocabulary.tokens.push_back(format_text("[PAD{}]", vocabulary.tokens.size()));
@@ -103,7 +108,8 @@ std::string chat_template(const json::Value& config) {
   return {};
 }
 
-// The post-processor's ids in the words of GGUF where those suffice; add_bos_token and add_eos_token have the last word.
+// The post-processor's ids in the words of GGUF where those suffice; add_bos_token and add_eos_token have the last
+// word.
 void settle_ends(const json::Value& config, Vocabulary& vocabulary) {
   const auto settle = [&](std::vector<int>& ids, int& id, bool& add, const char* key) {
     if (ids.size() == 1 && (id < 0 || id == ids[0])) {
@@ -128,9 +134,13 @@ std::shared_ptr<const MappedFile> map_file(const fs::path& path) {
   return file;
 }
 
-std::string_view text_of(const MappedFile& file) { return {reinterpret_cast<const char*>(file.bytes().data()), file.size()}; }
+std::string_view text_of(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.size()};
+}
 
-json::Value parse_if_there(const fs::path& path) { return fs::exists(path) ? json::parse_file(path, kFileLimit) : json::Value(json::Object{}); }
+json::Value parse_if_there(const fs::path& path) {
+  return fs::exists(path) ? json::parse_file(path, kFileLimit) : json::Value(json::Object{});
+}
 
 }  // namespace
 

@@ -29,8 +29,9 @@ struct MergeEntry {
   bool operator>(const MergeEntry& other) const { return key > other.key; }
 };
 
-// `join(left, right)` gives the Candidate of two neighbouring symbols. Entries that an earlier merge overtook are dropped: where
-// the text alone decides what symbols join to (SentencePiece) the length tells, otherwise join() is asked again. `heap` is scratch.
+// `join(left, right)` gives the Candidate of two neighbouring symbols. Entries that an earlier merge overtook are
+// dropped: where the text alone decides what symbols join to (SentencePiece) the length tells, otherwise join() is
+// asked again. `heap` is scratch.
 template <bool kTextDecides, typename Join>
 void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeEntry>& heap, Join&& join) {
   heap.clear();
@@ -41,14 +42,16 @@ void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeEntry>& heap, 
     if (a.frozen || b.frozen) return;
     const Candidate candidate = join(a, b);
     if (candidate.id < 0) return;
-    heap.push_back({std::uint64_t{candidate.rank} << 32 | static_cast<std::uint32_t>(left), a.length + b.length, candidate.id});
+    heap.push_back(
+        {std::uint64_t{candidate.rank} << 32 | static_cast<std::uint32_t>(left), a.length + b.length, candidate.id});
   };
   const auto push = [&](std::int32_t left, std::int32_t right) {
     const std::size_t size = heap.size();
     offer(left, right);
     if (heap.size() > size) std::push_heap(heap.begin(), heap.end(), std::greater<>());
   };
-  for (std::size_t i = 1; i < symbols.size(); ++i) offer(static_cast<std::int32_t>(i - 1), static_cast<std::int32_t>(i));
+  for (std::size_t i = 1; i < symbols.size(); ++i)
+    offer(static_cast<std::int32_t>(i - 1), static_cast<std::int32_t>(i));
   std::make_heap(heap.begin(), heap.end(), std::greater<>());
   while (!heap.empty()) {
     const MergeEntry top = heap.front();

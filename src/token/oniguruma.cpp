@@ -50,16 +50,23 @@ class Translator {
       }
     }
     at_ += 2;
-    const auto set = [&](std::string_view members) { return inside ? std::string(members) : "[" + std::string(members) + "]"; };
+    const auto set = [&](std::string_view members) {
+      return inside ? std::string(members) : "[" + std::string(members) + "]";
+    };
     switch (c) {
-      case 's': return "\\p{WSpace}";
-      case 'S': return "\\P{WSpace}";
-      case 'w': return set("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}");
-      case 'h': return set("0-9a-fA-F");
+      case 's':
+        return "\\p{WSpace}";
+      case 'S':
+        return "\\P{WSpace}";
+      case 'w':
+        return set("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}");
+      case 'h':
+        return set("0-9a-fA-F");
       case 'W':
         if (inside) return "\\W";
         return "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]";
-      default: return {'\\', c};
+      default:
+        return {'\\', c};
     }
   }
 
@@ -85,9 +92,9 @@ class Translator {
     ++at_;
     const bool negated = at_ < source_.size() && source_[at_] == '^';
     if (negated) ++at_;
-    std::vector<std::string> parts;          // the finished operands of &&
-    std::string members;                     // of the operand at hand
-    std::vector<std::string> alternatives;   // its negated inner classes
+    std::vector<std::string> parts;         // the finished operands of &&
+    std::string members;                    // of the operand at hand
+    std::vector<std::string> alternatives;  // its negated inner classes
     const auto finish = [&] {
       std::string operand = members.empty() ? std::string() : "[" + members + "]";
       for (const std::string& other : alternatives) operand += (operand.empty() ? "" : "|") + other;

@@ -53,31 +53,39 @@ constexpr const char* kDeepSeekLetters =
     "\uA69B\uA722-\uA76F\uA771-\uA787\uA78B-\uA78E\uAB70-\uABBF\uFB00-\uFB06\uFB13-\uFB17\uFF21-\uFF3A\uFF41-\uFF5A"
     "\U00010400-\U0001044F\U000104B0-\U000104D3\U000104D8-\U000104FB\U00010C80-\U00010CB2\U00010CC0-\U00010CF2"
     "\U000118A0-\U000118DF\U0001E900-\U0001E943]+";
-constexpr const char* kAsianScripts = "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+";
-constexpr const char* kYoutuScripts = "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+";
+constexpr const char* kAsianScripts =
+    "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+";
+constexpr const char* kYoutuScripts =
+    "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+";
 constexpr const char* kBloom = R"( ?[^(\s|[.,!?…。，、।۔،])]+)";
 constexpr const char* kPunctuationRuns = R"([\p{P}!-/:-@\[-`{-~]+)";
 constexpr const char* kThousands = R"(\d{1,3}(?=(?:\d{3})*\b))";
 
 std::vector<PreTokenizer> make_table() {
   std::vector<PreTokenizer> table;
-  const auto add = [&](std::initializer_list<std::string_view> names, const Patterns& patterns, bool ignore_merges = false, bool add_bos = false) {
+  const auto add = [&](std::initializer_list<std::string_view> names, const Patterns& patterns,
+                       bool ignore_merges = false, bool add_bos = false) {
     for (std::string_view name : names) table.push_back({name, patterns, ignore_merges, add_bos});
   };
   // The first name of a row is the one that is written.
-  add({"gpt-2", "phi-2", "mpt", "olmo", "jais", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en", "jina-v2-code", "roberta-bpe",
-       "gigachat", "a.x-4.0", "mellum", "modern-bert", "exaone4", "trillion", "granite-docling"},
+  add({"gpt-2", "phi-2", "mpt", "olmo", "jais", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en",
+       "jina-v2-code", "roberta-bpe", "gigachat", "a.x-4.0", "mellum", "modern-bert", "exaone4", "trillion",
+       "granite-docling"},
       {kGpt2});
-  add({"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"}, {kLlama3}, true, true);
+  add({"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"},
+      {kLlama3}, true, true);
   add({"smaug-bpe", "dbrx", "chatglm-bpe", "glm4"}, {kLlama3});
-  add({"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"}, {kQwen2});
+  add({"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"},
+      {kQwen2});
   add({"qwen35"}, {kQwen35});
   add({"tekken"}, {kTekken}, true, true);
   add({"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}, {kGpt4o});
   add({"granite-embed-multi-97m"}, {kGpt4o}, true);
-  add({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"}, {R"(\p{N})", kGpt2});
+  add({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"},
+      {R"(\p{N})", kGpt2});
   add({"deepseek-v3", "hunyuan-dense", "joyai-llm"}, {R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+", kDeepSeekWords});
-  add({"deepseek-llm"}, {"[\\r\\n]", kDeepSeekLetters, "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", "[一-龥ࠀ-一가-퟿]+", R"(\p{N}+)"});
+  add({"deepseek-llm"}, {"[\\r\\n]", kDeepSeekLetters, "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$",
+                         "[一-龥ࠀ-一가-퟿]+", R"(\p{N}+)"});
   add({"deepseek-coder"}, {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[一-龥ࠀ-一가-퟿]+", R"(\p{N})"});
   add({"falcon"}, {kPunctuationRuns, kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"});
   add({"default"}, {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"});
@@ -94,7 +102,9 @@ std::vector<PreTokenizer> make_table() {
   add({"afmoe"}, {kThousands, kAsianScripts, kDeepSeekWords});
   add({"youtu"}, {kYoutuScripts, kYoutuWords}, true);
   add({"laguna"}, {R"([^\n]+|[\n]+)", kQwen2});
-  add({"chameleon"}, {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", R"(\p{N})", R"([\p{P}!-/:-@\[-`{-~])", kGpt2},
+  add({"chameleon"},
+      {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", R"(\p{N})",
+       R"([\p{P}!-/:-@\[-`{-~])", kGpt2},
       false, true);
   return table;
 }
@@ -106,8 +116,10 @@ const std::vector<PreTokenizer>& table() {
 
 constexpr std::string_view kProbe =
     "Hello world,  it's WE'LL they'Ve don’t \t\n\n x\r\n  end   \n1 12 123 1234 12345678 3.14 ½² ٣٤٥ 一二三\n"
-    "漢字かな交じりカタカナ 한국어 ｱｲｳ 中文，标点！ foo_bar FooBar camelCase HTTPServer iOS9 a/b//c\n/d e\u0301 Z\u0308o नमस्ते สวัสดี\n"
-    "Привет мир שלום مرحبا 😀👍🏽 ... !!! ({[<>]}) `code` $x^2|y~z + = <tag/> don't;'s 'tis  !\n\n?\r\r a  \n b\u00A0c\u3000d";
+    "漢字かな交じりカタカナ 한국어 ｱｲｳ 中文，标点！ foo_bar FooBar camelCase HTTPServer iOS9 a/b//c\n/d e\u0301 "
+    "Z\u0308o नमस्ते สวัสดี\n"
+    "Привет мир שלום مرحبا 😀👍🏽 ... !!! ({[<>]}) `code` $x^2|y~z + = <tag/> don't;'s 'tis  !\n\n?\r\r a  \n "
+    "b\u00A0c\u3000d";
 
 std::vector<std::size_t> cuts(const Patterns& patterns) {
   const Splitter splitter(patterns);
@@ -123,7 +135,8 @@ std::string_view first_name(bool ignore_merges, Same&& same) {
   const Patterns* last = nullptr;
   bool last_same = false;
   for (const PreTokenizer& entry : table()) {
-    if (last == nullptr || *last != entry.patterns) last_same = same(entry.patterns);  // names of a row share their patterns
+    if (last == nullptr || *last != entry.patterns)
+      last_same = same(entry.patterns);  // names of a row share their patterns
     last = &entry.patterns;
     if (!last_same) continue;
     if (entry.ignore_merges == ignore_merges) return entry.name;

@@ -20,14 +20,15 @@ struct PreTokenizer {
 
 // nullptr where the name is unknown.
 const PreTokenizer* find_pre_tokenizer(std::string_view name);
-// The name under which llama.cpp splits as these patterns do: those with the same text first, then those that cut a probe of many
-// scripts alike; among several, one that implies the same `ignore_merges`. Empty where there is none.
+// The name under which llama.cpp splits as these patterns do: those with the same text first, then those that cut a
+// probe of many scripts alike; among several, one that implies the same `ignore_merges`. Empty where there is none.
 std::string_view match_pre_tokenizer(std::span<const std::string> patterns, bool ignore_merges);
 
 // GPT-2's pattern, which ByteLevel pre-tokenizers imply.
 std::string_view gpt2_pattern();
 
-// Cuts texts by several regexes in turn: each match and each gap between two is a piece, which the next regex cuts further.
+// Cuts texts by several regexes in turn: each match and each gap between two is a piece, which the next regex cuts
+// further.
 class Splitter {
  public:
   explicit Splitter(std::span<const std::string> patterns);

@@ -15,7 +15,8 @@ std::vector<std::string> split(const std::vector<std::string>& patterns, std::st
   const Splitter splitter(patterns);
   Splitter::Scratch scratch;
   std::vector<std::string> pieces;
-  for (const Span& piece : splitter.split(text, scratch)) pieces.emplace_back(text.substr(piece.begin, piece.end - piece.begin));
+  for (const Span& piece : splitter.split(text, scratch))
+    pieces.emplace_back(text.substr(piece.begin, piece.end - piece.begin));
   return pieces;
 }
 
@@ -43,7 +44,9 @@ TEST(Oniguruma, ClassesInsideClasses) {
   EXPECT_EQ(split({"[x[^a-z]]+"}, "abx12cd"), (std::vector<std::string>{"ab", "x12", "cd"}));
 }
 
-TEST(Oniguruma, IntervalsAreNotPossessive) { EXPECT_EQ(split({R"(\p{N}{1,3}+)"}, "a12345b"), (std::vector<std::string>{"a", "12345", "b"})); }
+TEST(Oniguruma, IntervalsAreNotPossessive) {
+  EXPECT_EQ(split({R"(\p{N}{1,3}+)"}, "a12345b"), (std::vector<std::string>{"a", "12345", "b"}));
+}
 
 TEST(Regex, SaysWhatDoesNotCompile) {
   EXPECT_THAT(message_of([] { Regex("a(b"); }), HasSubstr("'a(b' does not compile"));
@@ -66,7 +69,8 @@ TEST(PreTokenizer, SplitsAsTheModelsDo) {
   EXPECT_THAT(split(patterns_of("gpt-2"), "It's 1234  ok"), ElementsAre("It", "'s", " 1234", " ", " ok"));
   EXPECT_THAT(split(patterns_of("llama-bpe"), "IT'S 1234  ok"), ElementsAre("IT", "'S", " ", "123", "4", " ", " ok"));
   EXPECT_THAT(split(patterns_of("qwen2"), "a12\n\nb"), ElementsAre("a", "1", "2", "\n\n", "b"));
-  EXPECT_THAT(split(patterns_of("tekken"), "fooBarHTTPServer a/b"), ElementsAre("foo", "Bar", "HTTPServer", " a", "/b"));
+  EXPECT_THAT(split(patterns_of("tekken"), "fooBarHTTPServer a/b"),
+              ElementsAre("foo", "Bar", "HTTPServer", " a", "/b"));
   EXPECT_THAT(split(patterns_of("gpt-4o"), "I'll we'RE"), ElementsAre("I'll", " we'RE"));
   EXPECT_THAT(split(patterns_of("deepseek-v3"), "x漢字12345"), ElementsAre("x", "漢字", "123", "45"));
   EXPECT_THAT(split(patterns_of("kimi-k2"), "ab漢字cd"), ElementsAre("ab", "漢字", "cd"));
@@ -74,9 +78,13 @@ TEST(PreTokenizer, SplitsAsTheModelsDo) {
 }
 
 TEST(PreTokenizer, EveryNameCompilesAndIsFoundAgain) {
-  for (std::string_view name : {"gpt-2", "llama-bpe", "smaug-bpe", "qwen2", "qwen35", "tekken", "gpt-4o", "smollm", "deepseek-v3", "deepseek-llm",
-                                "deepseek-coder", "falcon", "default", "bloom", "viking", "kimi-k2", "bailingmoe", "seed-coder", "exaone-moe",
-                                "minicpm5", "jais-2", "tiny_aya", "superbpe", "afmoe", "youtu", "laguna", "chameleon", "granite-embed-multi-97m"}) {
+  for (std::string_view name : {"gpt-2",       "llama-bpe",    "smaug-bpe",      "qwen2",
+                                "qwen35",      "tekken",       "gpt-4o",         "smollm",
+                                "deepseek-v3", "deepseek-llm", "deepseek-coder", "falcon",
+                                "default",     "bloom",        "viking",         "kimi-k2",
+                                "bailingmoe",  "seed-coder",   "exaone-moe",     "minicpm5",
+                                "jais-2",      "tiny_aya",     "superbpe",       "afmoe",
+                                "youtu",       "laguna",       "chameleon",      "granite-embed-multi-97m"}) {
     const PreTokenizer* entry = find_pre_tokenizer(name);
     ASSERT_NE(entry, nullptr) << name;
     EXPECT_EQ(match_pre_tokenizer(entry->patterns, entry->ignore_merges), name);

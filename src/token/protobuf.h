@@ -22,11 +22,20 @@ class ProtobufReader {
     wire_type_ = static_cast<unsigned>(key & 7);
     if (field_ == 0) fail(ErrorCode::kFormat, "protobuf: field number 0 at offset {}", at_);
     switch (wire_type_) {
-      case kVarint: value_ = varint(); break;
-      case kFixed64: data_ = take(8); break;
-      case kBytes: data_ = take(varint()); break;
-      case kFixed32: data_ = take(4); break;
-      default: fail(ErrorCode::kFormat, "protobuf: wire type {} at offset {}", wire_type_, at_);
+      case kVarint:
+        value_ = varint();
+        break;
+      case kFixed64:
+        data_ = take(8);
+        break;
+      case kBytes:
+        data_ = take(varint());
+        break;
+      case kFixed32:
+        data_ = take(4);
+        break;
+      default:
+        fail(ErrorCode::kFormat, "protobuf: wire type {} at offset {}", wire_type_, at_);
     }
     return true;
   }
@@ -54,14 +63,16 @@ class ProtobufReader {
 
   void expect(unsigned wire_type, std::string_view what) const {
     if (wire_type_ != wire_type) {
-      fail(ErrorCode::kFormat, "protobuf: field {} before offset {} is no {} (wire type {})", field_, at_, what, wire_type_);
+      fail(ErrorCode::kFormat, "protobuf: field {} before offset {} is no {} (wire type {})", field_, at_, what,
+           wire_type_);
     }
   }
 
   std::uint64_t varint() {
     std::uint64_t value = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
-      if (at_ == bytes_.size()) fail(ErrorCode::kFormat, "protobuf: the message ends inside a number at offset {}", at_);
+      if (at_ == bytes_.size())
+        fail(ErrorCode::kFormat, "protobuf: the message ends inside a number at offset {}", at_);
       const auto byte = static_cast<unsigned char>(bytes_[at_++]);
       value |= std::uint64_t{byte & 0x7Fu} << shift;
       if (byte < 0x80) return value;

@@ -54,7 +54,8 @@ Regex::Regex(std::string_view pattern) : code_(std::make_unique<Code>()), patter
   code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
                               PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at, nullptr);
   if (code_->code == nullptr) {
-    fail(ErrorCode::kFormat, "regular expression '{}' does not compile: {} at offset {} of '{}'", pattern, message_of(error), at, translated);
+    fail(ErrorCode::kFormat, "regular expression '{}' does not compile: {} at offset {} of '{}'", pattern,
+         message_of(error), at, translated);
   }
   pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE);  // without it pcre2_match() interprets
 }
@@ -69,9 +70,12 @@ void Regex::find_all(std::string_view text, Scratch& scratch, std::vector<Span>&
   std::size_t at = 0;
   std::size_t done = 0;
   while (at <= text.size()) {
-    const int found = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at, PCRE2_NO_UTF_CHECK, state.data, state.context);
+    const int found = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
+                                  PCRE2_NO_UTF_CHECK, state.data, state.context);
     if (found == PCRE2_ERROR_NOMATCH) return;
-    if (found < 0) fail(ErrorCode::kUnsupported, "regular expression '{}' on a text of {} bytes: {}", pattern_, text.size(), message_of(found));
+    if (found < 0)
+      fail(ErrorCode::kUnsupported, "regular expression '{}' on a text of {} bytes: {}", pattern_, text.size(),
+           message_of(found));
     Span match{bounds[0], bounds[1]};
     // \K in a look-around can put the bounds anywhere.
     if (match.begin < done || match.end < match.begin) match = {at, at};

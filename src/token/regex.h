@@ -9,8 +9,8 @@
 
 namespace nibble::token {
 
-// Oniguruma's dialect, in which tokenizer.json is written, in PCRE2's words: white space and word characters by their Unicode
-// properties, classes within classes, intersections (&&), {n,m}+ (which does not mean a possessive there).
+// Oniguruma's dialect, in which tokenizer.json is written, in PCRE2's words: white space and word characters by their
+// Unicode properties, classes within classes, intersections (&&), {n,m}+ (which does not mean a possessive there).
 std::string translate_oniguruma(std::string_view pattern);
 
 struct Span {

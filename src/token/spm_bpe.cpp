@@ -30,7 +30,8 @@ struct Scratch {
 
 class SpmBpeTokenizer final : public SpmTokenizer {
  public:
-  explicit SpmBpeTokenizer(Vocabulary source) : SpmTokenizer(std::move(source)), merges_(vocabulary_.merges, vocabulary_.tokens, pieces_) {
+  explicit SpmBpeTokenizer(Vocabulary source)
+      : SpmTokenizer(std::move(source)), merges_(vocabulary_.merges, vocabulary_.tokens, pieces_) {
     for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
       ranks_.push_back(rank_of_score(vocabulary_.scores[i]));
       has_unused_ = has_unused_ || vocabulary_.types[i] == TokenType::kUnused;
@@ -39,7 +40,8 @@ class SpmBpeTokenizer final : public SpmTokenizer {
   }
 
  private:
-  // The text is cut before each word where no merge can cross that place: the result is the same and the heap stays small.
+  // The text is cut before each word where no merge can cross that place: the result is the same and the heap stays
+  // small.
   void segment(std::string_view text, std::vector<TokenId>& ids) const override {
     Scratch scratch;
     bool unknown_run = false;
@@ -54,12 +56,16 @@ class SpmBpeTokenizer final : public SpmTokenizer {
         scratch.symbols.clear();
       }
       std::size_t length = 0;
-      const bool frozen = !normalizer_.user_defined().empty() && normalizer_.user_defined().longest(text.substr(at), length) >= 0;
+      const bool frozen =
+          !normalizer_.user_defined().empty() && normalizer_.user_defined().longest(text.substr(at), length) >= 0;
       if (!frozen) length = announced_length(text.substr(at));
       after_space = text.substr(0, at + length).ends_with(kSpaceSymbol);
       const auto index = static_cast<std::int32_t>(scratch.symbols.size());
       if (index > 0) scratch.symbols.back().next = index;
-      scratch.symbols.push_back({.begin = static_cast<std::uint32_t>(at - begin), .length = static_cast<std::uint32_t>(length), .prev = index - 1, .frozen = frozen});
+      scratch.symbols.push_back({.begin = static_cast<std::uint32_t>(at - begin),
+                                 .length = static_cast<std::uint32_t>(length),
+                                 .prev = index - 1,
+                                 .frozen = frozen});
       at += length;
     }
     segment_word(text.substr(begin), scratch, unknown_run, ids);
@@ -76,7 +82,8 @@ class SpmBpeTokenizer final : public SpmTokenizer {
       emit(word, scratch.symbols, nullptr, unknown_run, ids);
       return;
     }
-    std::map<std::string_view, std::size_t> halves;  // unused piece -> length of its left half when it was last looked at
+    std::map<std::string_view, std::size_t>
+        halves;  // unused piece -> length of its left half when it was last looked at
     merge_symbols<true>(scratch.symbols, scratch.heap, [&](const Symbol& a, const Symbol& b) -> Candidate {
       const std::string_view piece = word.substr(a.begin, a.length + b.length);
       const int id = pieces_.find(piece);
@@ -88,8 +95,8 @@ class SpmBpeTokenizer final : public SpmTokenizer {
   }
 
   // Tokens of the symbols that are left; unused pieces are taken apart again.
-  void emit(std::string_view word, const std::vector<Symbol>& symbols, const std::map<std::string_view, std::size_t>* halves,
-            bool& unknown_run, std::vector<TokenId>& ids) const {
+  void emit(std::string_view word, const std::vector<Symbol>& symbols,
+            const std::map<std::string_view, std::size_t>* halves, bool& unknown_run, std::vector<TokenId>& ids) const {
     for (std::int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[static_cast<std::size_t>(i)].next) {
       const Symbol& symbol = symbols[static_cast<std::size_t>(i)];
       const std::string_view piece = word.substr(symbol.begin, symbol.length);

@@ -43,18 +43,41 @@ Trainer read_trainer(std::string_view bytes, Vocabulary& vocabulary) {
   ProtobufReader reader(bytes);
   while (reader.next()) {
     switch (reader.field()) {
-      case 3: trainer.model_type = reader.int32(); break;
-      case 24: trainer.suffix = reader.boolean(); break;
-      case 35: vocabulary.byte_fallback = reader.boolean(); break;
-      case 40: trainer.unk = reader.int32(); break;
-      case 41: trainer.bos = reader.int32(); break;
-      case 42: trainer.eos = reader.int32(); break;
-      case 43: trainer.pad = reader.int32(); break;
-      case 44: vocabulary.unknown_text = reader.bytes(); break;
-      case 46: trainer.bos_piece = reader.bytes(); break;
-      case 47: trainer.eos_piece = reader.bytes(); break;
-      case 48: trainer.pad_piece = reader.bytes(); break;
-      default: break;
+      case 3:
+        trainer.model_type = reader.int32();
+        break;
+      case 24:
+        trainer.suffix = reader.boolean();
+        break;
+      case 35:
+        vocabulary.byte_fallback = reader.boolean();
+        break;
+      case 40:
+        trainer.unk = reader.int32();
+        break;
+      case 41:
+        trainer.bos = reader.int32();
+        break;
+      case 42:
+        trainer.eos = reader.int32();
+        break;
+      case 43:
+        trainer.pad = reader.int32();
+        break;
+      case 44:
+        vocabulary.unknown_text = reader.bytes();
+        break;
+      case 46:
+        trainer.bos_piece = reader.bytes();
+        break;
+      case 47:
+        trainer.eos_piece = reader.bytes();
+        break;
+      case 48:
+        trainer.pad_piece = reader.bytes();
+        break;
+      default:
+        break;
     }
   }
   return trainer;
@@ -64,13 +87,20 @@ void read_normalizer(std::string_view bytes, Vocabulary& vocabulary) {
   ProtobufReader reader(bytes);
   while (reader.next()) {
     switch (reader.field()) {
-      case 2: vocabulary.precompiled_charsmap = reader.bytes(); break;
-      case 3: vocabulary.add_space_prefix = reader.boolean(); break;
-      case 4: vocabulary.remove_extra_whitespaces = reader.boolean(); break;
+      case 2:
+        vocabulary.precompiled_charsmap = reader.bytes();
+        break;
+      case 3:
+        vocabulary.add_space_prefix = reader.boolean();
+        break;
+      case 4:
+        vocabulary.remove_extra_whitespaces = reader.boolean();
+        break;
       case 5:
         if (!reader.boolean()) fail(ErrorCode::kUnsupported, "SentencePiece models without escaped white space");
         break;
-      default: break;
+      default:
+        break;
     }
   }
 }

@@ -1,4 +1,5 @@
-// SentencePiece's text normaliser: precompiled rules, white space to U+2581, the dummy prefix, extra white space removed.
+// SentencePiece's text normaliser: precompiled rules, white space to U+2581, the dummy prefix, extra white space
+// removed.
 #pragma once
 
 #include <string>

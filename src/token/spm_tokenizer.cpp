@@ -23,7 +23,10 @@ int byte_of(std::string_view token) {
 }  // namespace
 
 SpmTokenizer::SpmTokenizer(Vocabulary source)
-    : TextTokenizer(std::move(source)), normalizer_(vocabulary_), pieces_(vocabulary_.tokens), reserved_(vocabulary_.tokens) {
+    : TextTokenizer(std::move(source)),
+      normalizer_(vocabulary_),
+      pieces_(vocabulary_.tokens),
+      reserved_(vocabulary_.tokens) {
   byte_ids_.fill(-1);
   for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
     const std::string& token = vocabulary_.tokens[i];
@@ -43,13 +46,18 @@ SpmTokenizer::SpmTokenizer(Vocabulary source)
 }
 
 std::string SpmTokenizer::token_bytes(TokenId id, bool spell_special) const {
-  if (id < 0 || id >= size()) fail(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, size());
+  if (id < 0 || id >= size())
+    fail(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, size());
   const std::string& token = spelling(id);
   switch (vocabulary_.types[static_cast<std::size_t>(id)]) {
-    case TokenType::kControl: return spell_special ? token : std::string();
-    case TokenType::kUnknown: return spell_special ? token : vocabulary_.unknown_text;
-    case TokenType::kByte: return std::string(1, static_cast<char>(byte_of(token)));
-    default: break;
+    case TokenType::kControl:
+      return spell_special ? token : std::string();
+    case TokenType::kUnknown:
+      return spell_special ? token : vocabulary_.unknown_text;
+    case TokenType::kByte:
+      return std::string(1, static_cast<char>(byte_of(token)));
+    default:
+      break;
   }
   std::string bytes;
   for (std::size_t i = 0; i < token.size();) {
@@ -78,7 +86,8 @@ void SpmTokenizer::encode_text(std::string_view text, bool first, std::vector<To
     at_start = at_start && space == 0;
     text.remove_prefix(space);
     std::size_t length = 0;
-    while (length < text.size() && leading_space(text.substr(length)) == 0) length += announced_length(text.substr(length));
+    while (length < text.size() && leading_space(text.substr(length)) == 0)
+      length += announced_length(text.substr(length));
     if (length > 0) encode_word(text.substr(0, length), at_start, ids);
     text.remove_prefix(length);
   }

@@ -22,7 +22,8 @@ class SpmTokenizer : public TextTokenizer {
   virtual void segment(std::string_view text, std::vector<TokenId>& ids) const = 0;
 
   TokenId piece_id(std::string_view piece) const;  // unk where there is none
-  // Appends one piece: an unknown one as its bytes, or joined to the unknown one before it (`unknown_run`: there is one).
+  // Appends one piece: an unknown one as its bytes, or joined to the unknown one before it (`unknown_run`: there is
+  // one).
   void append(std::string_view piece, TokenId id, bool& unknown_run, std::vector<TokenId>& ids) const;
   bool unused(TokenId id) const { return vocabulary_.types[static_cast<std::size_t>(id)] == TokenType::kUnused; }
 

@@ -14,8 +14,9 @@ constexpr float kUnknownPenalty = 10.0f;
 // Below this the scores of a long text are counted anew from 0, as sentencepiece 0.2.3 does: a float has few digits.
 constexpr float kLowestScore = -100000.0f;
 
-// Best segmentation under independent pieces: for each end, the best piece ending there. Sums are made in the reference's order and
-// type (float in sentencepiece, double in tokenizers), since their rounding decides between equals.
+// Best segmentation under independent pieces: for each end, the best piece ending there. Sums are made in the
+// reference's order and type (float in sentencepiece, double in tokenizers), since their rounding decides between
+// equals.
 template <typename Sum>
 class SpmUnigramTokenizer final : public SpmTokenizer {
  public:
@@ -28,7 +29,8 @@ class SpmUnigramTokenizer final : public SpmTokenizer {
         largest_ = std::max(largest_, vocabulary_.scores[i]);
       }
       longest_ = std::max(longest_, vocabulary_.tokens[i].size());
-      if (type == TokenType::kNormal || type == TokenType::kUserDefined) trie_.insert(vocabulary_.tokens[i], static_cast<int>(i));
+      if (type == TokenType::kNormal || type == TokenType::kUserDefined)
+        trie_.insert(vocabulary_.tokens[i], static_cast<int>(i));
     }
     unknown_score_ = static_cast<Sum>(smallest) - static_cast<Sum>(kUnknownPenalty);
   }
@@ -56,9 +58,11 @@ class SpmUnigramTokenizer final : public SpmTokenizer {
       const int id = trie_.value(node);
       if (id < 0) continue;
       const std::size_t length = end - begin;
-      const bool user_defined = !vocabulary_.huggingface && vocabulary_.types[static_cast<std::size_t>(id)] == TokenType::kUserDefined;
-      const float score = user_defined ? static_cast<float>(static_cast<double>(static_cast<float>(length) * largest_) - 0.1)
-                                       : vocabulary_.scores[static_cast<std::size_t>(id)];
+      const bool user_defined =
+          !vocabulary_.huggingface && vocabulary_.types[static_cast<std::size_t>(id)] == TokenType::kUserDefined;
+      const float score = user_defined
+                              ? static_cast<float>(static_cast<double>(static_cast<float>(length) * largest_) - 0.1)
+                              : vocabulary_.scores[static_cast<std::size_t>(id)];
       offer(best[end], static_cast<Sum>(score) + until_here, id, begin);
       whole_character = whole_character || length == one;
     }

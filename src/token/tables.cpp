@@ -118,8 +118,8 @@ int ByteTrie::longest(std::string_view text, std::size_t& length) const {
 
 MergeTable::MergeTable(std::size_t capacity) : slots_(slots_for(capacity)), mask_(slots_.size() - 1) {}
 
-MergeTable::MergeTable(const std::vector<std::pair<std::string, std::string>>& merges, const std::vector<std::string>& tokens,
-                       const StringIndex& index)
+MergeTable::MergeTable(const std::vector<std::pair<std::string, std::string>>& merges,
+                       const std::vector<std::string>& tokens, const StringIndex& index)
     : MergeTable(merges.size()) {
   std::string joined;
   int id = 0;
@@ -131,13 +131,15 @@ MergeTable::MergeTable(const std::vector<std::pair<std::string, std::string>>& m
     id = next < tokens.size() && tokens[next] == joined ? static_cast<int>(next) : index.find(joined);
     const int a = index.find(left);
     const int b = index.find(right);
-    if (a < 0 || b < 0 || id < 0) fail(ErrorCode::kFormat, "merge {} ('{}' + '{}') names a token that is not there", rank, left, right);
+    if (a < 0 || b < 0 || id < 0)
+      fail(ErrorCode::kFormat, "merge {} ('{}' + '{}') names a token that is not there", rank, left, right);
     insert(a, b, {static_cast<std::uint32_t>(rank), id});
   }
 }
 
 void MergeTable::insert(int left, int right, Merge merge) {
-  const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
+  const std::uint64_t key =
+      static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
   std::size_t i = spread(key) & mask_;
   for (; slots_[i].merge.id >= 0; i = (i + 1) & mask_) {
     if (slots_[i].key == key) break;

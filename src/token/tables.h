@@ -1,4 +1,5 @@
-// The look-up tables of tokenizers: strings to ids, byte tries, pairs of ids to merges. Built once, then read by any thread.
+// The look-up tables of tokenizers: strings to ids, byte tries, pairs of ids to merges. Built once, then read by any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,8 @@
 
 namespace nibble::token {
 
-// Token text -> id, over a vector of strings that outlives it. Open addressing with linear probing over eight-byte slots.
+// Token text -> id, over a vector of strings that outlives it. Open addressing with linear probing over eight-byte
+// slots.
 class StringIndex {
  public:
   explicit StringIndex(const std::vector<std::string>& strings);
@@ -63,11 +65,14 @@ class MergeTable {
     std::int32_t id = -1;
   };
   explicit MergeTable(std::size_t capacity = 0);
-  // Merges by rank, best first, over the texts of `index`. Throws Error{kFormat} for one whose parts or whole are no tokens.
-  MergeTable(const std::vector<std::pair<std::string, std::string>>& merges, const std::vector<std::string>& tokens, const StringIndex& index);
+  // Merges by rank, best first, over the texts of `index`. Throws Error{kFormat} for one whose parts or whole are no
+  // tokens.
+  MergeTable(const std::vector<std::pair<std::string, std::string>>& merges, const std::vector<std::string>& tokens,
+             const StringIndex& index);
   void insert(int left, int right, Merge merge);  // replaces an old one of the same pair
   const Merge* find(int left, int right) const {
-    const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
+    const std::uint64_t key =
+        static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
     for (std::size_t i = spread(key) & mask_;; i = (i + 1) & mask_) {
       if (slots_[i].merge.id < 0) return nullptr;
       if (slots_[i].key == key) return &slots_[i].merge;

@@ -11,7 +11,8 @@ namespace {
 constexpr std::size_t kTextLimit = std::size_t{1} << 31;
 
 void append(std::string& out, std::string_view text) {
-  if (text.size() > kTextLimit - out.size()) fail(ErrorCode::kUnsupported, "the normaliser makes more than 2 GiB of the text");
+  if (text.size() > kTextLimit - out.size())
+    fail(ErrorCode::kUnsupported, "the normaliser makes more than 2 GiB of the text");
   out += text;
 }
 
@@ -46,7 +47,8 @@ std::string replace(std::string_view text, const Regex& regex, std::string_view 
   return out;
 }
 
-// The tokenizers library looks precompiled rules up by grapheme cluster, and the shortest rule stands for the whole cluster.
+// The tokenizers library looks precompiled rules up by grapheme cluster, and the shortest rule stands for the whole
+// cluster.
 std::string apply_charsmap(const Charsmap& rules, std::string_view text) {
   std::string out;
   std::string_view replacement;
@@ -85,17 +87,28 @@ std::string TextNormalizer::apply(std::string_view text) const {
 
 std::string TextNormalizer::apply_step(const Step& step, std::string text) {
   switch (step.rule.kind) {
-    case NormalizerStep::Kind::kNfc: return normalize_unicode(text, NormalForm::kNfc);
-    case NormalizerStep::Kind::kNfd: return normalize_unicode(text, NormalForm::kNfd);
-    case NormalizerStep::Kind::kNfkc: return normalize_unicode(text, NormalForm::kNfkc);
-    case NormalizerStep::Kind::kNfkd: return normalize_unicode(text, NormalForm::kNfkd);
-    case NormalizerStep::Kind::kLowercase: return to_lower(text);
-    case NormalizerStep::Kind::kReplace: return replace(text, step.rule.pattern, step.rule.content);
-    case NormalizerStep::Kind::kReplaceRegex: return replace(text, step.regex[0], step.rule.content);
-    case NormalizerStep::Kind::kPrepend: return text.empty() ? text : step.rule.content + text;
-    case NormalizerStep::Kind::kStripLeft: return text.substr(leading_space(text));
-    case NormalizerStep::Kind::kStripRight: return text.substr(0, text.size() - trailing_space(text));
-    case NormalizerStep::Kind::kCharsmap: return apply_charsmap(step.charsmap[0], text);
+    case NormalizerStep::Kind::kNfc:
+      return normalize_unicode(text, NormalForm::kNfc);
+    case NormalizerStep::Kind::kNfd:
+      return normalize_unicode(text, NormalForm::kNfd);
+    case NormalizerStep::Kind::kNfkc:
+      return normalize_unicode(text, NormalForm::kNfkc);
+    case NormalizerStep::Kind::kNfkd:
+      return normalize_unicode(text, NormalForm::kNfkd);
+    case NormalizerStep::Kind::kLowercase:
+      return to_lower(text);
+    case NormalizerStep::Kind::kReplace:
+      return replace(text, step.rule.pattern, step.rule.content);
+    case NormalizerStep::Kind::kReplaceRegex:
+      return replace(text, step.regex[0], step.rule.content);
+    case NormalizerStep::Kind::kPrepend:
+      return text.empty() ? text : step.rule.content + text;
+    case NormalizerStep::Kind::kStripLeft:
+      return text.substr(leading_space(text));
+    case NormalizerStep::Kind::kStripRight:
+      return text.substr(0, text.size() - trailing_space(text));
+    case NormalizerStep::Kind::kCharsmap:
+      return apply_charsmap(step.charsmap[0], text);
   }
   return text;
 }

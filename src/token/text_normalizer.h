@@ -21,7 +21,7 @@ class TextNormalizer {
  private:
   struct Step {
     NormalizerStep rule;
-    std::vector<Regex> regex;      // one for kReplaceRegex
+    std::vector<Regex> regex;        // one for kReplaceRegex
     std::vector<Charsmap> charsmap;  // one for kCharsmap
   };
   static std::string apply_step(const Step& step, std::string text);

@@ -16,7 +16,8 @@ Vocabulary checked(Vocabulary v) {
   if (v.scores.empty()) v.scores.assign(size, 0.0f);
   if (v.scores.size() != size) fail(ErrorCode::kFormat, "{} token scores for {} tokens", v.scores.size(), size);
   const auto check = [&](int id, std::string_view what, int lowest) {
-    if (id < lowest || id >= static_cast<int>(size)) fail(ErrorCode::kFormat, "{} token id {} is outside the vocabulary of {}", what, id, size);
+    if (id < lowest || id >= static_cast<int>(size))
+      fail(ErrorCode::kFormat, "{} token id {} is outside the vocabulary of {}", what, id, size);
   };
   check(v.bos, "begin", -1);
   check(v.eos, "end", -1);
@@ -37,7 +38,8 @@ TextTokenizer::TextTokenizer(Vocabulary vocabulary)
       added_(vocabulary_),
       normalized_added_(vocabulary_, normalizer_) {
   for (const AddedToken& token : vocabulary_.added) {
-    if (token.normalized && !normalizer_.empty()) respelled_[token.id] = normalizer_.apply(vocabulary_.tokens[static_cast<std::size_t>(token.id)]);
+    if (token.normalized && !normalizer_.empty())
+      respelled_[token.id] = normalizer_.apply(vocabulary_.tokens[static_cast<std::size_t>(token.id)]);
   }
   before_.assign(vocabulary_.prefix_ids.begin(), vocabulary_.prefix_ids.end());
   after_.assign(vocabulary_.suffix_ids.begin(), vocabulary_.suffix_ids.end());
@@ -51,13 +53,15 @@ const std::string& TextTokenizer::spelling(TokenId id) const {
 }
 
 std::vector<TokenId> TextTokenizer::encode(std::string_view text, EncodeOptions options) const {
-  if (text.size() > 0x20000000) fail(ErrorCode::kInvalidArgument, "text of {} bytes: at most 512 MiB at once", text.size());
+  if (text.size() > 0x20000000)
+    fail(ErrorCode::kInvalidArgument, "text of {} bytes: at most 512 MiB at once", text.size());
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 3 + 8);
   if (options.add_special) ids = before_;
   // SentencePiece has its own way with malformed bytes; elsewhere only valid text reaches the tokenizer.
   std::string valid;
-  if ((vocabulary_.kind == TokenizerKind::kByteBpe || vocabulary_.huggingface) && !is_valid_utf8(text)) text = valid = replace_malformed(text);
+  if ((vocabulary_.kind == TokenizerKind::kByteBpe || vocabulary_.huggingface) && !is_valid_utf8(text))
+    text = valid = replace_malformed(text);
   bool first = true;
   for (const Segment& outer : added_.split(text, options.parse_special)) {
     if (outer.id >= 0) {
@@ -66,7 +70,8 @@ std::vector<TokenId> TextTokenizer::encode(std::string_view text, EncodeOptions 
       continue;
     }
     const std::string normal = normalizer_.empty() ? std::string() : normalizer_.apply(outer.text);
-    for (const Segment& segment : normalized_added_.split(normalizer_.empty() ? outer.text : normal, options.parse_special)) {
+    for (const Segment& segment :
+         normalized_added_.split(normalizer_.empty() ? outer.text : normal, options.parse_special)) {
       if (segment.id >= 0) {
         ids.push_back(segment.id);
       } else {

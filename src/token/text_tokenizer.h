@@ -17,7 +17,8 @@ class TextTokenizer : public Tokenizer {
  protected:
   // Throws Error{kFormat} where lengths differ or ids are out of range.
   explicit TextTokenizer(Vocabulary vocabulary);
-  // Ids of one stretch between added tokens, normalised by the vocabulary's steps, not empty; `first` is false after an added token.
+  // Ids of one stretch between added tokens, normalised by the vocabulary's steps, not empty; `first` is false after an
+  // added token.
   virtual void encode_text(std::string_view text, bool first, std::vector<TokenId>& ids) const = 0;
 
   // A token as text holds it: the file's spelling, normalised for tokens that are looked for in the normalised text.

@@ -9,9 +9,12 @@ namespace nibble::token {
 
 std::unique_ptr<Tokenizer> make_tokenizer(Vocabulary vocabulary) {
   switch (vocabulary.kind) {
-    case TokenizerKind::kSpmBpe: return make_spm_bpe_tokenizer(std::move(vocabulary));
-    case TokenizerKind::kSpmUnigram: return make_spm_unigram_tokenizer(std::move(vocabulary));
-    case TokenizerKind::kByteBpe: return make_byte_bpe_tokenizer(std::move(vocabulary));
+    case TokenizerKind::kSpmBpe:
+      return make_spm_bpe_tokenizer(std::move(vocabulary));
+    case TokenizerKind::kSpmUnigram:
+      return make_spm_unigram_tokenizer(std::move(vocabulary));
+    case TokenizerKind::kByteBpe:
+      return make_byte_bpe_tokenizer(std::move(vocabulary));
   }
   fail(ErrorCode::kInvalidArgument, "tokenizer kind {}", static_cast<int>(vocabulary.kind));
 }
@@ -30,7 +33,8 @@ std::string StreamDecoder::push(TokenId id) {
   const bool spm = vocabulary.kind != TokenizerKind::kByteBpe;
   if (first_ && spm && (type == TokenType::kNormal || type == TokenType::kUserDefined || type == TokenType::kUnused)) {
     // The dummy prefix goes; with extra white space removed, all white space before the first word does.
-    const bool prefixed = (vocabulary.add_space_prefix || vocabulary.remove_extra_whitespaces) && bytes.starts_with(' ');
+    const bool prefixed =
+        (vocabulary.add_space_prefix || vocabulary.remove_extra_whitespaces) && bytes.starts_with(' ');
     if (prefixed) bytes.erase(0, 1);
     if (prefixed && !vocabulary.remove_extra_whitespaces) first_ = false;
   }
@@ -41,8 +45,8 @@ std::string StreamDecoder::push(TokenId id) {
 
 std::string StreamDecoder::finish() { return take(true); }
 
-// Moves what is complete out of pending_. Malformed bytes become U+FFFD: SentencePiece replaces each byte, the others each
-// maximal subpart.
+// Moves what is complete out of pending_. Malformed bytes become U+FFFD: SentencePiece replaces each byte, the others
+// each maximal subpart.
 std::string StreamDecoder::take(bool all) {
   const bool byte_wise = tokenizer_.vocabulary().kind != TokenizerKind::kByteBpe;
   std::string text;

@@ -38,7 +38,8 @@ class Tokenizer {
 // Feeds out text as tokens arrive, never splitting a UTF-8 sequence. What it gives in all is decode() of the same ids.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer, bool spell_special = false) : tokenizer_(tokenizer), spell_special_(spell_special) {}
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool spell_special = false)
+      : tokenizer_(tokenizer), spell_special_(spell_special) {}
   std::string push(TokenId id);  // text that became complete with this token
   std::string finish();          // what is left, incomplete bytes replaced by U+FFFD
 
@@ -53,8 +54,9 @@ class StreamDecoder {
 // The token that ends a turn by its usual names, for files that do not say which it is; -1 without one.
 int find_end_of_turn(const Vocabulary& vocabulary);
 std::unique_ptr<Tokenizer> make_tokenizer(Vocabulary vocabulary);
-// From a Hugging Face folder: tokenizer.json, else tokenizer.model, with tokenizer_config.json, special_tokens_map.json,
-// generation_config.json and chat_template.jinja beside it. Throws Error{kNotFound} when there is none.
+// From a Hugging Face folder: tokenizer.json, else tokenizer.model, with tokenizer_config.json,
+// special_tokens_map.json, generation_config.json and chat_template.jinja beside it. Throws Error{kNotFound} when there
+// is none.
 Vocabulary load_vocabulary(const std::filesystem::path& folder);
 
 }  // namespace nibble::token

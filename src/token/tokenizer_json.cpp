@@ -90,7 +90,8 @@ void read_merges(const json::Document::Element& merges, Vocabulary& vocabulary) 
     }
     const std::string_view line = merge.as_string();
     const std::size_t space = line.find(' ');
-    if (space == std::string_view::npos || space == 0 || space + 1 == line.size() || line.find(' ', space + 1) != std::string_view::npos) {
+    if (space == std::string_view::npos || space == 0 || space + 1 == line.size() ||
+        line.find(' ', space + 1) != std::string_view::npos) {
       fail(ErrorCode::kFormat, "merge {} is '{}', not two parts", rank, line);
     }
     vocabulary.merges.emplace_back(line.substr(0, space), line.substr(space + 1));
@@ -106,7 +107,9 @@ void read_bpe(const Parts& parts, Vocabulary& vocabulary) {
   const std::size_t n_tokens = parts.vocab->size();
   const auto limit = static_cast<std::int64_t>(n_tokens + n_added) + kMaxGap;
   vocabulary.tokens.reserve(n_tokens + n_added);
-  parts.vocab->for_each_member([&](std::string_view text, json::Document::Element id) { place(vocabulary, id.as_int(), text, TokenType::kNormal, limit); });
+  parts.vocab->for_each_member([&](std::string_view text, json::Document::Element id) {
+    place(vocabulary, id.as_int(), text, TokenType::kNormal, limit);
+  });
   vocabulary.ignore_merges = parts.model.get("ignore_merges", false);
   vocabulary.fuse_unknown = parts.model.get("fuse_unk", false);
   if (!parts.merges) fail(ErrorCode::kFormat, "BPE without 'merges'");
@@ -125,7 +128,8 @@ void read_unigram(const Parts& parts, Vocabulary& vocabulary) {
       ++n;
     });
     if (n != 2) fail(ErrorCode::kFormat, "unigram token {} has {} parts", i, n);
-    if (!std::isfinite(static_cast<float>(score))) fail(ErrorCode::kFormat, "unigram token {} has the score {}", i, score);
+    if (!std::isfinite(static_cast<float>(score)))
+      fail(ErrorCode::kFormat, "unigram token {} has the score {}", i, score);
     vocabulary.tokens.emplace_back(text);
     vocabulary.types.push_back(TokenType::kNormal);
     vocabulary.scores.push_back(static_cast<float>(score));
@@ -151,7 +155,9 @@ void read_added_tokens(const json::Value& file, Vocabulary& vocabulary) {
     added.rstrip = token.get("rstrip", false);
     added.single_word = token.get("single_word", false);
     added.normalized = token.get("normalized", !added.special);
-    const TokenType type = id == vocabulary.unk ? TokenType::kUnknown : added.special ? TokenType::kControl : TokenType::kUserDefined;
+    const TokenType type = id == vocabulary.unk ? TokenType::kUnknown
+                           : added.special      ? TokenType::kControl
+                                                : TokenType::kUserDefined;
     place(vocabulary, id, text, type, limit);
     added.id = static_cast<int>(id);
     vocabulary.added.push_back(added);
@@ -183,7 +189,9 @@ void score_by_merges(Vocabulary& vocabulary) {
   }
 }
 
-bool is_byte_token(std::string_view token) { return token.size() == 6 && token.starts_with("<0x") && token.ends_with(">"); }
+bool is_byte_token(std::string_view token) {
+  return token.size() == 6 && token.starts_with("<0x") && token.ends_with(">");
+}
 
 // Byte fallback counts only where all 256 byte tokens are there.
 void mark_byte_tokens(const json::Value& model, Vocabulary& vocabulary) {
@@ -201,7 +209,8 @@ void read_model(const Parts& parts, Vocabulary& vocabulary) {
   std::string type = parts.model.get("type", "");
   if (type.empty()) type = parts.merges ? "BPE" : "Unigram";  // files of old versions
   if (type == "BPE") {
-    const bool byte_level = mentions_byte_level(parts.rest.find("pre_tokenizer")) || mentions_byte_level(parts.rest.find("decoder"));
+    const bool byte_level =
+        mentions_byte_level(parts.rest.find("pre_tokenizer")) || mentions_byte_level(parts.rest.find("decoder"));
     vocabulary.kind = byte_level ? TokenizerKind::kByteBpe : TokenizerKind::kSpmBpe;
     read_bpe(parts, vocabulary);
     const std::string unknown = parts.model.get("unk_token", "");

@@ -7,8 +7,9 @@
 
 namespace nibble::token {
 
-// BPE (byte-level or with SentencePiece's tokens) and unigram models. Throws Error{kFormat} where the file contradicts itself,
-// Error{kUnsupported} naming the part that is not supported. bos, eos, pad and eot are left to tokenizer_config.json.
+// BPE (byte-level or with SentencePiece's tokens) and unigram models. Throws Error{kFormat} where the file contradicts
+// itself, Error{kUnsupported} naming the part that is not supported. bos, eos, pad and eot are left to
+// tokenizer_config.json.
 Vocabulary parse_tokenizer_json(std::string_view text);
 
 }  // namespace nibble::token

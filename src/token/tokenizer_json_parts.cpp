@@ -19,7 +19,8 @@ constexpr std::string_view kPunctuation = R"([\p{P}!-/:-@\[-`{-~])";
 std::string quote(std::string_view text) {
   std::string out;
   for (char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || static_cast<unsigned char>(c) >= 0x80;
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       static_cast<unsigned char>(c) >= 0x80;
     if (!plain) out += '\\';
     out += c;
   }
@@ -34,8 +35,10 @@ std::string regex_of(const json::Value& pattern) {
 
 void check_isolated(const json::Value& part, bool invert) {
   const std::string behavior = part.get("behavior", "Isolated");
-  const bool covered = behavior == "Removed" && invert;  // what stands between matches goes; the patterns in use match everything
-  if (behavior != "Isolated" && !covered) fail(ErrorCode::kUnsupported, "pre-tokenizer '{}' with behavior '{}'", part.get("type", ""), behavior);
+  const bool covered =
+      behavior == "Removed" && invert;  // what stands between matches goes; the patterns in use match everything
+  if (behavior != "Isolated" && !covered)
+    fail(ErrorCode::kUnsupported, "pre-tokenizer '{}' with behavior '{}'", part.get("type", ""), behavior);
 }
 
 void read_split(const json::Value& part, Vocabulary& vocabulary) {
@@ -52,7 +55,8 @@ void read_split(const json::Value& part, Vocabulary& vocabulary) {
 
 void read_byte_level(const json::Value& part, Vocabulary& vocabulary) {
   if (part.get("add_prefix_space", true)) {
-    if (!vocabulary.split_patterns.empty()) fail(ErrorCode::kUnsupported, "pre-tokenizer 'ByteLevel' that prefixes the words of another");
+    if (!vocabulary.split_patterns.empty())
+      fail(ErrorCode::kUnsupported, "pre-tokenizer 'ByteLevel' that prefixes the words of another");
     vocabulary.add_space_prefix = true;
   }
   if (part.get("use_regex", true)) vocabulary.split_patterns.emplace_back(gpt2_pattern());
@@ -60,14 +64,18 @@ void read_byte_level(const json::Value& part, Vocabulary& vocabulary) {
 
 void read_metaspace(const json::Value& part, Vocabulary& vocabulary) {
   for (const char* key : {"replacement", "str_rep"}) {
-    if (part.get(key, kSpaceSymbol) != kSpaceSymbol) fail(ErrorCode::kUnsupported, "pre-tokenizer 'Metaspace' with '{}'", part.get(key, ""));
+    if (part.get(key, kSpaceSymbol) != kSpaceSymbol)
+      fail(ErrorCode::kUnsupported, "pre-tokenizer 'Metaspace' with '{}'", part.get(key, ""));
   }
   WordRule& words = vocabulary.words;
   words.metaspace = true;
   std::string scheme = part.get("prepend_scheme", "");
   if (scheme.empty()) scheme = part.get("add_prefix_space", true) ? "always" : "never";
-  if (scheme != "always" && scheme != "first" && scheme != "never") fail(ErrorCode::kFormat, "prepend_scheme '{}'", scheme);
-  words.prefix = scheme == "always" ? WordRule::Prefix::kAlways : scheme == "first" ? WordRule::Prefix::kFirst : WordRule::Prefix::kNever;
+  if (scheme != "always" && scheme != "first" && scheme != "never")
+    fail(ErrorCode::kFormat, "prepend_scheme '{}'", scheme);
+  words.prefix = scheme == "always"  ? WordRule::Prefix::kAlways
+                 : scheme == "first" ? WordRule::Prefix::kFirst
+                                     : WordRule::Prefix::kNever;
   words.split = part.get("split", true);
 }
 
@@ -81,14 +89,17 @@ void read_replace(const json::Value& part, Vocabulary& vocabulary) {
   }
 }
 
-const json::Array* sequence(const json::Value& part, const char* key) { return part.get("type", "") == "Sequence" ? &part.at(key).as_array() : nullptr; }
+const json::Array* sequence(const json::Value& part, const char* key) {
+  return part.get("type", "") == "Sequence" ? &part.at(key).as_array() : nullptr;
+}
 
 // Id of a template's special token.
 int template_id(const json::Value& part, const std::string& name, std::size_t n_tokens) {
   const json::Array& ids = part.at("special_tokens").at(name).at("ids").as_array();
   if (ids.size() != 1) fail(ErrorCode::kUnsupported, "template token '{}' of {} ids", name, ids.size());
   const std::int64_t id = ids[0].as_int();
-  if (id < 0 || id >= static_cast<std::int64_t>(n_tokens)) fail(ErrorCode::kFormat, "template token '{}' has the id {} of {}", name, id, n_tokens);
+  if (id < 0 || id >= static_cast<std::int64_t>(n_tokens))
+    fail(ErrorCode::kFormat, "template token '{}' has the id {} of {}", name, id, n_tokens);
   return static_cast<int>(id);
 }
 
@@ -100,7 +111,8 @@ void read_template(const json::Value& part, Vocabulary& vocabulary) {
       continue;
     }
     const std::string& name = item.at("SpecialToken").at("id").as_string();
-    (before ? vocabulary.prefix_ids : vocabulary.suffix_ids).push_back(template_id(part, name, vocabulary.tokens.size()));
+    (before ? vocabulary.prefix_ids : vocabulary.suffix_ids)
+        .push_back(template_id(part, name, vocabulary.tokens.size()));
   }
 }
 
@@ -123,7 +135,11 @@ void read_normalizer(const json::Value& part, Vocabulary& vocabulary) {
     std::string_view name;
     Kind kind;
   };
-  constexpr std::array<Simple, 5> kSimple = {{{"NFC", Kind::kNfc}, {"NFD", Kind::kNfd}, {"NFKC", Kind::kNfkc}, {"NFKD", Kind::kNfkd}, {"Lowercase", Kind::kLowercase}}};
+  constexpr std::array<Simple, 5> kSimple = {{{"NFC", Kind::kNfc},
+                                              {"NFD", Kind::kNfd},
+                                              {"NFKC", Kind::kNfkc},
+                                              {"NFKD", Kind::kNfkd},
+                                              {"Lowercase", Kind::kLowercase}}};
   const std::string type = part.get("type", "");
   for (const Simple& simple : kSimple) {
     if (simple.name == type) {
@@ -169,7 +185,8 @@ void read_pre_tokenizer(const json::Value& part, Vocabulary& vocabulary) {
   } else if (type == "WhitespaceSplit" && !byte_level && !vocabulary.words.metaspace) {
     vocabulary.words.drop_white_space = true;
   } else {
-    fail(ErrorCode::kUnsupported, "pre-tokenizer '{}' of a {} tokenizer", type, byte_level ? "byte-level" : "SentencePiece");
+    fail(ErrorCode::kUnsupported, "pre-tokenizer '{}' of a {} tokenizer", type,
+         byte_level ? "byte-level" : "SentencePiece");
   }
 }
 

@@ -31,8 +31,10 @@ bool is_word(char32_t code) {
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC: return true;
-    default: return false;
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -55,8 +57,9 @@ std::string normalize_unicode(std::string_view text, NormalForm form) {
   options |= form == NormalForm::kNfc || form == NormalForm::kNfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
   if (form == NormalForm::kNfkc || form == NormalForm::kNfkd) options |= UTF8PROC_COMPAT;
   utf8proc_uint8_t* raw = nullptr;
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &raw,
-                                   static_cast<utf8proc_option_t>(options));
+  const auto length =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                   &raw, static_cast<utf8proc_option_t>(options));
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(raw, &std::free);
   if (length < 0) fail(ErrorCode::kInvalidArgument, "Unicode normalisation: {}", utf8proc_errmsg(length));
   return std::string(reinterpret_cast<const char*>(raw), static_cast<std::size_t>(length));
@@ -85,7 +88,9 @@ std::size_t grapheme_length(std::string_view text) {
   while (length < text.size()) {
     const Utf8Char next = decode_utf8(text.substr(length));
     if (next.length == 0 || last.length == 0) break;
-    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(last.code), static_cast<utf8proc_int32_t>(next.code), &state)) break;
+    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(last.code),
+                                         static_cast<utf8proc_int32_t>(next.code), &state))
+      break;
     length += static_cast<std::size_t>(next.length);
     last = next;
   }
@@ -93,11 +98,14 @@ std::size_t grapheme_length(std::string_view text) {
 }
 
 bool is_white_space(char32_t code) {
-  return (code >= 9 && code <= 13) || code == 0x20 || code == 0x85 || code == 0xA0 || code == 0x1680 || (code >= 0x2000 && code <= 0x200A) ||
-         code == 0x2028 || code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
+  return (code >= 9 && code <= 13) || code == 0x20 || code == 0x85 || code == 0xA0 || code == 0x1680 ||
+         (code >= 0x2000 && code <= 0x200A) || code == 0x2028 || code == 0x2029 || code == 0x202F || code == 0x205F ||
+         code == 0x3000;
 }
 
-bool begins_with_word(std::string_view text) { return !text.empty() && decode_utf8(text).length > 0 && is_word(decode_utf8(text).code); }
+bool begins_with_word(std::string_view text) {
+  return !text.empty() && decode_utf8(text).length > 0 && is_word(decode_utf8(text).code);
+}
 
 bool ends_with_word(std::string_view text) {
   if (text.empty()) return false;

@@ -8,7 +8,8 @@ namespace nibble::token {
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 
-// `text` must be valid UTF-8.
+// `text` must be valid UTF-8. The tables are Unicode 15's; the tokenizers library still has Unicode 9's, so that marks
+// which came in between (U+08D3, U+1DF8, ...) can stand in another order there.
 std::string normalize_unicode(std::string_view text, NormalForm form);
 std::string to_lower(std::string_view text);
 

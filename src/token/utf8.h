@@ -20,8 +20,8 @@ struct Utf8Char {
 Utf8Char decode_utf8(std::string_view text);
 // Length that the first byte announces, 1 for bytes that cannot begin a character; never beyond the text.
 std::size_t announced_length(std::string_view text);
-// Length of the longest prefix of a malformed text that could begin a character (at least 1): what Unicode calls the maximal
-// subpart, one U+FFFD in Python and Rust. `incomplete` says that the text ended before the character did.
+// Length of the longest prefix of a malformed text that could begin a character (at least 1): what Unicode calls the
+// maximal subpart, one U+FFFD in Python and Rust. `incomplete` says that the text ended before the character did.
 std::size_t malformed_length(std::string_view text, bool& incomplete);
 void append_utf8(char32_t code, std::string& out);
 bool is_valid_utf8(std::string_view text);
