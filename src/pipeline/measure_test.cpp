@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "calib/imatrix.h"
+#include "container/checkpoint.h"
 #include "json/json.h"
 #include "nibble/bench.h"
 #include "nibble/evaluate.h"
@@ -156,6 +158,19 @@ TEST_F(Measuring, DifferentVocabulariesAreNotCompared) {
   call.reference = kModel;
   call.model = folder_ / "other.gguf";
   EXPECT_THAT(evaluate_refusal(call), HasSubstr("different vocabularies"));
+}
+
+TEST_F(Measuring, WeightsThatAreNotNumbers) {
+  const std::string path = quantized("q8_0");
+  const auto reader = container::open(path);
+  std::string bytes = read_file(path);
+  const float nan = std::nanf("");
+  std::memcpy(bytes.data() + reader->at("output_norm.weight").offset, &nan, sizeof nan);
+  write_file_atomically(folder_ / "nan.gguf", bytes);
+  EvaluateRequest call = request();
+  call.model = folder_ / "nan.gguf";
+  call.exact = true;  // the integer kernels of the fast path round a NaN among the activations away
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("are not finite"));
 }
 
 TEST_F(Measuring, ImatrixAgreesWithLlamaImatrix) {

@@ -1,0 +1,78 @@
+// The measuring commands as a user calls them: what goes to standard output, what to standard error, exit codes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/atomic_file.h"
+#include "testing/program.h"
+
+namespace nibble::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::ProgramResult;
+
+const std::string kRoot = NIBBLE_SOURCE_DIR;
+const std::string kModel = kRoot + "/models/books-7m";
+const std::string kText = kRoot + "/text/books-eval.txt";
+
+ProgramResult nibble(const std::string& arguments) {
+  return testing::run_program(std::string(NIBBLE_PROGRAM) + " " + arguments);
+}
+
+TEST(MeasureCommands, PlanOfParametersAlone) {
+  const ProgramResult result = nibble("plan --params 671B --memory 512G --memory 1TiB");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("671B parameters"));
+  EXPECT_THAT(result.out, HasSubstr("with 512 GB: "));
+  EXPECT_EQ(nibble("plan").exit_code, 2);
+  EXPECT_EQ(nibble("plan --params lots").exit_code, 2);
+  EXPECT_EQ(nibble("plan --params 7B --goal dance").exit_code, 2);
+}
+
+TEST(MeasureCommands, PlanAsJsonAlone) {
+  const ProgramResult result = nibble("plan " + kModel + " --json -");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out.front(), '{');
+  EXPECT_THAT(result.out, HasSubstr("\"kv_bytes_per_token\": 4096"));  // 2 * 8 layers * 2 heads * 64 * 2 bytes
+}
+
+TEST(MeasureCommands, EvalWritesItsReport) {
+  const testing::TemporaryFolder folder;
+  const ProgramResult result = nibble("eval " + kModel + " --text " + kText + " --ctx 64 --chunks 2 --reference " +
+                                      kModel + " --exact --json " + (folder / "eval.json"));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("perplexity"));
+  const std::string json = read_file(folder / "eval.json");
+  for (const char* key :
+       {"perplexity", "kld_mean", "kld_p999", "top1", "bits_per_weight", "perplexity_exact", "kld_mean_exact"}) {
+    EXPECT_THAT(json, HasSubstr("\"" + std::string(key) + "\": "));
+  }
+  EXPECT_EQ(nibble("eval " + (folder / "absent") + " --text " + kText).exit_code, 1);
+  EXPECT_EQ(nibble("eval " + kModel).exit_code, 2);
+}
+
+TEST(MeasureCommands, RunKeepsTheTextApart) {
+  const ProgramResult result = nibble("run " + kModel + " -p 'Once upon a time' -n 8 --temp 0.7 --seed 5 -q");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, ::testing::StartsWith("Once upon a time"));
+  EXPECT_THAT(result.err, HasSubstr("text 8 tokens"));
+  EXPECT_EQ(nibble("run " + kModel + " -p x -n 8 --temp 0.7 --seed 5 -q").exit_code, 0);
+  EXPECT_EQ(nibble("run " + kModel + " -p x --top-p 7").exit_code, 2);
+}
+
+TEST(MeasureCommands, ImatrixAndBench) {
+  const testing::TemporaryFolder folder;
+  const std::string out = folder / "imatrix.dat";
+  ProgramResult result = nibble("imatrix " + kModel + " --text " + kText + " -o " + out + " --ctx 64 --chunks 2");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(std::filesystem::exists(out));
+  result = nibble("imatrix --merge " + out + " --merge " + out + " -o " + (folder / "both.gguf") + " --ctx 64");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("holds 4 chunks"));
+  result = nibble("bench " + kModel + " -p 8 -n 2 -r 1 --json -");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("\"decode_tok_s\": "));
+}
+
+}  // namespace
+}  // namespace nibble::cli
