@@ -27,9 +27,10 @@ void ForwardPart::rotate_and_store(const Piece& piece, int layer, const DecoderB
     for (int h = 0; h < group; ++h) finish_head(q + h * dim, block.q_norm, row);
     float* k = work.k.floats() + (row * spec.n_kv_heads + kv_head) * dim;
     finish_head(k, block.k_norm, row);
-    kv.store_k(cache.keys(piece.sequence, kv_head), position, k, spec.head_dim);
+    const std::int64_t slot = position % ops::kKeyBlock;
+    kv.store_k(cache.keys(piece.sequence, position / ops::kKeyBlock, kv_head), slot, k, spec.head_dim);
     const float* v = work.v.floats() + (row * spec.n_kv_heads + kv_head) * dim;
-    kv.store_v(cache.values(piece.sequence, kv_head), position, v, spec.head_dim);
+    kv.store_v(cache.values(piece.sequence, position / ops::kKeyBlock, kv_head), slot, v, spec.head_dim);
   }
 }
 
@@ -51,8 +52,10 @@ void ForwardPart::attend(const Piece& piece, int layer, const DecoderBlock& bloc
   task.first_position = piece.position + first;
   task.window = spec.window;
   task.scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
-  task.k = cache.keys(piece.sequence, kv_head);
-  task.v = cache.values(piece.sequence, kv_head);
+  task.k = cache.keys(piece.sequence, 0, kv_head);
+  task.k_stride = cache.k_stride();
+  task.v = cache.values(piece.sequence, 0, kv_head);
+  task.v_stride = cache.v_stride();
   task.scratch = thread_scratch(thread);
   ops_.kv[static_cast<int>(cache_.type)].attend(task);
 }

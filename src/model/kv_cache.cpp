@@ -26,11 +26,13 @@ KvCache::KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64
     State::Layer layer;
     layer.n_kv_heads = block.n_kv_heads;
     layer.head_dim = block.head_dim;
-    layer.k_head_bytes = ops::key_bytes(type, block.head_dim, context);
-    layer.v_head_bytes = ops::value_bytes(type, block.head_dim, context);
-    const std::int64_t heads = std::int64_t{n_sequences} * block.n_kv_heads;
-    layer.k = AlignedBuffer(product(heads, layer.k_head_bytes));
-    layer.v = AlignedBuffer(product(heads, layer.v_head_bytes));
+    layer.k_block_bytes = ops::key_block_bytes(type, block.head_dim);
+    layer.v_block_bytes = ops::value_block_bytes(type, block.head_dim);
+    layer.n_blocks = ops::kv_blocks(context);
+    const auto blocks =
+        static_cast<std::int64_t>(product(std::int64_t{n_sequences} * block.n_kv_heads, layer.n_blocks));
+    layer.k = AlignedBuffer(product(blocks, layer.k_block_bytes));
+    layer.v = AlignedBuffer(product(blocks, layer.v_block_bytes));
     state_->layers.push_back(std::move(layer));
   }
 }
@@ -63,9 +65,9 @@ std::uint64_t KvCache::bytes() const {
 std::uint64_t kv_cache_bytes(const ModelSpec& spec, KvType type, std::int64_t context) {
   std::uint64_t sum = 0;
   for (const BlockSpec& block : spec.blocks) {
-    const std::int64_t head =
-        ops::key_bytes(type, block.head_dim, context) + ops::value_bytes(type, block.head_dim, context);
-    sum = checked_add(sum, product(block.n_kv_heads, head));
+    const std::int64_t head = ops::key_block_bytes(type, block.head_dim) + ops::value_block_bytes(type, block.head_dim);
+    const std::uint64_t blocks = product(block.n_kv_heads, ops::kv_blocks(context));
+    sum = checked_add(sum, checked_mul(blocks, static_cast<std::uint64_t>(head)));
   }
   return sum;
 }

@@ -33,18 +33,22 @@ struct Workspace {
 };
 
 struct KvCache::State {
+  // (sequence, block of 64 positions, head): memory is touched as a sequence grows.
   struct Layer {
     AlignedBuffer k, v;
-    std::int64_t k_head_bytes = 0;  // of one head of one sequence
-    std::int64_t v_head_bytes = 0;
+    std::int64_t k_block_bytes = 0;  // of one head
+    std::int64_t v_block_bytes = 0;
+    std::int64_t n_blocks = 0;  // per sequence
     int n_kv_heads = 0;
     int head_dim = 0;
 
-    std::byte* keys(int sequence, int head) {
-      return k.data() + (std::int64_t{sequence} * n_kv_heads + head) * k_head_bytes;
+    std::int64_t k_stride() const { return n_kv_heads * k_block_bytes; }
+    std::int64_t v_stride() const { return n_kv_heads * v_block_bytes; }
+    std::byte* keys(int sequence, std::int64_t block, int head) {
+      return k.data() + ((sequence * n_blocks + block) * n_kv_heads + head) * k_block_bytes;
     }
-    std::byte* values(int sequence, int head) {
-      return v.data() + (std::int64_t{sequence} * n_kv_heads + head) * v_head_bytes;
+    std::byte* values(int sequence, std::int64_t block, int head) {
+      return v.data() + ((sequence * n_blocks + block) * n_kv_heads + head) * v_block_bytes;
     }
   };
 

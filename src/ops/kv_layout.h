@@ -1,8 +1,8 @@
-// Where the keys and values of one head lie.
+// Where keys and values lie: in blocks of 64 positions of one head.
 //
-// Keys: blocks of 16 positions; a block is (head_dim, 16 positions), so that scores of 16 keys come out side by side
-// without any sum across lanes. q8_0 keys add the scales after the codes of a block: (head_dim / 32 rounded up, 16)
-// halves. Values: one row per position, head_dim padded to 16; q8_0 rows add one half per 32 columns.
+// Keys: four groups of 16 positions; a group is (head_dim, 16 positions), so that scores of 16 keys come out side by
+// side without any sum across lanes. q8_0 keys add the scales after the codes of a group: (head_dim / 32 rounded up,
+// 16) halves. Values: one row per position, head_dim padded to 16; q8_0 rows add one half per 32 columns.
 #pragma once
 
 #include <stdint.h>
@@ -12,7 +12,7 @@
 namespace nibble::ops {
 
 inline constexpr int kLanes = 16;
-inline constexpr int kKeyBlock = 64;   // positions that attention handles at a time
+inline constexpr int kKeyBlock = 64;   // positions of a block, which attention handles at a time
 inline constexpr int kKvGroup = 32;    // numbers that share a scale in q8_0
 inline constexpr int kQueryRows = 64;  // rows (tokens * group) of a task should not be many more
 
@@ -20,20 +20,21 @@ static inline int64_t padded_head(int head_dim) { return (head_dim + kLanes - 1)
 static inline int64_t kv_groups(int head_dim) { return (head_dim + kKvGroup - 1) / kKvGroup; }
 static inline int64_t kv_number_bytes(KvType type) { return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1; }
 
-static inline int64_t key_block_bytes(KvType type, int head_dim) {  // of 16 positions
+static inline int64_t key_group_bytes(KvType type, int head_dim) {
   return kLanes * (head_dim * kv_number_bytes(type) + (type == KvType::kQ8_0 ? kv_groups(head_dim) * 2 : 0));
 }
 static inline int64_t value_row_bytes(KvType type, int head_dim) {
   return padded_head(head_dim) * kv_number_bytes(type) + (type == KvType::kQ8_0 ? kv_groups(head_dim) * 2 : 0);
 }
 
-// Bytes of one head's keys or values for `context` positions.
-static inline int64_t key_bytes(KvType type, int head_dim, int64_t context) {
-  return (context + kKeyBlock - 1) / kKeyBlock * (kKeyBlock / kLanes) * key_block_bytes(type, head_dim);
+// Bytes of a block.
+static inline int64_t key_block_bytes(KvType type, int head_dim) {
+  return kKeyBlock / kLanes * key_group_bytes(type, head_dim);
 }
-static inline int64_t value_bytes(KvType type, int head_dim, int64_t context) {
-  return context * value_row_bytes(type, head_dim);
+static inline int64_t value_block_bytes(KvType type, int head_dim) {
+  return kKeyBlock * value_row_bytes(type, head_dim);
 }
+static inline int64_t kv_blocks(int64_t context) { return (context + kKeyBlock - 1) / kKeyBlock; }
 
 // Work memory of an AttentionTask of that many query rows.
 static inline int64_t attention_scratch_floats(int64_t rows, int head_dim) {

@@ -114,25 +114,25 @@ void silu_gate(float* gate, const float* up, int64_t n) noexcept {
 inline char* at(void* base, int64_t offset) { return static_cast<char*>(base) + offset; }
 inline const char* at(const void* base, int64_t offset) { return static_cast<const char*>(base) + offset; }
 
-void store_k_f32(void* k, int64_t position, const float* x, int head_dim) noexcept {
-  float* dst = static_cast<float*>(k) + position / kLanes * head_dim * kLanes + position % kLanes;
+void store_k_f32(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+  float* dst = static_cast<float*>(block) + slot / kLanes * head_dim * kLanes + slot % kLanes;
   for (int d = 0; d < head_dim; ++d) dst[d * kLanes] = x[d];
 }
 
-void store_v_f32(void* v, int64_t position, const float* x, int head_dim) noexcept {
+void store_v_f32(void* block, int64_t slot, const float* x, int head_dim) noexcept {
   const int64_t padded = padded_head(head_dim);
-  float* dst = static_cast<float*>(v) + position * padded;
+  float* dst = static_cast<float*>(block) + slot * padded;
   for (int64_t d = 0; d < padded; ++d) dst[d] = d < head_dim ? x[d] : 0.0f;
 }
 
-void store_k_f16(void* k, int64_t position, const float* x, int head_dim) noexcept {
-  uint16_t* dst = static_cast<uint16_t*>(k) + position / kLanes * head_dim * kLanes + position % kLanes;
+void store_k_f16(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+  uint16_t* dst = static_cast<uint16_t*>(block) + slot / kLanes * head_dim * kLanes + slot % kLanes;
   for (int d = 0; d < head_dim; ++d) dst[d * kLanes] = Lanes::f16_bits(x[d]);
 }
 
-void store_v_f16(void* v, int64_t position, const float* x, int head_dim) noexcept {
+void store_v_f16(void* block, int64_t slot, const float* x, int head_dim) noexcept {
   const int64_t padded = padded_head(head_dim);
-  uint16_t* dst = static_cast<uint16_t*>(v) + position * padded;
+  uint16_t* dst = static_cast<uint16_t*>(block) + slot * padded;
   for (int64_t d = 0; d < padded; ++d) dst[d] = d < head_dim ? Lanes::f16_bits(x[d]) : uint16_t{0};
 }
 
@@ -154,20 +154,20 @@ inline uint16_t round_group(const float* x, int n, int8_t* codes, int64_t stride
   return scale;
 }
 
-void store_k_q8(void* k, int64_t position, const float* x, int head_dim) noexcept {
-  char* block = at(k, position / kLanes * key_block_bytes(KvType::kQ8_0, head_dim));
-  const int64_t lane = position % kLanes;
-  auto* codes = reinterpret_cast<int8_t*>(block) + lane;
-  auto* scales = reinterpret_cast<uint16_t*>(block + int64_t{head_dim} * kLanes) + lane;
+void store_k_q8(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+  char* group_start = at(block, slot / kLanes * key_group_bytes(KvType::kQ8_0, head_dim));
+  const int64_t lane = slot % kLanes;
+  auto* codes = reinterpret_cast<int8_t*>(group_start) + lane;
+  auto* scales = reinterpret_cast<uint16_t*>(group_start + int64_t{head_dim} * kLanes) + lane;
   for (int d = 0, group = 0; d < head_dim; d += kKvGroup, ++group) {
     const int n = head_dim - d < kKvGroup ? head_dim - d : kKvGroup;
     scales[group * kLanes] = round_group(x + d, n, codes + d * kLanes, kLanes);
   }
 }
 
-void store_v_q8(void* v, int64_t position, const float* x, int head_dim) noexcept {
+void store_v_q8(void* block, int64_t slot, const float* x, int head_dim) noexcept {
   const int64_t padded = padded_head(head_dim);
-  char* row = at(v, position * value_row_bytes(KvType::kQ8_0, head_dim));
+  char* row = at(block, slot * value_row_bytes(KvType::kQ8_0, head_dim));
   auto* codes = reinterpret_cast<int8_t*>(row);
   auto* scales = reinterpret_cast<uint16_t*>(row + padded);
   for (int d = 0, group = 0; d < head_dim; d += kKvGroup, ++group) {
@@ -309,23 +309,22 @@ void attend_some_rows(int n, const RowState& state, const KvBlock& block, int he
 }
 
 // A block of q8_0 keys and values decoded into `out`: keys (4, head_dim, 16), then values (64, padded).
-inline KvBlock decode_block(const AttentionTask& task, int64_t first_key, int64_t n_keys, float* out) {
-  const int head_dim = task.head_dim;
+inline KvBlock decode_block(const char* k, const char* v, int head_dim, int64_t n_keys, float* out) {
   const int64_t padded = padded_head(head_dim);
-  const int64_t block_bytes = key_block_bytes(KvType::kQ8_0, head_dim);
-  for (int b = 0; b * kLanes < n_keys; ++b) {
-    const char* src = at(task.k, (first_key / kLanes + b) * block_bytes);
+  const int64_t group_bytes = key_group_bytes(KvType::kQ8_0, head_dim);
+  for (int group = 0; group * kLanes < n_keys; ++group) {
+    const char* src = k + group * group_bytes;
+    const auto* scales = reinterpret_cast<const uint16_t*>(src + int64_t{head_dim} * kLanes);
     for (int d = 0; d < head_dim; ++d) {
-      const V scale =
-          Lanes::load_f16(reinterpret_cast<const uint16_t*>(src + int64_t{head_dim} * kLanes) + d / kKvGroup * kLanes);
+      const V scale = Lanes::load_f16(scales + d / kKvGroup * kLanes);
       const V code = Lanes::load_i8(reinterpret_cast<const int8_t*>(src) + d * kLanes);
-      Lanes::store(out + (int64_t{b} * head_dim + d) * kLanes, Lanes::mul(code, scale));
+      Lanes::store(out + (int64_t{group} * head_dim + d) * kLanes, Lanes::mul(code, scale));
     }
   }
   float* values = out + kKeyBlock * padded;
   const int64_t row_bytes = value_row_bytes(KvType::kQ8_0, head_dim);
   for (int64_t key = 0; key < n_keys; ++key) {
-    const char* src = at(task.v, (first_key + key) * row_bytes);
+    const char* src = v + key * row_bytes;
     const auto* scales = reinterpret_cast<const uint16_t*>(src + padded);
     for (int64_t d = 0; d < padded; d += kLanes) {
       const V scale = Lanes::broadcast(Lanes::f16_value(scales[d / kKvGroup]));
@@ -339,10 +338,13 @@ inline KvBlock decode_block(const AttentionTask& task, int64_t first_key, int64_
 
 template <KvType kType>
 inline KvBlock block_at(const AttentionTask& task, int64_t first_key, int64_t n_keys, float* decoded) {
-  if constexpr (kType == KvType::kQ8_0) return decode_block(task, first_key, n_keys, decoded);
-  const int64_t block_bytes = key_block_bytes(kType, task.head_dim);
-  const int64_t row_bytes = value_row_bytes(kType, task.head_dim);
-  return {at(task.k, first_key / kLanes * block_bytes), block_bytes, at(task.v, first_key * row_bytes), row_bytes};
+  const char* k = at(task.k, first_key / kKeyBlock * task.k_stride);
+  const char* v = at(task.v, first_key / kKeyBlock * task.v_stride);
+  if constexpr (kType == KvType::kQ8_0) {
+    return decode_block(k, v, task.head_dim, n_keys, decoded);
+  } else {
+    return {k, key_group_bytes(kType, task.head_dim), v, value_row_bytes(kType, task.head_dim)};
+  }
 }
 
 struct TaskMemory {

@@ -24,15 +24,17 @@ struct AttentionTask {
   int64_t first_position;  // of the first token; keys up to each token's own position must be stored
   int64_t window;          // tokens seen, the token itself included; 0: all
   float scale;             // of the scores
-  const void* k;           // the head's keys and values (kv_layout.h)
-  const void* v;
+  const void* k;           // the head's first block of keys (kv_layout.h), of the sequence's position 0
+  int64_t k_stride;        // bytes from one block to the next
+  const void* v;           // likewise the values
+  int64_t v_stride;
   float* scratch;  // attention_scratch_floats() of kv_layout.h, 64-byte aligned
 };
 
 struct KvOps {
-  // One head's key or value at a position; x: (head_dim).
-  void (*store_k)(void* k, int64_t position, const float* x, int head_dim) noexcept;
-  void (*store_v)(void* v, int64_t position, const float* x, int head_dim) noexcept;
+  // One head's key or value at place `slot` (position % 64) of its block; x: (head_dim).
+  void (*store_k)(void* block, int64_t slot, const float* x, int head_dim) noexcept;
+  void (*store_v)(void* block, int64_t slot, const float* x, int head_dim) noexcept;
   void (*attend)(const AttentionTask& task) noexcept;
 };
 

@@ -110,14 +110,16 @@ struct Head {
   Head(const OpTable& table, KvType kind, int dim, std::int64_t context)
       : ops(table.kv[static_cast<int>(kind)]),
         head_dim(dim),
-        k(static_cast<std::size_t>(key_bytes(kind, dim, context))),
-        v(static_cast<std::size_t>(value_bytes(kind, dim, context))) {
+        k_stride(key_block_bytes(kind, dim) + 64),  // heads lie apart
+        v_stride(value_block_bytes(kind, dim) + 128),
+        k(static_cast<std::size_t>(kv_blocks(context) * k_stride)),
+        v(static_cast<std::size_t>(kv_blocks(context) * v_stride)) {
     std::ranges::fill(k.bytes(), std::byte{0xFF});  // NaN where nothing was stored
     std::ranges::fill(v.bytes(), std::byte{0xFF});
   }
   void store(std::int64_t position, const float* key, const float* value) {
-    ops.store_k(k.data(), position, key, head_dim);
-    ops.store_v(v.data(), position, value, head_dim);
+    ops.store_k(k.data() + position / kKeyBlock * k_stride, position % kKeyBlock, key, head_dim);
+    ops.store_v(v.data() + position / kKeyBlock * v_stride, position % kKeyBlock, value, head_dim);
   }
   std::vector<float> attend(const Case& c, const std::vector<float>& q) {
     const std::int64_t stride = std::int64_t{c.group} * c.head_dim;
@@ -125,11 +127,12 @@ struct Head {
     AlignedBuffer scratch(static_cast<std::size_t>(attention_scratch_floats(c.n_tokens * c.group, c.head_dim)) * 4);
     const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
     ops.attend({q.data(), stride, out.data(), stride, c.n_tokens, c.group, c.head_dim, c.first, c.window, scale,
-                k.data(), v.data(), scratch.as<float>()});
+                k.data(), k_stride, v.data(), v_stride, scratch.as<float>()});
     return out;
   }
   const KvOps& ops;
   int head_dim;
+  std::int64_t k_stride, v_stride;
   AlignedBuffer k, v;
 };
 
