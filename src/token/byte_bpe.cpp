@@ -65,12 +65,18 @@ class ByteBpeTokenizer final : public TextTokenizer {
 
   // Normal tokens first, so that one keeps its text where an added token is spelled alike.
   void index_tokens() {
+    constexpr std::size_t kAhead = 16;
+    const std::size_t size = vocabulary_.tokens.size();
+    std::vector<std::uint32_t> hashes(size);
+    for (std::size_t i = 0; i < size; ++i) hashes[i] = StringIndex::hash(vocabulary_.tokens[i]);
     for (const bool normal : {true, false}) {
-      for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
+      for (std::size_t i = 0; i < size; ++i) {
+        if (i + kAhead < size) index_.prefetch_slot(hashes[i + kAhead]);
         const TokenType type = vocabulary_.types[i];
-        if ((type == TokenType::kNormal || type == TokenType::kByte || type == TokenType::kUndefined) != normal)
+        if ((type == TokenType::kNormal || type == TokenType::kByte || type == TokenType::kUndefined) != normal) {
           continue;
-        if (!index_.insert(i) && normal) {
+        }
+        if (!index_.insert(i, hashes[i]) && normal) {
           fail(ErrorCode::kFormat, "token {} '{}' is there twice", i, vocabulary_.tokens[i]);
         }
       }

@@ -1,5 +1,7 @@
 #include "token/tables.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 
@@ -14,32 +16,31 @@ std::uint64_t mix(std::uint64_t value) {
   return value ^ value >> 32;
 }
 
-// Multiply-and-fold over eight bytes at a time.
-std::uint32_t hash_text(std::string_view text) {
-  std::uint64_t hash = mix(text.size() + 1);
-  const char* data = text.data();
-  std::size_t left = text.size();
-  for (; left >= 8; left -= 8, data += 8) {
-    std::uint64_t word;
-    std::memcpy(&word, data, 8);
-    hash = mix(hash ^ word);
-  }
-  std::uint64_t tail = 0;
-  if (left > 0) std::memcpy(&tail, data, left);
-  return static_cast<std::uint32_t>(mix(hash ^ tail));
-}
-
 // At most three quarters full.
 std::size_t slots_for(std::size_t capacity) { return std::bit_ceil(capacity + capacity / 3 + 2); }
 
 }  // namespace
 
+// Multiply-and-fold over eight bytes at a time.
+std::uint32_t StringIndex::hash(std::string_view text) {
+  std::uint64_t folded = mix(text.size() + 1);
+  const char* data = text.data();
+  std::size_t left = text.size();
+  for (; left >= 8; left -= 8, data += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, data, 8);
+    folded = mix(folded ^ word);
+  }
+  std::uint64_t tail = 0;
+  if (left > 0) std::memcpy(&tail, data, left);
+  return static_cast<std::uint32_t>(mix(folded ^ tail));
+}
+
 StringIndex::StringIndex(const std::vector<std::string>& strings)
     : strings_(&strings), slots_(slots_for(strings.size())), mask_(slots_.size() - 1) {}
 
-bool StringIndex::insert(std::size_t id) {
+bool StringIndex::insert(std::size_t id, std::uint32_t hash) {
   const std::string& text = (*strings_)[id];
-  const std::uint32_t hash = hash_text(text);
   std::size_t i = hash & mask_;
   for (; slots_[i].id >= 0; i = (i + 1) & mask_) {
     if (slots_[i].hash == hash && (*strings_)[static_cast<std::size_t>(slots_[i].id)] == text) return false;
@@ -48,8 +49,7 @@ bool StringIndex::insert(std::size_t id) {
   return true;
 }
 
-int StringIndex::find(std::string_view text) const {
-  const std::uint32_t hash = hash_text(text);
+int StringIndex::find(std::string_view text, std::uint32_t hash) const {
   for (std::size_t i = hash & mask_; slots_[i].id >= 0; i = (i + 1) & mask_) {
     if (slots_[i].hash == hash && (*strings_)[static_cast<std::size_t>(slots_[i].id)] == text) return slots_[i].id;
   }
@@ -121,25 +121,46 @@ MergeTable::MergeTable(std::size_t capacity) : slots_(slots_for(capacity)), mask
 MergeTable::MergeTable(const std::vector<std::pair<std::string, std::string>>& merges,
                        const std::vector<std::string>& tokens, const StringIndex& index)
     : MergeTable(merges.size()) {
-  std::string joined;
+  constexpr std::size_t kBatch = 64;
+  std::array<std::uint32_t, kBatch> left_hash, right_hash;
+  std::array<int, kBatch> left, right, joined;
+  std::string text;
   int id = 0;
-  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-    const auto& [left, right] = merges[rank];
-    joined.assign(left).append(right);
-    // Files number their tokens as the merges make them: look at the next one first.
-    const auto next = static_cast<std::size_t>(id) + 1;
-    id = next < tokens.size() && tokens[next] == joined ? static_cast<int>(next) : index.find(joined);
-    const int a = index.find(left);
-    const int b = index.find(right);
-    if (a < 0 || b < 0 || id < 0)
-      fail(ErrorCode::kFormat, "merge {} ('{}' + '{}') names a token that is not there", rank, left, right);
-    insert(a, b, {static_cast<std::uint32_t>(rank), id});
+  for (std::size_t begin = 0; begin < merges.size(); begin += kBatch) {
+    const std::size_t n = std::min(kBatch, merges.size() - begin);
+    for (std::size_t i = 0; i < n; ++i) {
+      left_hash[i] = StringIndex::hash(merges[begin + i].first);
+      right_hash[i] = StringIndex::hash(merges[begin + i].second);
+      index.prefetch_slot(left_hash[i]);
+      index.prefetch_slot(right_hash[i]);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      index.prefetch_string(left_hash[i]);
+      index.prefetch_string(right_hash[i]);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto& [first, second] = merges[begin + i];
+      left[i] = index.find(first, left_hash[i]);
+      right[i] = index.find(second, right_hash[i]);
+      text.assign(first).append(second);
+      // Files name their tokens in the order in which the merges make them: mostly it is the last one again, or the
+      // next.
+      const auto last = static_cast<std::size_t>(std::max(id, 0));
+      if (tokens[last] != text) {
+        id = last + 1 < tokens.size() && tokens[last + 1] == text ? static_cast<int>(last + 1) : index.find(text);
+      }
+      joined[i] = id;
+      if (left[i] < 0 || right[i] < 0 || id < 0) {
+        fail(ErrorCode::kFormat, "merge {} ('{}' + '{}') names a token that is not there", begin + i, first, second);
+      }
+      prefetch_slot(left[i], right[i]);
+    }
+    for (std::size_t i = 0; i < n; ++i) insert(left[i], right[i], {static_cast<std::uint32_t>(begin + i), joined[i]});
   }
 }
 
 void MergeTable::insert(int left, int right, Merge merge) {
-  const std::uint64_t key =
-      static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
+  const std::uint64_t key = key_of(left, right);
   std::size_t i = spread(key) & mask_;
   for (; slots_[i].merge.id >= 0; i = (i + 1) & mask_) {
     if (slots_[i].key == key) break;

@@ -16,8 +16,19 @@ class StringIndex {
  public:
   explicit StringIndex(const std::vector<std::string>& strings);
   // Makes strings[id] known; false where an equal text is there already (its id stays).
-  bool insert(std::size_t id);
-  int find(std::string_view text) const;  // -1: absent
+  bool insert(std::size_t id) { return insert(id, hash((*strings_)[id])); }
+  int find(std::string_view text) const { return find(text, hash(text)); }  // -1: absent
+
+  // The same in steps, for many texts at once: a table of a whole vocabulary lies in far memory, so ask for all slots
+  // first, then for the strings they name, then compare.
+  static std::uint32_t hash(std::string_view text);
+  void prefetch_slot(std::uint32_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
+  void prefetch_string(std::uint32_t hash) const {
+    const std::int32_t id = slots_[hash & mask_].id;
+    if (id >= 0) __builtin_prefetch(&(*strings_)[static_cast<std::size_t>(id)]);
+  }
+  bool insert(std::size_t id, std::uint32_t hash);
+  int find(std::string_view text, std::uint32_t hash) const;
 
  private:
   struct Slot {
@@ -71,8 +82,7 @@ class MergeTable {
              const StringIndex& index);
   void insert(int left, int right, Merge merge);  // replaces an old one of the same pair
   const Merge* find(int left, int right) const {
-    const std::uint64_t key =
-        static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
+    const std::uint64_t key = key_of(left, right);
     for (std::size_t i = spread(key) & mask_;; i = (i + 1) & mask_) {
       if (slots_[i].merge.id < 0) return nullptr;
       if (slots_[i].key == key) return &slots_[i].merge;
@@ -84,6 +94,10 @@ class MergeTable {
     std::uint64_t key = 0;
     Merge merge;
   };
+  void prefetch_slot(int left, int right) const { __builtin_prefetch(&slots_[spread(key_of(left, right)) & mask_]); }
+  static std::uint64_t key_of(int left, int right) {
+    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
+  }
   static std::size_t spread(std::uint64_t key) {
     key *= 0x9E3779B97F4A7C15u;
     return static_cast<std::size_t>(key >> 29);
