@@ -65,6 +65,7 @@ int run_guarded(const RunCommand& work, Options& options) {
   options.invocation.run.cancel = &g_cancel;
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of the write, not the end of the process
   try {
     work(options.invocation);
     return kExitOk;
