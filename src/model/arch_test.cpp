@@ -113,6 +113,46 @@ TEST(Arch, RefusesConfigurationsThatMakeNoSense) {
   }
 }
 
+// Each key of a header missing, of another type, or absurd: an error or a sane spec, and the key is named where it is
+// missing.
+TEST(Arch, SurvivesDamagedHeaders) {
+  for (const auto& [name, config] : testing::tiny_variants()) {
+    SCOPED_TRACE(name);
+    const ModelSpec spec = spec_of(config);
+    const Arch& arch = arch_by_name(spec.arch);
+    container::Metadata whole;
+    arch.to_gguf(spec, whole);
+    const auto parse = [&](const container::Metadata& metadata) { validate(arch.from_gguf(metadata)); };
+    parse(whole);
+    int missing = 0;
+    for (const auto& [key, value] : whole.entries()) {
+      container::Metadata damaged = whole;
+      damaged.erase(key);
+      try {
+        parse(damaged);
+      } catch (const Error& error) {
+        ++missing;
+        EXPECT_NE(std::string(error.what()).find(key), std::string::npos) << error.what();
+      }
+      const container::MetaValue wrong[] = {std::uint32_t{0},
+                                            std::uint32_t{0xFFFFFFFF},
+                                            std::int64_t{-1},
+                                            std::int64_t{1} << 62,
+                                            -1.0f,
+                                            std::string("x"),
+                                            container::MetaArray{std::vector<std::uint32_t>(3, 7)}};
+      for (const container::MetaValue& bad : wrong) {
+        damaged.set(key, bad);
+        try {
+          parse(damaged);
+        } catch (const Error&) {
+        }
+      }
+    }
+    EXPECT_GE(missing, 6);  // sizes, counts and the norm's epsilon have no defaults
+  }
+}
+
 TEST(Arch, UnknownNamesListTheKnownOnes) {
   for (const auto& find : {arch_by_name, arch_by_model_type}) {
     try {

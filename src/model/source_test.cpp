@@ -45,6 +45,16 @@ TEST(Source, ReadsRows) {
   }
 }
 
+TEST(Source, WantsTheFolderOfALoneSafetensorsFile) {
+  try {
+    ModelSource::open(kBundled / "model.safetensors");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(std::string(error.what()).find("config.json"), std::string::npos) << error.what();
+  }
+}
+
 TEST(Source, SaysWhatIsMissing) {
   try {
     ModelSource::open("/nonexistent/model");
