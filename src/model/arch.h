@@ -17,6 +17,8 @@ struct Arch {
   ModelSpec (*from_gguf)(const container::Metadata& metadata);
   // Writes the <arch>.* keys (formats.md 1.3).
   void (*to_gguf)(const ModelSpec& spec, container::Metadata& metadata);
+  // config.json of the spec, without a dtype; throws Error{kUnsupported} for what it cannot say.
+  json::Value (*to_hf)(const ModelSpec& spec);
 };
 
 std::span<const Arch* const> all_entries();

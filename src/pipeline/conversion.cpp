@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "container/gguf/vocabulary.h"
@@ -101,12 +102,13 @@ void describe_hf_to_gguf(Conversion& conversion) {
 }
 
 void note_unused(Conversion& conversion) {
+  std::unordered_set<const TensorEntry*> used;
+  const model::ModelSource& source = *conversion.model;
+  for (std::size_t i = 0; i < source.spec().weights.size(); ++i) used.insert(source.weight(i).entry);
   std::size_t unused = 0;
   std::string first;
   for (const TensorEntry& entry : conversion.reader().tensors()) {
-    const bool used = std::any_of(conversion.tensors.begin(), conversion.tensors.end(),
-                                  [&](const SourceTensor& tensor) { return tensor.entry == &entry; });
-    if (!used && unused++ == 0) first = entry.name;
+    if (!used.contains(&entry) && unused++ == 0) first = entry.name;
   }
   if (unused > 0) {
     conversion.notes.push_back(format_text(
@@ -181,7 +183,7 @@ Conversion describe_for_hf(const std::filesystem::path& input, const encoding::E
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {
     const model::WeightSlot& slot = spec.weights[i];
     const model::SourceWeight& weight = conversion.model->weight(i);
-    if (slot.hf_name.empty() || weight.entry == nullptr) continue;  // what Hugging Face computes from config.json
+    if (slot.role == model::Role::kRopeFactors || weight.entry == nullptr) continue;  // config.json says them
     SourceTensor tensor;
     tensor.tensor = {slot.hf_name, slot.hf_name, slot.shape};
     tensor.entry = weight.entry;

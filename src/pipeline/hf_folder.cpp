@@ -3,6 +3,9 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "json/json.h"
+#include "model/arch.h"
+#include "token/spm_writer.h"
+#include "token/tokenizer_json_writer.h"
 
 namespace nibble::pipeline {
 
@@ -28,20 +31,36 @@ void write_json(const fs::path& path, const json::Value& value) {
   write_file_atomically(path, json::dump(value) + "\n");
 }
 
-}  // namespace
-
-void write_hf_files(const model::ModelSource& source, const encoding::EncodingInfo& type, const fs::path& folder) {
-  if (source.reader().kind() != container::Kind::kHuggingFace) {
-    fail(ErrorCode::kUnsupported, "a Hugging Face folder cannot be made from a {} yet",
-         container::kind_name(source.reader().kind()));
-  }
-  json::Value config = source.reader().config();
-  config.set(config.find("dtype") != nullptr ? "dtype" : "torch_dtype", torch_name(type));
-  write_json(folder / "config.json", config);
+void copy_files(const model::ModelSource& source, const fs::path& folder) {
   for (const std::string_view name : kCopied) {
     const fs::path from = source.reader().path() / name;
     if (fs::exists(from)) write_file_atomically(folder / name, read_file(from));
   }
+}
+
+}  // namespace
+
+void write_hf_files(const model::ModelSource& source, const encoding::EncodingInfo& type, const fs::path& folder) {
+  const std::string_view torch = torch_name(type);
+  if (source.reader().kind() == container::Kind::kHuggingFace) {
+    copy_files(source, folder);
+    json::Value config = source.reader().config();
+    config.set(config.find("dtype") != nullptr ? "dtype" : "torch_dtype", torch);
+    write_json(folder / "config.json", config);
+    return;
+  }
+  const token::Vocabulary vocabulary = source.vocabulary();
+  json::Value config = model::arch_by_name(source.spec().arch).to_hf(source.spec());
+  if (vocabulary.bos >= 0) config.set("bos_token_id", vocabulary.bos);
+  if (vocabulary.eos >= 0) config.set("eos_token_id", vocabulary.eos);
+  config.set("torch_dtype", torch);
+  write_json(folder / "config.json", config);
+  if (vocabulary.kind == token::TokenizerKind::kByteBpe) {
+    write_file_atomically(folder / "tokenizer.json", token::write_tokenizer_json(vocabulary) + "\n");
+  } else {
+    write_file_atomically(folder / "tokenizer.model", token::write_spm_model(vocabulary));
+  }
+  write_file_atomically(folder / "tokenizer_config.json", token::write_tokenizer_config(vocabulary) + "\n");
 }
 
 }  // namespace nibble::pipeline

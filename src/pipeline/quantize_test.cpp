@@ -294,6 +294,45 @@ TEST(Quantize, FoldersOfAnotherTypeKeepEverything) {
   EXPECT_THROW(convert_model(conversion(kModel, folder / "f32", "f32")), Error) << "a folder is not overwritten";
 }
 
+TEST(Quantize, GgufFilesBecomeFolders) {
+  int converted = 0;
+  for (const testing::TinyVariant& variant : testing::tiny_variants()) {
+    const TemporaryFolder folder;
+    testing::write_tiny_model(folder / "model", variant.config);
+    convert_model(conversion(folder / "model", folder / "a.gguf", "bf16"));
+    try {
+      convert_model(conversion(folder / "a.gguf", folder / "back", "bf16"));
+      ++converted;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUnsupported) << variant.name << ": " << error.what();
+      EXPECT_FALSE(std::filesystem::exists(folder / "back"));
+      continue;
+    }
+    const auto from = container::open(folder / "model");
+    const auto to = container::open(folder / "back");
+    ASSERT_EQ(from->tensors().size(), to->tensors().size()) << variant.name;
+    for (const container::TensorEntry& entry : from->tensors()) {
+      const container::TensorEntry& other = to->at(entry.name);
+      std::vector<float> a(static_cast<std::size_t>(entry.view.shape.elements())), b(a.size());
+      encoding::decode_rows(entry.view, 0, entry.view.rows(), a.data());
+      encoding::decode_rows(other.view, 0, other.view.rows(), b.data());
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        ASSERT_NEAR(a[i], b[i], 0.01f * std::abs(a[i])) << variant.name << " " << entry.name;
+      }
+    }
+    // Again to GGUF: the same keys, or the configuration lost something.
+    convert_model(conversion(folder / "back", folder / "b.gguf", "bf16"));
+    const auto a = container::open(folder / "a.gguf");
+    const auto b = container::open(folder / "b.gguf");
+    for (const auto& [key, value] : a->metadata().entries()) {
+      if (key == "general.name") continue;  // that of the folder
+      ASSERT_NE(b->metadata().find(key), nullptr) << variant.name << " " << key;
+      EXPECT_TRUE(*b->metadata().find(key) == value) << variant.name << " " << key;
+    }
+  }
+  EXPECT_GT(converted, 8);
+}
+
 TEST(Quantize, WrongWordsAreNamed) {
   QuantizeRequest r = request(kModel, "out.gguf", "q4_k_m");
   r.dry_run = true;

@@ -18,6 +18,7 @@
 #include "pipeline/embedded.h"
 #include "pipeline/random_weights.h"
 #include "token/spm_writer.h"
+#include "token/tokenizer_json_writer.h"
 
 namespace nibble {
 
@@ -226,10 +227,7 @@ void write_folder(ExecContext& context, const Synthesis& synthesis, json::Value 
   config.set("torch_dtype", request.dtype == "f16" ? "float16" : request.dtype == "bf16" ? "bfloat16" : "float32");
   write_file_atomically(folder.staging() / "config.json", json::dump(config) + "\n");
   write_file_atomically(folder.staging() / "tokenizer.model", token::write_spm_model(vocabulary));
-  write_file_atomically(
-      folder.staging() / "tokenizer_config.json",
-      "{\n  \"tokenizer_class\": \"LlamaTokenizer\",\n  \"bos_token\": \"<s>\",\n  \"eos_token\": \"</s>\",\n"
-      "  \"unk_token\": \"<unk>\",\n  \"add_bos_token\": true,\n  \"add_eos_token\": false,\n  \"legacy\": false\n}\n");
+  write_file_atomically(folder.staging() / "tokenizer_config.json", token::write_tokenizer_config(vocabulary) + "\n");
   folder.commit();
 }
 

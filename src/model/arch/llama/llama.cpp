@@ -1,8 +1,10 @@
 // Llama 1, 2 and 3. GGUF files of this name hold every architecture that computes the same way, Mistral among them.
+#include "base/error.h"
 #include "model/arch.h"
 #include "model/decoder_weights.h"
 #include "model/gguf_hparams.h"
 #include "model/hf_config.h"
+#include "model/hf_export.h"
 
 namespace nibble::model::llama {
 
@@ -28,10 +30,29 @@ ModelSpec from_gguf(const container::Metadata& metadata) {
   return spec;
 }
 
+// Models with a window are Mistral's in Hugging Face's eyes.
+json::Value to_hf(const ModelSpec& spec) {
+  const BlockSpec& block = spec.blocks.at(0);
+  if (block.qkv_bias != block.output_bias) {
+    fail(ErrorCode::kUnsupported, "biases on some attention projections only have no form in a Llama configuration");
+  }
+  if (block.window > 0) {
+    if (block.qkv_bias || block.ffn_bias)
+      fail(ErrorCode::kUnsupported, "a window and biases together have no form in config.json");
+    json::Value config = decoder_to_hf(spec, "mistral", "MistralForCausalLM");
+    config.set("sliding_window", block.window);
+    return config;
+  }
+  json::Value config = decoder_to_hf(spec, "llama", "LlamaForCausalLM");
+  config.set("attention_bias", block.qkv_bias);
+  config.set("mlp_bias", block.ffn_bias);
+  return config;
+}
+
 }  // namespace
 
 const Arch& entry() {
-  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf};
+  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf, to_hf};
   return arch;
 }
 

@@ -3,6 +3,7 @@
 #include "model/decoder_weights.h"
 #include "model/gguf_hparams.h"
 #include "model/hf_config.h"
+#include "model/hf_export.h"
 
 namespace nibble::model::mistral {
 
@@ -28,10 +29,17 @@ ModelSpec from_gguf(const container::Metadata& metadata) {
   return spec;
 }
 
+json::Value to_hf(const ModelSpec& spec) {
+  json::Value config = decoder_to_hf(spec, "mistral", "MistralForCausalLM");
+  const std::int64_t window = spec.blocks.at(0).window;
+  config.set("sliding_window", window > 0 ? json::Value(window) : json::Value());
+  return config;
+}
+
 }  // namespace
 
 const Arch& entry() {
-  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf};
+  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf, to_hf};
   return arch;
 }
 

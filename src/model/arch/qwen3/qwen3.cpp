@@ -3,6 +3,7 @@
 #include "model/decoder_weights.h"
 #include "model/gguf_hparams.h"
 #include "model/hf_config.h"
+#include "model/hf_export.h"
 
 namespace nibble::model::qwen3 {
 
@@ -29,10 +30,17 @@ ModelSpec from_gguf(const container::Metadata& metadata) {
   return spec;
 }
 
+json::Value to_hf(const ModelSpec& spec) {
+  json::Value config = decoder_to_hf(spec, "qwen3", "Qwen3ForCausalLM");
+  config.set("attention_bias", spec.blocks.at(0).qkv_bias);
+  add_layer_windows(spec, config);
+  return config;
+}
+
 }  // namespace
 
 const Arch& entry() {
-  static constexpr Arch arch = {"qwen3", kModelTypes, from_hf, from_gguf, decoder_to_gguf};
+  static constexpr Arch arch = {"qwen3", kModelTypes, from_hf, from_gguf, decoder_to_gguf, to_hf};
   return arch;
 }
 
