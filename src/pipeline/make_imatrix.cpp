@@ -45,8 +45,12 @@ Report make_imatrix(const RunContext& run, const ImatrixRequest& request) {
   OwnedExecContext context(run);
   calib::Imatrix imatrix;
   if (!request.text.empty()) imatrix = collect(*context, request);
-  if (imatrix.chunk_size == 0) imatrix.chunk_size = request.context;
-  for (const std::filesystem::path& file : request.merge) calib::merge_imatrix(imatrix, calib::load_imatrix(file));
+  for (const std::filesystem::path& file : request.merge) {
+    const calib::Imatrix other = calib::load_imatrix(file);
+    // The older form does not say how long its chunks are.
+    if (imatrix.chunk_size == 0) imatrix.chunk_size = other.chunk_size > 0 ? other.chunk_size : request.context;
+    calib::merge_imatrix(imatrix, other);
+  }
   if (!request.dry_run) calib::save_imatrix(imatrix, request.out, form);
 
   json::Value object;
