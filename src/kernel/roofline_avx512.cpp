@@ -6,6 +6,13 @@ namespace nibble::kernel {
 
 namespace {
 
+uint64_t fold(const __m512i (&sum)[4]) {
+  const __m512i all = _mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3]));
+  alignas(64) uint64_t word[8];
+  _mm512_store_si512(word, all);
+  return word[0] ^ word[1] ^ word[2] ^ word[3] ^ word[4] ^ word[5] ^ word[6] ^ word[7];
+}
+
 template <bool kPrefetch>
 uint64_t read_stream(const uint8_t* data, int64_t n) {
   __m512i sum[4] = {};
@@ -15,8 +22,7 @@ uint64_t read_stream(const uint8_t* data, int64_t n) {
       sum[j] = _mm512_xor_si512(sum[j], _mm512_loadu_si512(data + i + 64 * j));
     }
   }
-  return static_cast<uint64_t>(
-      _mm512_reduce_add_epi64(_mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3]))));
+  return fold(sum);
 }
 
 uint64_t read_four(const uint8_t* data, int64_t n) {
@@ -28,8 +34,7 @@ uint64_t read_four(const uint8_t* data, int64_t n) {
       sum[j] = _mm512_xor_si512(sum[j], _mm512_loadu_si512(data + quarter * j + i));
     }
   }
-  return static_cast<uint64_t>(
-      _mm512_reduce_add_epi64(_mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3]))));
+  return fold(sum);
 }
 
 constexpr int kChains = 12;
@@ -45,7 +50,7 @@ uint64_t int8_dot(int64_t rounds) {
   }
   __m512i total = sum[0];
   for (int j = 1; j < kChains; ++j) total = _mm512_add_epi32(total, sum[j]);
-  return static_cast<uint64_t>(_mm512_reduce_add_epi32(total));
+  return static_cast<uint64_t>(_mm_cvtsi128_si32(_mm512_castsi512_si128(total)));
 }
 
 uint64_t f32_fma(int64_t rounds) {

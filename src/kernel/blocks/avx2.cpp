@@ -206,24 +206,25 @@ void stream(const Job& job) {
               begin == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(out, row_mask(job.row_end - row - h * kHalfRows));
         }
       }
-      for (int b = 0; b < count; ++b) {
-        const int in_super = b % kSuperBlocks;
-        if (in_super == 0 && b > 0) header += kSuperBytes;
-        const uint8_t* block = header + kF.header_bytes + in_super * kF.block_bytes;
-        for (int line = 0; line < kF.block_bytes; line += 64) {
-          _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + line), _MM_HINT_T0);
-        }
-        for (int h = 0; h < 2; ++h) {
-          __m256i w[kGroups];
-          unpack<kFormat>(block + h * 32, levels, w);
-          for (int s = 0; s < kSubs; ++s) {
-            __m256 scale;
-            __m256 min = _mm256_setzero_ps();
-            load_scale<kFormat>(header, h * kHalfRows, in_super * kSubs + s, scale, min);
-            for (int t = 0; t < kTokens; ++t) {
-              y[h][t] = add_block<kFormat>(
-                  y[h][t], w + s * (kF.sub / 4), codes_of(job.activations, t) + (begin + b) * kBlock + s * kF.sub,
-                  scales_of(job.activations, t)[begin + b], scale, min, &corrections[t][b * kSubs + s]);
+      for (int b = 0; b < count; header += kSuperBytes) {
+        const uint8_t* block = header + kF.header_bytes;
+        const int end = count - b < kSuperBlocks ? count : b + kSuperBlocks;
+        for (int in_super = 0; b < end; ++b, ++in_super, block += kF.block_bytes) {
+          for (int line = 0; line < kF.block_bytes; line += 64) {
+            _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + line), _MM_HINT_T0);
+          }
+          for (int h = 0; h < 2; ++h) {
+            __m256i w[kGroups];
+            unpack<kFormat>(block + h * 32, levels, w);
+            for (int s = 0; s < kSubs; ++s) {
+              __m256 scale;
+              __m256 min = _mm256_setzero_ps();
+              load_scale<kFormat>(header, h * kHalfRows, in_super * kSubs + s, scale, min);
+              for (int t = 0; t < kTokens; ++t) {
+                y[h][t] = add_block<kFormat>(
+                    y[h][t], w + s * (kF.sub / 4), codes_of(job.activations, t) + (begin + b) * kBlock + s * kF.sub,
+                    scales_of(job.activations, t)[begin + b], scale, min, &corrections[t][b * kSubs + s]);
+              }
             }
           }
         }
