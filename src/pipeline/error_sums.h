@@ -8,13 +8,11 @@ namespace nibble::pipeline {
 struct ErrorSums {
   double w2 = 0;  // sum w²   of what was read
   double v2 = 0;  // sum v²   of what was written
-  double wv = 0;  // sum w v
   double e2 = 0;  // sum (w - v)²
 
   void add(const ErrorSums& other) {
     w2 += other.w2;
     v2 += other.v2;
-    wv += other.wv;
     e2 += other.e2;
   }
   double relative_mse() const;  // 0 for zeros held exactly, infinite for zeros that became something
@@ -22,7 +20,7 @@ struct ErrorSums {
   double cosine() const;        // 1 when exact
 };
 
-// Sums over n values, in an order that depends on n only.
+// Sums over n values, in an order that depends on n only. Not finite when a value is not, or when squares overflow.
 ErrorSums sum_errors(const float* w, const float* v, std::int64_t n) noexcept;
 
 // Index of the first value that is NaN or infinite; n when there is none.

@@ -144,13 +144,16 @@ void pack_step(const Work& work, std::int64_t row, std::int64_t n_rows, Scratch&
     work.plan->target->encode(scratch.read.data(), out, n);
   }
   work.plan->target->decode(out, scratch.decoded.data(), n);
-  const std::int64_t lost = find_not_finite(scratch.decoded.data(), n);
-  if (lost < n) {
-    fail_not_finite(
-        work, row, lost,
-        format_text("{} cannot be held in {}", scratch.read[static_cast<std::size_t>(lost)], work.plan->target->name));
+  const ErrorSums sums = sum_errors(scratch.read.data(), scratch.decoded.data(), n);
+  if (!std::isfinite(sums.v2)) {  // a value that is not finite, or squares beyond f32
+    const std::int64_t lost = find_not_finite(scratch.decoded.data(), n);
+    if (lost < n) {
+      fail_not_finite(work, row, lost,
+                      format_text("{} cannot be held in {}", scratch.read[static_cast<std::size_t>(lost)],
+                                  work.plan->target->name));
+    }
   }
-  errors.add(sum_errors(scratch.read.data(), scratch.decoded.data(), n));
+  errors.add(sums);
 }
 
 void run_task(const Task& task, Scratch& scratch, container::CheckpointWriter& writer) {
