@@ -32,7 +32,7 @@ constexpr std::int64_t kEnergyContext = 4096;
 // A model under test: what its file is, and one contender for each path it is run by.
 struct Candidate {
   SourcePtr source;
-  std::vector<std::size_t> runs;  // indices into the contenders, in the order of path_suffixes()
+  std::vector<std::size_t> runs;  // indices into the contenders, in the order of kPaths
 };
 
 struct Path {
