@@ -119,14 +119,4 @@ QuantPlan make_plan(const Recipe& recipe, const ModelFacts& facts, std::span<con
   return result;
 }
 
-std::string plan_lines(const QuantPlan& plan) {
-  std::vector<std::string> lines;
-  for (const TensorPlan& tensor : plan.tensors)
-    lines.push_back(format_text("{} = {}\n", tensor.tensor.name, tensor.target->name));
-  std::sort(lines.begin(), lines.end());
-  std::string text;
-  for (const std::string& line : lines) text += line;
-  return text;
-}
-
 }  // namespace nibble::pipeline

@@ -61,7 +61,4 @@ struct PlanOptions {
 QuantPlan make_plan(const Recipe& recipe, const ModelFacts& facts, std::span<const PlanInput> tensors,
                     const PlanOptions& options);
 
-// One line a tensor: "blk.0.attn_q.weight = q4_k", sorted by name; made for diff.
-std::string plan_lines(const QuantPlan& plan);
-
 }  // namespace nibble::pipeline

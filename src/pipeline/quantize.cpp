@@ -71,6 +71,21 @@ std::vector<PlanInput> plan_inputs(const Conversion& conversion) {
   return inputs;
 }
 
+// Weights that were quantized before and are again: their first error stays.
+void note_requantized(const QuantPlan& plan, std::vector<std::string>& notes) {
+  std::size_t count = 0;
+  std::string_view type;
+  for (const TensorPlan& tensor : plan.tensors) {
+    if (tensor.source->family != encoding::Family::kBlock || tensor.source == tensor.target) continue;
+    if (count++ == 0) type = tensor.source->name;
+  }
+  if (count > 0) {
+    notes.push_back(
+        format_text("{} tensors of the input are quantized already ({}); quantizing again adds to the error they have",
+                    count, type));
+  }
+}
+
 TensorReport report_tensor(const TensorPlan& plan) {
   TensorReport report;
   report.name = plan.tensor.name;
@@ -210,6 +225,7 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
   if (!request.dry_run || !request.output.empty()) check_output(request.output, corridor.conversion);
   corridor.conversion.facts.has_imatrix = !request.imatrix.empty();
   corridor.plan = make_plan(recipe, corridor.conversion.facts, plan_inputs(corridor.conversion), options);
+  note_requantized(corridor.plan, corridor.conversion.notes);
   if (recipe.needs_imatrix && request.imatrix.empty()) {
     corridor.conversion.notes.push_back(
         format_text("'{}' is made for an importance matrix (--imatrix); without one expect poor text", recipe.name));

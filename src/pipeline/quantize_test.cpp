@@ -277,6 +277,18 @@ TEST(Quantize, MetadataAndUnknownArchitecturesSurvive) {
   EXPECT_EQ(out->at("blk.0.attn_norm.weight").view.encoding->name, "f32");
 }
 
+TEST(Quantize, QuantizingAgainIsNoted) {
+  const TemporaryFolder folder;
+  quantize_model(request(kModel, folder / "q8.gguf", "q8_0"));
+  const QuantizeReport again = quantize_model(request(folder / "q8.gguf", folder / "q4.gguf", "q4_0"));
+  ASSERT_EQ(again.notes.size(), 1u);
+  EXPECT_SAYS(again.notes[0], "57 tensors of the input are quantized already (q8_0)");
+  const QuantizeReport copy = quantize_model(request(folder / "q8.gguf", folder / "copy.gguf", "q8_0"));
+  EXPECT_TRUE(copy.notes.empty());
+  for (const TensorReport& tensor : copy.tensors) EXPECT_EQ(tensor.method, "copy") << tensor.name;
+  EXPECT_TRUE(read_file(folder / "q8.gguf") == read_file(folder / "copy.gguf"));
+}
+
 TEST(Quantize, FoldersOfAnotherTypeKeepEverything) {
   const TemporaryFolder folder;
   convert_model(conversion(kModel, folder / "f32", "f32"));
