@@ -26,7 +26,7 @@ struct Layout {
   int n_mirrored;              // as many with the opposite sign (types without min)
   int n_polish;                // least-squares refits after them
   float super_lo, super_hi;    // the same for d and dmin over the sub-scales, relative to the largest sub-scale
-  int scale_window;            // sub-scales tried on either side of the nearest
+  int n_scales;                // sub-scales tried around the nearest, best a multiple of 4
   int min_window;              // mins tried on either side
   int n_rounds;                // refits of d and dmin with everything else fixed
 };

@@ -369,8 +369,7 @@ void grid_scan(const Layout& layout, Work& work) {
   constexpr int kCount = kCandidates;
   const Levels levels{splat(layout.level_lo), splat(layout.level_hi), layout.cells};
   const Vec scale_lo = splat(layout.scale_min), scale_hi = splat(layout.scale_max), min_hi = splat(layout.min_max);
-  const int n_scales = 2 * layout.scale_window + 1;
-  const int n_mins = kMin ? 2 * layout.min_window : 0;
+  const int n_scales = layout.n_scales;
   for (int lane = 0; lane < kLanes; lane += kWidth) {
     const LaneStats stats = lane_stats(work, lane);
     const Vec d = load(work.d + lane), dmin = load(work.dmin + lane);
@@ -382,15 +381,15 @@ void grid_scan(const Layout& layout, Work& work) {
       Vec sc[kCount], mn[kCount];
       for (int i = 0; i < kCount; ++i) {
         const int at = k + i < n_scales ? k + i : n_scales - 1;
-        sc[i] = clamp(base + static_cast<float>(at - layout.scale_window), scale_lo, scale_hi);
+        sc[i] = clamp(base + static_cast<float>(at - n_scales / 2), scale_lo, scale_hi);
         mn[i] = kMin ? clamp(round_near((d * sc[i] * sq - stats.wx) * to_min), Vec{}, min_hi) : Vec{};
       }
       try_pairs<kMin, kTable, kCount>(layout, work, lane, levels, sc, mn, to_min, best);
     }
     if constexpr (kMin) {
       const GridBest centre = best;
-      for (int k = 0; k < n_mins; k += 2) {
-        const float step = static_cast<float>(k / 2 + 1);
+      for (int k = 1; k <= layout.min_window; ++k) {
+        const float step = static_cast<float>(k);
         const Vec sc[2] = {centre.sc, centre.sc};
         const Vec mn[2] = {clamp(centre.mn - step, Vec{}, min_hi), clamp(centre.mn + step, Vec{}, min_hi)};
         try_pairs<kMin, kTable, 2>(layout, work, lane, levels, sc, mn, to_min, best);

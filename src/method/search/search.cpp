@@ -50,27 +50,29 @@ int nearest_code(const BlockGrid& grid, float level) {
   return best;
 }
 
-// How hard to look, by the kind of grid: found by weighted error against time on real weights (bench/method).
+// How hard to look, by the kind of grid: found by weighted error against time on real weights (search_bench.cpp).
 void set_effort(const BlockGrid& grid, Layout& layout) {
   const bool super = layout.subs_per_block > 1;
-  const float reach = (layout.level_hi - layout.level_lo) / static_cast<float>(grid.code_max - grid.code_min);
+  const int n_codes = grid.code_max - grid.code_min + 1;
+  const float code_step = (layout.level_hi - layout.level_lo) / static_cast<float>(n_codes - 1);
   layout.super_lo = -0.2f;
   layout.super_hi = 0.05f;
   layout.n_rounds = 1;
   if (grid.has_min) {
-    layout.n_coarse = super ? 8 : 16;
-    layout.coarse_lo = super ? -0.9f : -2.0f;
-    layout.coarse_hi = super ? 0.9f : 4.0f;
-    layout.n_polish = super ? 0 : 1;
-    layout.scale_window = 3;
-    layout.min_window = 1;
-  } else {
     layout.n_coarse = super ? 8 : 12;
-    layout.n_mirrored = super ? 4 : 8;
-    layout.coarse_lo = (super ? -1.5f : -2.5f) * reach;
-    layout.coarse_hi = (super ? 0.9f : 1.5f) * reach;
-    layout.scale_window = std::clamp((grid.scale_max - grid.scale_min) / 16, 3, 6);
+    layout.coarse_lo = super ? -0.9f : -2.0f;
+    layout.coarse_hi = super ? 0.9f : 2.0f;
+    layout.n_polish = super ? 0 : 1;
+    layout.n_scales = 8;
+    layout.min_window = 1;
+    return;
   }
+  layout.n_scales = std::clamp((grid.scale_max - grid.scale_min) / 16, 8, 12);
+  layout.n_coarse = super ? 4 : 8;
+  layout.n_mirrored = n_codes <= 64 ? 4 : 0;
+  const float least = super ? -1.5f : n_codes <= 64 ? -2.0f : -8.0f;
+  layout.coarse_lo = least * code_step;
+  layout.coarse_hi = (n_codes <= 64 ? 0.9f : 0.4f) * code_step;
 }
 
 class Search final : public Quantizer {
