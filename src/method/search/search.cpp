@@ -189,7 +189,7 @@ const Method& entry() {
   static const Method method = {
       .name = "search",
       .summary = "weighted search of scales, mins and codes of the block types",
-      .source = "least squares on the grid, after the K-quant search of llama.cpp; see docs/methods",
+      .source = "least squares on the grid of each block; docs/search.md",
       .supports = supports,
       .make = make,
   };
