@@ -95,11 +95,11 @@ constexpr std::pair<std::string_view, Setter> kSetters[] = {
 
 Rule parse_rule(const json::Value& value) {
   Rule rule;
-  for (const auto& [key, item] : value.as_object()) {
+  for (const auto& member : value.as_object()) {
     const auto* setter =
-        std::find_if(std::begin(kSetters), std::end(kSetters), [&](const auto& s) { return s.first == key; });
-    if (setter == std::end(kSetters)) fail(ErrorCode::kInvalidArgument, "unknown key \"{}\" in a rule", key);
-    setter->second(item, rule);
+        std::find_if(std::begin(kSetters), std::end(kSetters), [&](const auto& s) { return s.first == member.first; });
+    if (setter == std::end(kSetters)) fail(ErrorCode::kInvalidArgument, "unknown key \"{}\" in a rule", member.first);
+    setter->second(member.second, rule);
   }
   if (rule.type == nullptr) fail(ErrorCode::kInvalidArgument, "a rule without \"type\"");
   return rule;
