@@ -22,6 +22,8 @@ struct EvaluateRequest {
   std::string kv_cache = "f16";     // of the fast path: f32, f16, q8_0
   std::filesystem::path per_token;  // writes the figures of each scored token: .csv as text, else the divergences (or,
                                     // without a reference, the losses) as f32
+  std::filesystem::path save_logits;  // writes the log-probabilities of all scored predictions, by the exact path if
+                                      // that is run, as llama-perplexity's base file; protocol llama.cpp only
   bool tensors = false;             // error of each weight; needs `reference`
   bool layers = false;              // error of the hidden states after each block; needs `reference` and `text`
   bool energy = false;              // energy model of one generated token

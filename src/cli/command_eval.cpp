@@ -27,6 +27,9 @@ Command eval_command() {
             app.add_option("--kv-cache", request->kv_cache, "f32, f16 or q8_0")->capture_default_str();
             app.add_option("--per-token", request->per_token, "write the figures of each token (.csv, else f32)")
                 ->type_name("FILE");
+            app.add_option("--save-logits", request->save_logits,
+                           "write all log-probabilities, of the exact path with --exact, as llama-perplexity does")
+                ->type_name("FILE");
             app.add_flag("--tensors", request->tensors, "error of each weight");
             app.add_flag("--layers", request->layers, "error of the hidden states after each block");
             app.add_flag("--energy", request->energy, "energy model of one generated token");

@@ -73,6 +73,9 @@ class Scorer {
            contender.label, row.position, chunk);
     }
     scores.nll[out] = summary.log_sum - logits[next];
+    if (contender.save != nullptr) {
+      contender.save->write_row(static_cast<std::int64_t>(out), logits, summary.log_sum);
+    }
     if (held == nullptr) return;
     const auto slot = static_cast<std::size_t>(row.chunk * step.n_scored() + row.position - step.scored);
     float* kept = held->rows.data() + static_cast<std::int64_t>(slot) * vocab_;

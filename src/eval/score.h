@@ -9,6 +9,7 @@
 
 #include "base/exec_context.h"
 #include "calib/token_chunks.h"
+#include "eval/logits_file.h"
 #include "model/model.h"
 
 namespace nibble::eval {
@@ -18,6 +19,7 @@ struct Contender {
   std::string label;  // for messages
   std::shared_ptr<const model::Model> model;
   model::KvType kv = model::KvType::kF32;
+  LogitsFile* save = nullptr;  // takes every scored row of logits
 };
 
 // One figure per scored prediction, chunk by chunk in order. The last three are empty without a reference.

@@ -10,6 +10,7 @@
 #include "calib/token_chunks.h"
 #include "eval/energy.h"
 #include "eval/layer_error.h"
+#include "eval/logits_file.h"
 #include "eval/measures.h"
 #include "eval/rounding_table.h"
 #include "eval/tensor_error.h"
@@ -74,10 +75,10 @@ class Evaluation {
       fail(ErrorCode::kInvalidArgument,
            "errors of tensors and layers and the comparison of two models need a reference");
     }
-    if (request_.text.empty() &&
-        (request_.layers || !request_.versus.empty() || !request_.per_token.empty() || !request_.rounding.empty())) {
+    if (request_.text.empty() && (request_.layers || !request_.versus.empty() || !request_.per_token.empty() ||
+                                  !request_.save_logits.empty() || !request_.rounding.empty())) {
       fail(ErrorCode::kInvalidArgument,
-           "layers, the comparison of two models, rounding rules and figures per token need a text");
+           "layers, the comparison of two models, rounding rules, figures per token and log-probabilities need a text");
     }
     if (!calib::parse_protocol(request_.protocol)) {
       fail(ErrorCode::kInvalidArgument, "unknown protocol '{}': llama.cpp or window", request_.protocol);
@@ -109,6 +110,10 @@ class Evaluation {
     const calib::Protocol protocol = *calib::parse_protocol(request_.protocol);
     chunks_ = calib::chunk_file(*tokenizer, request_.text, {protocol, request_.context, request_.chunks});
 
+    std::optional<eval::LogitsFile> saved;
+    if (!request_.save_logits.empty()) {
+      saved.emplace(request_.save_logits, chunks_, candidates_[0].source->spec().vocab);
+    }
     if (reference_source_) reference_ = contender(reference_source_, MathPath::kExact);
     for (Candidate& candidate : candidates_) {
       for (const Path& path : kPaths) {
@@ -117,7 +122,10 @@ class Evaluation {
         contenders_.push_back(contender(candidate.source, path.path));
       }
     }
+    if (saved) contenders_[candidates_[0].runs.back()].save = &*saved;
     table_ = eval::score_chunks(context_, chunks_, reference_ ? &*reference_ : nullptr, contenders_);
+    for (Contender& each : contenders_) each.save = nullptr;
+    if (saved) saved->commit();
     if (!request_.per_token.empty()) write_per_token();
   }
 

@@ -109,6 +109,26 @@ TEST_F(Measuring, TwoCandidatesAndFiguresPerToken) {
   EXPECT_EQ(read_file(call.per_token).size(), 60 * sizeof(float));
 }
 
+TEST_F(Measuring, SavedLogProbabilitiesAreOfTheExactPathIfItIsRun) {
+  EvaluateRequest call = request();
+  call.save_logits = folder_ / "fast";
+  evaluate({}, call);
+  call.save_logits = folder_ / "exact";
+  call.exact = true;
+  evaluate({}, call);
+  const std::string fast = read_file(folder_ / "fast"), exact = read_file(folder_ / "exact");
+  const std::size_t header = 20 + 4 * 32 * 4;
+  EXPECT_EQ(exact.size(), header + 60 * (8 + 2 * 4096));
+  EXPECT_EQ(fast.size(), exact.size());
+  EXPECT_EQ(fast.substr(0, header), exact.substr(0, header));
+  EXPECT_NE(fast, exact);
+  EvaluateRequest reference = request();
+  reference.reference = kModel;  // held as the truth, it is not what is saved
+  reference.save_logits = folder_ / "again";
+  evaluate({}, reference);
+  EXPECT_EQ(read_file(folder_ / "again"), fast);
+}
+
 TEST_F(Measuring, TextsThatCannotBeEvaluated) {
   EvaluateRequest call = request();
   write_file_atomically(text(), "");
@@ -129,6 +149,11 @@ TEST_F(Measuring, RequestsThatMakeNoSense) {
   call = request();
   call.text.clear();
   EXPECT_THAT(evaluate_refusal(call), HasSubstr("nothing to evaluate"));
+  call = request();
+  call.protocol = "window";
+  call.save_logits = folder_ / "logits";
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("protocol llama.cpp only"));
+  EXPECT_FALSE(fs::exists(call.save_logits));
   call = request();
   call.kv_cache = "q3";
   EXPECT_THAT(evaluate_refusal(call), HasSubstr("KV cache type"));
