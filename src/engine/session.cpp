@@ -1,6 +1,7 @@
 #include "engine/session.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 
@@ -18,6 +19,9 @@ std::span<const float> Session::feed(ExecContext& context, std::span<const token
   model_->forward(context, cache_, {&segment, 1}, [this](std::size_t, std::int64_t, std::int64_t, const float* logits) {
     std::copy_n(logits, logits_.size(), logits_.data());
   });
+  if (!std::ranges::all_of(logits_, [](float logit) { return std::isfinite(logit); })) {
+    fail(ErrorCode::kFormat, "the model computed NaN or infinity: its weights are damaged, or overflow");
+  }
   return logits_;
 }
 

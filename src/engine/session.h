@@ -27,7 +27,7 @@ class Session {
 
   // Appends tokens (at least one) and gives the logits after the last, (vocab), valid until the next call. Throws
   // Error{kInvalidArgument} when they do not fit or an id does not exist, Error{kCancelled}; the session is then as
-  // before.
+  // before. Throws Error{kFormat} when a logit is NaN or infinite.
   std::span<const float> feed(ExecContext& context, std::span<const token::TokenId> tokens);
   // Forgets the tokens from `position` on.
   void rewind(std::int64_t position) { cache_.truncate(0, position); }

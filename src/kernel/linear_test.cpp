@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -269,6 +270,42 @@ INSTANTIATE_TEST_SUITE_P(Table, Linear, testing::ValuesIn(all_cases()), [](const
 });
 
 // The extreme codes: no sum on the way may overflow or saturate.
+// Makes one number of row `row` of block or dense weights infinite: a scale, or a weight.
+void make_infinite(Tensor& tensor, std::int64_t row) {
+  const encoding::EncodingInfo& info = *tensor.view().encoding;
+  const std::uint64_t row_bytes = encoding::row_bytes(info, tensor.view().cols());
+  auto* at = const_cast<std::byte*>(tensor.view().data().data()) + static_cast<std::uint64_t>(row) * row_bytes;
+  if (info.grid != nullptr) {
+    encoding::BlockFields fields;
+    info.grid->unpack(at, fields);
+    fields.d = std::numeric_limits<float>::infinity();
+    info.grid->pack(fields, at);
+  } else {
+    const float value = -std::numeric_limits<float>::infinity();
+    info.encode(&value, at, 1);
+  }
+}
+
+TEST(Kernels, PackingNamesTheRowOfANumberThatIsNotFinite) {
+  for (const LinearKernel* kernel : all_entries()) {
+    if (kernel->isa == Isa::kScalar) continue;
+    for (const char* name :
+         {"q4_0", "q4_1", "q8_0", "iq4_nl", "q2_k", "q4_k", "q6_k", "iq4_xs", "f32", "f16", "bf16"}) {
+      const encoding::EncodingInfo& info = encoding::get(name);
+      if (!kernel->accepts(info, 512)) continue;
+      Tensor tensor = make_weights(info, 21, 512, 8);
+      EXPECT_NO_THROW(pack_all(*kernel, tensor.view())) << kernel->name << " " << name;
+      make_infinite(tensor, 18);
+      try {
+        pack_all(*kernel, tensor.view());
+        FAIL() << kernel->name << " " << name;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.message().find("row 18"), 0u) << error.message();
+      }
+    }
+  }
+}
+
 TEST(LinearExtremes, LargestProductsAreExact) {
   for (const LinearKernel* kernel : all_entries()) {
     if (kernel->isa > machine_isa()) continue;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/aligned_buffer.h"
+#include "base/error.h"
 #include "linalg/gemm.h"
 
 namespace nibble::model {
@@ -77,7 +78,8 @@ std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const Mod
   const kernel::LinearKernel& linear = kernel::choose_linear(*view.encoding, view.cols(), isa);
   auto matrix = std::make_unique<PackedMatrix>(linear, kernel::MatrixInfo{view.encoding, view.rows(), view.cols()});
   source.reader().will_need(*weight.entry);
-  matrix->pack(context, view, weight.row_map.empty() ? nullptr : weight.row_map.data());
+  with_context(format_text("tensor '{}'", weight.entry->name),
+               [&] { matrix->pack(context, view, weight.row_map.empty() ? nullptr : weight.row_map.data()); });
   source.reader().drop(*weight.entry);
   packed_bytes = matrix->bytes();
   return matrix;

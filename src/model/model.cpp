@@ -1,7 +1,9 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "base/error.h"
 #include "model/decoder.h"
 
 namespace nibble::model {
@@ -93,6 +95,9 @@ class Loader {
     if (slot == kNone) return {};
     std::vector<float> out(static_cast<std::size_t>(source_.spec().weights[slot].shape.elements()));
     source_.read_rows(slot, 0, 1, out.data());
+    if (!std::ranges::all_of(out, [](float value) { return std::isfinite(value); })) {
+      fail(ErrorCode::kFormat, "tensor '{}' holds a value that is NaN or infinite", source_.weight(slot).entry->name);
+    }
     weight_bytes_ += out.size() * sizeof(float);
     task_.add(source_.weight(slot).entry->view.n_bytes());
     return out;

@@ -294,6 +294,34 @@ TEST_F(OneModel, EveryIsaComputesTheSame) {
   }
 }
 
+TEST(LoadErrors, NameTheTensorThatHoldsNaN) {
+  if (best_isa() == Isa::kScalar) GTEST_SKIP() << "the kernels of a machine without AVX2 do not look";
+  testing::TemporaryFolder folder;
+  testing::write_tiny_model(folder.path(), testing::tiny_variants()[0].config);
+  const std::filesystem::path file = folder.path() / "model.safetensors";
+  const std::string sound = read_file(file);
+  Runtime runtime(2);
+  const auto error_with_nan_in = [&](const std::string& name, std::size_t value_bytes) {
+    const std::uint64_t at = ModelSource::open(folder.path())->reader().at(name).offset + 3 * value_bytes;
+    std::string bytes = sound;
+    std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), value_bytes, '\x7F');  // 0x7F7F...: large, a number
+    bytes[at + value_bytes - 2] = '\xFF';                                               // 0x7FFF...: NaN
+    write_file_atomically(file, bytes);
+    try {
+      Model::load(runtime.context, ModelSource::open(folder.path()), {MathPath::kFast, best_isa()});
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kFormat);
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  for (const auto& [name, bytes] : {std::pair("model.layers.1.mlp.up_proj.weight", 2), {"model.norm.weight", 4}}) {
+    const std::string text = error_with_nan_in(name, static_cast<std::size_t>(bytes));
+    EXPECT_NE(text.find(name), std::string::npos) << text;
+    EXPECT_NE(text.find("NaN"), std::string::npos) << text;
+  }
+}
+
 TEST(ModelSourceErrors, NameTheTensor) {
   testing::TemporaryFolder folder;
   json::Value config = testing::tiny_variants()[0].config;
@@ -312,7 +340,12 @@ TEST(ModelSourceErrors, NameTheTensor) {
   EXPECT_NE(error_of("intermediate_size", 192).find("model.layers.0.mlp.gate_proj.weight"), std::string::npos);
   EXPECT_NE(error_of("num_hidden_layers", 3).find("model.layers.2."), std::string::npos);
   EXPECT_NE(error_of("model_type", "gizmo").find("gizmo"), std::string::npos);
-  EXPECT_NE(error_of("quantization_config", json::Object{}).find("quantization_config"), std::string::npos);
+  for (const char* scheme : {"gptq", "awq", "bitsandbytes", "compressed-tensors", "fp8"}) {
+    const std::string text = error_of("quantization_config", json::Object{{"quant_method", scheme}});
+    EXPECT_NE(text.find("'quantization_config' of method '" + std::string(scheme) + "'"), std::string::npos) << text;
+  }
+  EXPECT_NE(error_of("quantization_config", json::Object{}).find("of method 'unknown'"), std::string::npos);
+  EXPECT_EQ(error_of("quantization_config", json::Value()), "no error");
   EXPECT_NE(error_of("attention_bias", true).find("bias"), std::string::npos);
 }
 

@@ -16,12 +16,21 @@ namespace {
 using container::CheckpointReader;
 using container::Kind;
 
+// The weights of a quantized folder lie in its scheme's own tensors; read as plain ones they would be noise. A null
+// means none.
+void refuse_quantized(const json::Value& config) {
+  const json::Value* quantization = config.find("quantization_config");
+  if (quantization == nullptr || quantization->is_null()) return;
+  const std::string scheme = quantization->is_object() ? quantization->get("quant_method", "") : "";
+  fail(ErrorCode::kUnsupported,
+       "config.json has a 'quantization_config' of method '{}': quantized Hugging Face folders are not read; take the "
+       "unquantized model",
+       scheme.empty() ? "unknown" : scheme);
+}
+
 ModelSpec describe_hf(const CheckpointReader& reader) {
   const json::Value& config = reader.config();
-  if (config.find("quantization_config") != nullptr) {
-    fail(ErrorCode::kUnsupported,
-         "config.json has a 'quantization_config': quantized Hugging Face folders are not read");
-  }
+  refuse_quantized(config);
   const std::string type = config.get("model_type", "");
   if (type.empty()) fail(ErrorCode::kFormat, "config.json names no 'model_type'");
   ModelSpec spec = arch_by_model_type(type).from_hf(config);

@@ -71,6 +71,15 @@ std::vector<PlanInput> plan_inputs(const Conversion& conversion) {
   return inputs;
 }
 
+// A recipe made for an importance matrix gives poor text without one; who names a method that looks at none means it.
+void check_imatrix(const Recipe& recipe, const QuantizeRequest& request) {
+  if (!recipe.needs_imatrix || !request.imatrix.empty() || request.method == "rtn") return;
+  fail(ErrorCode::kInvalidArgument,
+       "'{}' needs an importance matrix: make one with 'nibble imatrix {} --text TEXT -o FILE' and give it with "
+       "--imatrix FILE, or round plainly with --method rtn",
+       recipe.name, request.input);
+}
+
 // Weights that were quantized before and are again: their first error stays.
 void note_requantized(const QuantPlan& plan, std::vector<std::string>& notes) {
   std::size_t count = 0;
@@ -214,6 +223,7 @@ const encoding::EncodingInfo& plain_type(const std::string& name) {
 
 QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
   const Recipe recipe = load_recipe(request.type);
+  check_imatrix(recipe, request);
   PlanOptions options;
   if (!request.method.empty()) options.method = &method::get(request.method);
   for (const std::string& text : request.overrides) options.overrides.push_back(parse_override(text));
@@ -226,10 +236,6 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
   corridor.conversion.facts.has_imatrix = !request.imatrix.empty();
   corridor.plan = make_plan(recipe, corridor.conversion.facts, plan_inputs(corridor.conversion), options);
   note_requantized(corridor.plan, corridor.conversion.notes);
-  if (recipe.needs_imatrix && request.imatrix.empty()) {
-    corridor.conversion.notes.push_back(
-        format_text("'{}' is made for an importance matrix (--imatrix); without one expect poor text", recipe.name));
-  }
   if (!request.imatrix.empty()) {
     const calib::Imatrix imatrix = calib::load_imatrix(request.imatrix);
     corridor.options.importance = importance_of(imatrix, corridor.plan, corridor.conversion.notes);

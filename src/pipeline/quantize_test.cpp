@@ -345,6 +345,14 @@ TEST(Quantize, GgufFilesBecomeFolders) {
   EXPECT_GT(converted, 8);
 }
 
+TEST(Quantize, MixMadeForImportanceIsRefusedWithout) {
+  QuantizeRequest r = request(kModel, "out.gguf", "q2_k_s");
+  r.dry_run = true;
+  EXPECT_SAYS(message_of(r), "'q2_k_s' needs an importance matrix: make one with 'nibble imatrix " + kModel);
+  r.method = "rtn";
+  EXPECT_EQ(message_of(r), "(no error)");
+}
+
 TEST(Quantize, WrongWordsAreNamed) {
   QuantizeRequest r = request(kModel, "out.gguf", "q4_k_m");
   r.dry_run = true;

@@ -79,7 +79,7 @@ struct Recipe {
   std::string about;
   const encoding::EncodingInfo* base = nullptr;
   std::optional<std::uint32_t> file_type;  // GGUF's general.file_type; none: that of the most frequent type
-  bool needs_imatrix = false;              // made for an importance matrix
+  bool needs_imatrix = false;              // made for an importance matrix, refused without
   std::vector<Rule> rules;                 // the stock ones included
 };
 

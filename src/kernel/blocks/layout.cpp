@@ -1,9 +1,11 @@
 #include "kernel/blocks/layout.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/checked.h"
+#include "base/error.h"
 #include "encoding/block_grid.h"
 #include "tensor/half.h"
 
@@ -70,6 +72,12 @@ void read_super_row(const encoding::BlockGrid& grid, int block_bytes, const Form
     std::memcpy(out.scale, fields.scale, sizeof(out.scale));
     std::memcpy(out.min, fields.min, sizeof(out.min));
   }
+}
+
+bool scales_are_finite(const SuperRow& row) {
+  bool finite = true;
+  for (int i = 0; i < kSuperBlocks; ++i) finite &= std::isfinite(row.d[i]) && std::isfinite(row.dmin[i]);
+  return finite;
 }
 
 void write_header(const Format& format, const SuperRow& src, int blocks, int row, std::uint8_t* header) {
@@ -175,6 +183,9 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
         const std::byte* src = weights.data().data() + static_cast<std::uint64_t>(source) * row_stride +
                                col / info.block_elements * info.block_bytes;
         read_super_row(*info.grid, info.block_bytes, format, src, columns, super_row);
+        if (!scales_are_finite(super_row)) {
+          fail(ErrorCode::kFormat, "row {}, columns from {}: the scale of a block is NaN or infinite", source, col);
+        }
         write_header(format, super_row, columns / kBlock, r, dst);
         write_codes(format, super_row.code, columns / kBlock, r, dst + format.header_bytes);
       }
