@@ -153,8 +153,7 @@ TEST_P(TinyModel, TruncatedSequencesGoOnAsIfNothingHadBeen) {
 INSTANTIATE_TEST_SUITE_P(Variants, TinyModel, ::testing::ValuesIn(testing::tiny_variants()),
                          [](const auto& variant) { return variant.param.name; });
 
-// ---- one model is enough for the rest
-// --------------------------------------------------------------------------------
+// One model is enough for the rest.
 class OneModel : public ::testing::Test {
  protected:
   void SetUp() override {

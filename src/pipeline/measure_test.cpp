@@ -249,7 +249,7 @@ TEST_F(Measuring, ImatrixRequests) {
   EXPECT_THAT(refusal([&] { make_imatrix({}, call); }), HasSubstr("unknown format"));
   call.format.clear();
   call.dry_run = true;
-  EXPECT_THAT(make_imatrix({}, call).text, HasSubstr("would hold"));
+  EXPECT_THAT(make_imatrix({}, call).text, HasSubstr("would write"));
   EXPECT_FALSE(fs::exists(call.out));
 }
 

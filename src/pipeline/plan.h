@@ -1,6 +1,5 @@
 // A quantization plan: for every tensor of the output its encoding, its method and its bytes. Printable and diffable;
-// what
-// --dry-run shows and what the corridor carries out.
+// what --dry-run shows and what the corridor carries out.
 #pragma once
 
 #include <cstdint>
