@@ -59,12 +59,11 @@ Report make_imatrix(const RunContext& run, const ImatrixRequest& request) {
   object.set("chunks", imatrix.chunk_count);
   object.set("context", imatrix.chunk_size);
   object.set("entries", static_cast<std::int64_t>(imatrix.entries.size()));
-  std::string text =
-      request.dry_run
-          ? format_text("would write {}: {} chunks of {} tokens\n", request.out.string(), imatrix.chunk_count,
-                        imatrix.chunk_size)
-          : format_text("{} holds {} chunks of {} tokens, {} weights\n", request.out.string(), imatrix.chunk_count,
-                        imatrix.chunk_size, imatrix.entries.size());
+  std::string text = request.dry_run
+                         ? format_text("would write {}: {} chunks of {} tokens\n", request.out.string(),
+                                       imatrix.chunk_count, imatrix.chunk_size)
+                         : format_text("{} holds {} chunks of {} tokens, {} weights\n", request.out.string(),
+                                       imatrix.chunk_count, imatrix.chunk_size, imatrix.entries.size());
   return {std::move(text), json::dump(object)};
 }
 
