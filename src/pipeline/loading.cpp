@@ -8,8 +8,7 @@ namespace nibble::pipeline {
 std::shared_ptr<const model::Model> load_model(ExecContext& context,
                                                const std::shared_ptr<const model::ModelSource>& source,
                                                model::MathPath path) {
-  return with_context(source->reader().path().string(),
-                      [&] { return model::Model::load(context, source, {.path = path, .isa = best_isa()}); });
+  return model::Model::load(context, source, {.path = path, .isa = best_isa()});
 }
 
 std::unique_ptr<token::Tokenizer> load_tokenizer(const model::ModelSource& source) {
