@@ -28,18 +28,18 @@ std::uint64_t packed_bytes(const MatrixInfo& matrix) {
 // Are all values numbers? NaN and infinity have every bit of the exponent set.
 template <typename Bits>
 bool row_is_finite(const std::byte* row, std::int64_t cols, Bits exponent) {
-  int bad = 0;
+  Bits largest = 0;  // of the same width as the bits, so that whole vectors are compared
   for (std::int64_t c = 0; c < cols; ++c) {
     Bits bits;
     std::memcpy(&bits, row + static_cast<std::size_t>(c) * sizeof(Bits), sizeof(Bits));
-    bad |= (bits & exponent) == exponent ? 1 : 0;
+    largest = std::max(largest, static_cast<Bits>(bits & exponent));
   }
-  return bad == 0;
+  return largest != exponent;
 }
 
 bool row_is_finite(const encoding::EncodingInfo& info, const std::byte* row, std::int64_t cols) {
-  if (info.dtype == Dtype::kF32) return row_is_finite<std::uint32_t>(row, cols, 0x7F800000);
-  return row_is_finite<std::uint16_t>(row, cols, info.dtype == Dtype::kF16 ? 0x7C00 : 0x7F80);
+  if (info.dtype == Dtype::kF32) return row_is_finite<std::int32_t>(row, cols, 0x7F800000);
+  return row_is_finite<std::int16_t>(row, cols, info.dtype == Dtype::kF16 ? 0x7C00 : 0x7F80);
 }
 
 // Transposes up to 16 rows of values of kBytes each.
