@@ -24,13 +24,13 @@ struct EvaluateRequest {
                                     // without a reference, the losses) as f32
   std::filesystem::path save_logits;  // writes the log-probabilities of all scored predictions, by the exact path if
                                       // that is run, as llama-perplexity's base file; protocol llama.cpp only
-  bool tensors = false;             // error of each weight; needs `reference`
-  bool layers = false;              // error of the hidden states after each block; needs `reference` and `text`
-  bool energy = false;              // energy model of one generated token
-  std::int64_t energy_context = 0;  // context of the energy model; 0: what the model was trained for, at most 4096
-  std::string rounding;             // an encoding of rounding rules to compare: "int4-g128"; needs `text`
-  int draws = 10;                   // of stochastic rounding
-  std::uint64_t seed = 1;           // of the bootstrap
+  bool tensors = false;               // error of each weight; needs `reference`
+  bool layers = false;                // error of the hidden states after each block; needs `reference` and `text`
+  bool energy = false;                // energy model of one generated token
+  std::int64_t energy_context = 0;    // context of the energy model; 0: what the model was trained for, at most 4096
+  std::string rounding;               // an encoding of rounding rules to compare: "int4-g128"; needs `text`
+  int draws = 10;                     // of stochastic rounding
+  std::uint64_t seed = 1;             // of the bootstrap
 };
 
 // Throws Error for what cannot be opened or compared, and for a text shorter than one chunk.

@@ -8,9 +8,9 @@
 
 namespace nibble {
 
-// Writes go to an unnamed file in the target's folder (O_TMPFILE; a hidden temporary name where the file system has none), so
-// that even a killed process leaves nothing behind. commit() makes it durable and gives it its name, replacing what was there.
-// write_at() may be called from several threads at once; the rest from one.
+// Writes go to an unnamed file in the target's folder (O_TMPFILE; a hidden temporary name where the file system has
+// none), so that even a killed process leaves nothing behind. commit() makes it durable and gives it its name,
+// replacing what was there. write_at() may be called from several threads at once; the rest from one.
 class AtomicFile {
  public:
   // Throws Error{kIo} when the folder cannot be written.

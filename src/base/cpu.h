@@ -15,15 +15,15 @@ enum class Isa : std::uint8_t {
   kAvx512,  // AVX-512 F BW DQ VL CD, VNNI and VBMI
 };
 
-std::string_view isa_name(Isa isa);                      // "scalar", "avx2", "avx512"
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512"
 std::optional<Isa> parse_isa(std::string_view name);
 // The best set this machine has, lowered by the environment variable NIBBLE_ISA (scalar|avx2|avx512). Throws
 // Error{kInvalidArgument} when NIBBLE_ISA names an unknown set or one that the machine lacks.
 Isa best_isa();
 // What the machine has, without regard to NIBBLE_ISA.
 Isa machine_isa();
-int cpu_count();                    // processors this process may run on
+int cpu_count();  // processors this process may run on
 std::uint64_t physical_memory_bytes();
-std::string cpu_name();             // as /proc/cpuinfo gives it
+std::string cpu_name();  // as /proc/cpuinfo gives it
 
 }  // namespace nibble

@@ -7,13 +7,20 @@ namespace nibble {
 
 std::string_view error_code_name(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kInvalidArgument: return "invalid argument";
-    case ErrorCode::kNotFound: return "not found";
-    case ErrorCode::kIo: return "input/output";
-    case ErrorCode::kFormat: return "bad format";
-    case ErrorCode::kUnsupported: return "unsupported";
-    case ErrorCode::kCancelled: return "cancelled";
-    case ErrorCode::kInternal: return "internal";
+    case ErrorCode::kInvalidArgument:
+      return "invalid argument";
+    case ErrorCode::kNotFound:
+      return "not found";
+    case ErrorCode::kIo:
+      return "input/output";
+    case ErrorCode::kFormat:
+      return "bad format";
+    case ErrorCode::kUnsupported:
+      return "unsupported";
+    case ErrorCode::kCancelled:
+      return "cancelled";
+    case ErrorCode::kInternal:
+      return "internal";
   }
   return "unknown";
 }
@@ -42,7 +49,12 @@ std::string format_count(std::uint64_t count) {
     value /= 1000;
     ++unit;
   }
-  return unit == 0 ? format_text("{}", count) : format_text("{:.{}f}{}", value, value < 10 ? 2 : value < 100 ? 1 : 0, units[unit]);
+  return unit == 0 ? format_text("{}", count)
+                   : format_text("{:.{}f}{}", value,
+                                 value < 10    ? 2
+                                 : value < 100 ? 1
+                                               : 0,
+                                 units[unit]);
 }
 
 std::string format_duration(double seconds) {

@@ -1,4 +1,5 @@
-// Counter-based random numbers: value i of stream s is a pure function of (seed, s, i), so any thread order gives the same.
+// Counter-based random numbers: value i of stream s is a pure function of (seed, s, i), so any thread order gives the
+// same.
 #pragma once
 
 #include <cmath>

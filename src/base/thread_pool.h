@@ -28,7 +28,8 @@ class ThreadPool {
             const_cast<void*>(static_cast<const void*>(&job)));
   }
 
-  // body(begin, end) over contiguous shares of [0, n), each share but the last a multiple of `grain`; share i goes to thread i.
+  // body(begin, end) over contiguous shares of [0, n), each share but the last a multiple of `grain`; share i goes to
+  // thread i.
   template <typename Body>
   void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
     const std::int64_t chunks = (n + grain - 1) / grain;

@@ -12,11 +12,21 @@ struct DtypeInfo {
   bool is_float;
 };
 // In the order of the enum.
-constexpr std::array<DtypeInfo, 16> kDtypes = {{{"f64", 8, true},     {"f32", 4, true},     {"f16", 2, true},
-                                                {"bf16", 2, true},    {"f8_e4m3", 1, true}, {"f8_e5m2", 1, true},
-                                                {"f8_e8m0", 1, true}, {"i64", 8, false},    {"i32", 4, false},
-                                                {"i16", 2, false},    {"i8", 1, false},     {"u64", 8, false},
-                                                {"u32", 4, false},    {"u16", 2, false},    {"u8", 1, false},
+constexpr std::array<DtypeInfo, 16> kDtypes = {{{"f64", 8, true},
+                                                {"f32", 4, true},
+                                                {"f16", 2, true},
+                                                {"bf16", 2, true},
+                                                {"f8_e4m3", 1, true},
+                                                {"f8_e5m2", 1, true},
+                                                {"f8_e8m0", 1, true},
+                                                {"i64", 8, false},
+                                                {"i32", 4, false},
+                                                {"i16", 2, false},
+                                                {"i8", 1, false},
+                                                {"u64", 8, false},
+                                                {"u32", 4, false},
+                                                {"u16", 2, false},
+                                                {"u8", 1, false},
                                                 {"bool", 1, false}}};
 }  // namespace
 

@@ -5,7 +5,8 @@
 namespace nibble {
 
 Shape::Shape(std::span<const std::int64_t> dims) {
-  if (dims.size() > kMaxRank) fail(ErrorCode::kFormat, "a tensor of {} dimensions; at most {} are known", dims.size(), kMaxRank);
+  if (dims.size() > kMaxRank)
+    fail(ErrorCode::kFormat, "a tensor of {} dimensions; at most {} are known", dims.size(), kMaxRank);
   std::int64_t product = 1;
   for (std::int64_t dim : dims) {
     if (dim < 0) fail(ErrorCode::kFormat, "negative dimension {}", dim);

@@ -5,7 +5,8 @@
 namespace nibble {
 
 void TensorView::add_part(PartRole role, Dtype dtype, const Shape& part_shape, std::span<const std::byte> bytes) {
-  if (static_cast<std::size_t>(n_parts) == kMaxParts) fail(ErrorCode::kInternal, "a tensor has at most {} parts", kMaxParts);
+  if (static_cast<std::size_t>(n_parts) == kMaxParts)
+    fail(ErrorCode::kInternal, "a tensor has at most {} parts", kMaxParts);
   parts[static_cast<std::size_t>(n_parts++)] = {role, dtype, part_shape, bytes};
 }
 

@@ -16,10 +16,10 @@ struct EncodingInfo;  // encoding/encoding.h; interned, so the pointer is the id
 }
 
 enum class PartRole : std::uint8_t {
-  kCodes,        // packed codes; the only part of plain and block encodings
+  kCodes,  // packed codes; the only part of plain and block encodings
   kScales,
   kZeros,
-  kGroupIndex,   // g_idx: group of each input column
+  kGroupIndex,  // g_idx: group of each input column
   kCodebook,
   kOutliers,
   kSuperScales,  // second-level scales (double quantization)

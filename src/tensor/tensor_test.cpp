@@ -1,3 +1,5 @@
+#include "tensor/tensor.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,7 +8,6 @@
 
 #include "base/error.h"
 #include "tensor/half.h"
-#include "tensor/tensor.h"
 
 namespace nibble {
 namespace {
@@ -32,9 +33,9 @@ TEST(Half, EveryF16RoundTrips) {
 }
 
 TEST(Half, F16RoundsToNearestEven) {
-  EXPECT_EQ(f32_to_f16(1.0f + 0x1p-11f), 0x3C00);            // tie to even: down
+  EXPECT_EQ(f32_to_f16(1.0f + 0x1p-11f), 0x3C00);  // tie to even: down
   EXPECT_EQ(f32_to_f16(1.0f + 0x1p-11f + 0x1p-20f), 0x3C01);
-  EXPECT_EQ(f32_to_f16(1.0f + 3 * 0x1p-11f), 0x3C02);        // tie to even: up
+  EXPECT_EQ(f32_to_f16(1.0f + 3 * 0x1p-11f), 0x3C02);  // tie to even: up
   EXPECT_EQ(f32_to_f16(65519.0f), 0x7BFF);
   EXPECT_EQ(f32_to_f16(65520.0f), 0x7C00);
   EXPECT_EQ(f32_to_f16(0x1p-25f), 0x0000);

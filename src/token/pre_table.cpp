@@ -114,12 +114,14 @@ const std::vector<PreTokenizer>& table() {
   return entries;
 }
 
+// clang-format off
 constexpr std::string_view kProbe =
     "Hello world,  it's WE'LL they'Ve don’t \t\n\n x\r\n  end   \n1 12 123 1234 12345678 3.14 ½² ٣٤٥ 一二三\n"
     "漢字かな交じりカタカナ 한국어 ｱｲｳ 中文，标点！ foo_bar FooBar camelCase HTTPServer iOS9 a/b//c\n/d e\u0301 "
     "Z\u0308o नमस्ते สวัสดี\n"
     "Привет мир שלום مرحبا 😀👍🏽 ... !!! ({[<>]}) `code` $x^2|y~z + = <tag/> don't;'s 'tis  !\n\n?\r\r a  \n "
     "b\u00A0c\u3000d";
+// clang-format on
 
 std::vector<std::size_t> cuts(const Patterns& patterns) {
   const Splitter splitter(patterns);

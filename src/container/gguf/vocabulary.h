@@ -14,9 +14,9 @@ namespace nibble::container::gguf {
 // token counts as absent.
 token::Vocabulary read_vocabulary(const Metadata& metadata);
 
-// Sets the keys that read_vocabulary() reads, replacing those there. With `n_rows`, the rows of the embedding, there are
-// exactly that many tokens, as readers of GGUF demand: unused ones called [PADi] are added, those without a row left out.
-// Throws Error{kUnsupported} for a pre-tokenizer without a name.
+// Sets the keys that read_vocabulary() reads, replacing those there. With `n_rows`, the rows of the embedding, there
+// are exactly that many tokens, as readers of GGUF demand: unused ones called [PADi] are added, those without a row
+// left out. Throws Error{kUnsupported} for a pre-tokenizer without a name.
 void write_vocabulary(const token::Vocabulary& vocabulary, Metadata& metadata, std::int64_t n_rows = 0);
 
 }  // namespace nibble::container::gguf
