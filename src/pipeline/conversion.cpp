@@ -17,8 +17,6 @@ using container::Kind;
 using container::Metadata;
 using container::TensorEntry;
 
-constexpr std::uint32_t kQuantizationVersion = 2;  // of GGML's block layouts
-
 bool arch_is_known(std::string_view arch) {
   const auto entries = model::all_entries();
   return std::any_of(entries.begin(), entries.end(), [&](const model::Arch* a) { return a->name == arch; });

@@ -42,7 +42,11 @@ struct Conversion {
   const container::CheckpointReader& reader() const { return model != nullptr ? model->reader() : *file; }
 };
 
-// GGUF's order of the rows of heads whose rotary pairs lie side by side: its row r is canonical row [r].
+// general.quantization_version: of GGML's block layouts.
+inline constexpr std::uint32_t kQuantizationVersion = 2;
+
+// GGUF's order of the rows of heads whose rotary pairs lie side by side: its row r is canonical row [r]. The
+// inverse of the map that model/source.cpp reads GGUF rows through.
 std::vector<std::int32_t> interleaved_rows(std::int64_t rows, int n_heads);
 
 // A GGUF file from anything. From a GGUF file: the same tensors in the same order under the same metadata, of any

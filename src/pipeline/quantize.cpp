@@ -21,8 +21,6 @@ namespace {
 using namespace pipeline;
 namespace fs = std::filesystem;
 
-constexpr std::uint32_t kQuantizationVersion = 2;  // general.quantization_version of GGML's block layouts
-
 template <typename T>
 T parse_choice(std::string_view option, const std::string& text,
                std::span<const std::pair<std::string_view, T>> choices) {
