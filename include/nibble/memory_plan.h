@@ -16,7 +16,8 @@ struct MemoryPlanRequest {
   double parameters = 0;              // of a model nothing more is known of
   std::int64_t context = 0;           // tokens; 0: what the model was trained for, at most 8192
   std::int64_t batch = 1;             // sequences at a time
-  std::vector<std::uint64_t> memory;  // sizes to hold the model against, bytes; empty: this machine's memory
+  std::vector<std::uint64_t> memory;  // sizes to hold the model against, bytes; empty: this machine's RAM
+  std::vector<std::uint64_t> vram;    // likewise of graphics memory; when both are empty it is detected
   std::string goal = "run";           // "run", "finetune", "int8"
   std::string kv_cache = "f16";       // f32, f16, q8_0
 };

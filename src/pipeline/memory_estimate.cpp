@@ -82,7 +82,7 @@ double recipe_bytes(const ModelSpec& spec, std::string_view name) {
 }
 
 double weight_bytes(const KnownModel& model, const Format& format) {
-  if (model.spec == nullptr) return model.parameters * format.bits / 8;
+  if (model.assumed) return model.parameters * format.bits / 8;
   if (!format.recipe.empty()) return recipe_bytes(*model.spec, format.recipe);
   double sum = 0;
   for (const WeightSlot& slot : model.spec->weights) {
@@ -102,19 +102,17 @@ MemoryRow base_row(const KnownModel& model, std::string_view name, const Format&
 
 MemoryRow run_row(const KnownModel& model, std::string_view name, const Format& format, const Workload& workload) {
   MemoryRow row = base_row(model, name, format);
-  if (model.spec != nullptr) {
-    row.kv_cache = static_cast<double>(model::kv_cache_bytes(*model.spec, workload.kv, workload.context)) *
-                   static_cast<double>(workload.batch);
-    row.activations = run_activation_bytes(*model.spec, workload.context * workload.batch);
-  }
+  row.kv_cache = static_cast<double>(model::kv_cache_bytes(*model.spec, workload.kv, workload.context)) *
+                 static_cast<double>(workload.batch);
+  row.activations = run_activation_bytes(*model.spec, workload.context * workload.batch);
   return row;
 }
 
 MemoryRow training_row(const KnownModel& model, const Training& training, const Workload& workload) {
   MemoryRow row = base_row(model, training.name, training.base);
   row.note = training.note;
-  row.training = training.extra * (training.lora ? lora_parameters(model, kLoraRank) : model.parameters);
-  if (model.spec != nullptr) row.activations = train_activation_bytes(*model.spec, workload.context, workload.batch);
+  row.training = training.extra * (training.lora ? lora_parameters(*model.spec, kLoraRank) : model.parameters);
+  row.activations = train_activation_bytes(*model.spec, workload.context, workload.batch);
   return row;
 }
 
@@ -147,14 +145,13 @@ double train_activation_bytes(const ModelSpec& spec, std::int64_t tokens, std::i
   return 2 * s * b * h * spec.n_layers() + block_full + 4 * s * b * static_cast<double>(spec.vocab);
 }
 
-double lora_parameters(const KnownModel& model, int rank) {
-  // Of an unknown model: rank 16 on all linears of Llama-3-8B is 0.52 % of its weights, and goes with the square root
-  // of size.
-  if (model.spec == nullptr) return 0.0052 * model.parameters * rank / 16;
+double lora_parameters(const ModelSpec& spec, int rank) {
   double sum = 0;
-  for (const WeightSlot& slot : model.spec->weights) {
-    if (is_block_linear(slot))
-      sum += static_cast<double>(rank) * static_cast<double>(slot.shape.rows() + slot.shape.cols());
+  for (const model::BlockSpec& block : spec.blocks) {
+    const std::int64_t q = std::int64_t{block.n_heads} * block.head_dim;
+    const std::int64_t kv = std::int64_t{block.n_kv_heads} * block.head_dim;
+    const std::int64_t ends = 2 * (spec.hidden + q) + 2 * (spec.hidden + kv) + 3 * (spec.hidden + block.ffn);
+    sum += static_cast<double>(rank) * static_cast<double>(ends);
   }
   return sum;
 }

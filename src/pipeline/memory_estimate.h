@@ -13,10 +13,10 @@ namespace nibble::pipeline {
 
 enum class Goal : std::uint8_t { kRun, kFinetune, kInt8 };
 
-// What is known of the model: its spec, or its number of parameters alone.
 struct KnownModel {
   const model::ModelSpec* spec = nullptr;
   double parameters = 0;
+  bool assumed = false;  // only the number of parameters is known; `spec` is dense_shape() of it
 };
 
 // One way to hold a model, and the memory it takes. Bytes.
@@ -26,9 +26,9 @@ struct MemoryRow {
   bool stock = false;          // a recipe of the GGUF files, or 16 and 32 bits
   double bits_per_weight = 0;  // of the weights as held, all tensors counted
   double weights = 0;
-  double kv_cache = 0;     // 0 when the spec is unknown
-  double activations = 0;  // likewise
-  double training = 0;     // gradients, optimizer states, adapters
+  double kv_cache = 0;
+  double activations = 0;
+  double training = 0;  // gradients, optimizer states, adapters
   double total() const { return weights + kv_cache + activations + training; }
 };
 
@@ -51,7 +51,7 @@ double run_activation_bytes(const model::ModelSpec& spec, std::int64_t tokens);
 // in full, s b h (34 + 5 a s / h) bytes (Korthikanti et al. 2022, "Reducing activation recomputation", section 4.1);
 // and logits in f32.
 double train_activation_bytes(const model::ModelSpec& spec, std::int64_t tokens, std::int64_t batch);
-// Weights of LoRA adapters of a rank on every linear of the blocks.
-double lora_parameters(const KnownModel& model, int rank);
+// Weights of LoRA adapters of a rank on every linear of the blocks (q, k, v, output, gate, up, down).
+double lora_parameters(const model::ModelSpec& spec, int rank);
 
 }  // namespace nibble::pipeline

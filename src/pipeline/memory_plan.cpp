@@ -6,10 +6,12 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/gpu_memory.h"
 #include "json/json.h"
 #include "model/arch.h"
 #include "model/source.h"
 #include "pipeline/choices.h"
+#include "pipeline/dense_shape.h"
 #include "pipeline/memory_estimate.h"
 
 namespace nibble {
@@ -23,11 +25,16 @@ using pipeline::MemoryRow;
 constexpr std::int64_t kUsualContext = 8192;
 constexpr double kReserve = 0.06;  // of the memory is left to everything else
 
+struct MemorySize {
+  std::uint64_t bytes = 0;
+  std::string origin;  // "RAM", "VRAM (nvidia)", "VRAM (2 x amdgpu)"; empty: given
+};
+
 struct Setting {
   KnownModel model;
   Goal goal = Goal::kRun;
   pipeline::Workload workload;
-  std::vector<std::uint64_t> memory;
+  std::vector<MemorySize> memory;
   std::string name;
 };
 
@@ -123,38 +130,62 @@ std::string advise(const Setting& setting, const std::vector<MemoryRow>& rows, d
   return advise_run(rows, usable);
 }
 
-double usable_bytes(std::uint64_t memory) { return static_cast<double>(memory) * (1 - kReserve); }
+double usable_bytes(const MemorySize& memory) { return static_cast<double>(memory.bytes) * (1 - kReserve); }
+
+std::string column_title(const MemorySize& memory) { return "in " + format_bytes(memory.bytes); }
+
+// What was given; what was not is detected, unless sizes to hold the model against were given as such.
+std::vector<MemorySize> memory_sizes(const MemoryPlanRequest& request) {
+  std::vector<MemorySize> sizes;
+  for (const std::uint64_t bytes : request.memory) sizes.push_back({bytes, ""});
+  if (request.memory.empty()) sizes.push_back({physical_memory_bytes(), "RAM"});
+  for (const std::uint64_t bytes : request.vram) sizes.push_back({bytes, "VRAM"});
+  if (!request.memory.empty() || !request.vram.empty()) return sizes;
+  for (const GpuMemory& gpus : gpu_memory()) {
+    const std::string devices = gpus.devices > 1 ? format_text("{} x ", gpus.devices) : "";
+    sizes.push_back({gpus.bytes, format_text("VRAM ({}{})", devices, gpus.driver)});
+  }
+  return sizes;
+}
+
+std::string shape_text(const Setting& setting) {
+  const model::ModelSpec& spec = *setting.model.spec;
+  const std::string per_token = gigabytes(pipeline::kv_bytes_per_token(spec, setting.workload.kv));
+  std::string text = format_text(", {}{} layers of width {}, context {}", setting.model.assumed ? "about " : "",
+                                 spec.n_layers(), spec.hidden, setting.workload.context);
+  if (setting.workload.batch > 1) text += format_text(", {} sequences", setting.workload.batch);
+  text += format_text(", KV cache {}{} a token", setting.model.assumed ? "about " : "", per_token);
+  if (setting.model.assumed) {
+    text +=
+        "\nKV cache and activations are estimates, those of a dense model of this size; a mixture of experts needs "
+        "less";
+  }
+  return text;
+}
 
 std::string to_text(const Setting& setting, const std::vector<MemoryRow>& rows) {
   std::string text = format_text("{}: {} parameters", setting.name,
                                  format_count(static_cast<std::uint64_t>(setting.model.parameters)));
-  const model::ModelSpec* spec = setting.model.spec;
-  if (spec != nullptr) {
-    text +=
-        format_text(", {} layers of width {}, context {}", spec->n_layers(), spec->hidden, setting.workload.context);
-    if (setting.workload.batch > 1) text += format_text(", {} sequences", setting.workload.batch);
-    text += format_text(", KV cache {} a token", gigabytes(pipeline::kv_bytes_per_token(*spec, setting.workload.kv)));
-  } else {
-    text += "; KV cache and activations depend on the architecture and are not counted";
-  }
+  text += shape_text(setting);
   const bool training = setting.goal == Goal::kFinetune;
   text += format_text("\n\n{:<17} {:>6} {:>9} {:>9} {:>11} {:>9}", "format", "bits", "weights",
                       training ? "training" : "KV cache", "activations", "total");
-  for (const std::uint64_t memory : setting.memory) text += format_text("  in {}", format_bytes(memory));
+  for (const MemorySize& memory : setting.memory) text += "  " + column_title(memory);
   text += "\n";
   for (const MemoryRow& row : rows) {
     text += format_text("{:<17} {:>6.2f} {:>9} {:>9} {:>11} {:>9}", row.format, row.bits_per_weight,
                         gigabytes(row.weights), gigabytes(training ? row.training : row.kv_cache),
                         gigabytes(row.activations), gigabytes(row.total()));
-    for (const std::uint64_t memory : setting.memory) {
-      text +=
-          format_text("  {:>{}}", row.total() <= usable_bytes(memory) ? "fits" : "-", format_bytes(memory).size() + 3);
+    for (const MemorySize& memory : setting.memory) {
+      text += format_text("  {:>{}}", row.total() <= usable_bytes(memory) ? "fits" : "-", column_title(memory).size());
     }
     text += row.note.empty() ? "\n" : "  " + row.note + "\n";
   }
   text += "\n";
-  for (const std::uint64_t memory : setting.memory) {
-    text += format_text("with {}: {}.\n", format_bytes(memory), advise(setting, rows, usable_bytes(memory)));
+  for (const MemorySize& memory : setting.memory) {
+    text +=
+        format_text("with {}{}: {}.\n", format_bytes(memory.bytes), memory.origin.empty() ? "" : " of " + memory.origin,
+                    advise(setting, rows, usable_bytes(memory)));
   }
   return text;
 }
@@ -165,9 +196,10 @@ json::Value to_json(const Setting& setting, const std::vector<MemoryRow>& rows) 
   object.set("parameters", static_cast<std::int64_t>(setting.model.parameters));
   object.set("context", setting.workload.context);
   object.set("batch", setting.workload.batch);
-  if (setting.model.spec != nullptr) {
-    object.set("kv_bytes_per_token", pipeline::kv_bytes_per_token(*setting.model.spec, setting.workload.kv));
-  }
+  object.set("estimated", setting.model.assumed);
+  object.set("layers", setting.model.spec->n_layers());
+  object.set("hidden", setting.model.spec->hidden);
+  object.set("kv_bytes_per_token", pipeline::kv_bytes_per_token(*setting.model.spec, setting.workload.kv));
   json::Array formats;
   for (const MemoryRow& row : rows) {
     json::Value item;
@@ -181,15 +213,16 @@ json::Value to_json(const Setting& setting, const std::vector<MemoryRow>& rows) 
       item.set(key, static_cast<std::int64_t>(value));
     }
     json::Array fits;
-    for (const std::uint64_t memory : setting.memory) fits.push_back(row.total() <= usable_bytes(memory));
+    for (const MemorySize& memory : setting.memory) fits.push_back(row.total() <= usable_bytes(memory));
     item.set("fits", std::move(fits));
     formats.push_back(std::move(item));
   }
   object.set("formats", std::move(formats));
   json::Array advice;
-  for (const std::uint64_t memory : setting.memory) {
+  for (const MemorySize& memory : setting.memory) {
     json::Value item;
-    item.set("memory_bytes", memory);
+    item.set("memory_bytes", memory.bytes);
+    item.set("origin", memory.origin.empty() ? std::string("given") : memory.origin);
     item.set("advice", advise(setting, rows, usable_bytes(memory)));
     advice.push_back(std::move(item));
   }
@@ -244,15 +277,12 @@ Report plan_memory(const MemoryPlanRequest& request) {
   Setting setting;
   setting.goal = parse_goal(request.goal);
   setting.workload = {request.context, request.batch, pipeline::parse_kv_type(request.kv_cache)};
-  setting.memory = request.memory.empty() ? std::vector<std::uint64_t>{physical_memory_bytes()} : request.memory;
+  setting.memory = memory_sizes(request);
   setting.name = request.model.empty() ? "a model" : request.model.string();
-  setting.model.parameters = request.parameters;
-  model::ModelSpec spec;
-  if (!request.model.empty()) {
-    spec = describe(request.model);
-    setting.model = {&spec, static_cast<double>(spec.parameters())};
-    if (request.context == 0) setting.workload.context = std::min(spec.context, kUsualContext);
-  }
+  const bool assumed = request.model.empty();
+  const model::ModelSpec spec = assumed ? pipeline::dense_shape(request.parameters) : describe(request.model);
+  setting.model = {&spec, assumed ? request.parameters : static_cast<double>(spec.parameters()), assumed};
+  if (request.context == 0) setting.workload.context = assumed ? kUsualContext : std::min(spec.context, kUsualContext);
   const std::vector<MemoryRow> rows = memory_rows(setting.model, setting.goal, setting.workload);
   return {to_text(setting, rows), json::dump(to_json(setting, rows))};
 }

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "json/json.h"
 #include "model/arch.h"
+#include "pipeline/dense_shape.h"
 #include "pipeline/memory_estimate.h"
 #include "testing/program.h"
 
@@ -63,7 +64,7 @@ TEST(MemoryPlan, FineTuning) {
   const model::ModelSpec spec = llama_8b();
   const KnownModel model{&spec, kParameters};
   // Rank 16: per block q and o (4096 + 4096), k and v (4096 + 1024), gate, up and down (4096 + 14336).
-  EXPECT_EQ(lora_parameters(model, 16), 16 * 32 * (2 * 8192 + 2 * 5120 + 3 * 18432.0));
+  EXPECT_EQ(lora_parameters(spec, 16), 16 * 32 * (2 * 8192 + 2 * 5120 + 3 * 18432.0));
   const std::vector<MemoryRow> rows = memory_rows(model, Goal::kFinetune, {.context = 1024});
   const auto full =
       std::find_if(rows.begin(), rows.end(), [](const MemoryRow& row) { return row.format == "f32 AdamW"; });
@@ -79,14 +80,70 @@ TEST(MemoryPlan, ParametersAlone) {
   request.memory = {parse_memory("512GB")};
   const Report report = plan_memory(request);
   const json::Value plan = json::parse(report.json);
-  EXPECT_EQ(row_value(plan, "f16", "total_bytes"), 671e9 * 2);
-  EXPECT_NEAR(row_value(plan, "q4_k_m", "total_bytes"), 671e9 * 4.89 / 8, 1);
+  EXPECT_EQ(row_value(plan, "f16", "weight_bytes"), 671e9 * 2);
+  EXPECT_NEAR(row_value(plan, "q4_k_m", "weight_bytes"), 671e9 * 4.89 / 8, 1);
   EXPECT_THAT(report.text, ::testing::HasSubstr("671B parameters"));
+  EXPECT_THAT(report.text, ::testing::HasSubstr("KV cache about 6"));
+  EXPECT_THAT(report.text, ::testing::HasSubstr("are estimates"));
+  EXPECT_TRUE(plan.at("estimated").as_bool());
+  EXPECT_EQ(plan.at("context").as_int(), 8192);
+  EXPECT_GT(row_value(plan, "f16", "kv_cache_bytes"), 1e9);
+  EXPECT_GT(row_value(plan, "f16", "activation_bytes"), 1e8);
   request.goal = "int8";
   EXPECT_THAT(plan_memory(request).text, ::testing::HasSubstr("do not fit"));
   request.memory = {parse_memory("8G")};
   request.goal = "run";
   EXPECT_THAT(plan_memory(request).text, ::testing::HasSubstr("nothing fits"));
+}
+
+// Layers, width, and bytes of cache per token, of models whose configurations are published; the smallest has heads
+// of 64.
+TEST(MemoryPlan, TheAssumedShapeIsNearRealModels) {
+  struct Known {
+    double parameters;
+    int layers;
+    std::int64_t hidden, kv_bytes;
+  };
+  for (const Known& known : {Known{1.24e9, 16, 2048, 32768}, Known{8.03e9, 32, 4096, 131072},
+                             Known{70.6e9, 80, 8192, 327680}, Known{405e9, 126, 16384, 516096}}) {
+    const model::ModelSpec shape = dense_shape(known.parameters);
+    EXPECT_NEAR(shape.n_layers(), known.layers, 0.16 * known.layers) << known.parameters;
+    EXPECT_NEAR(static_cast<double>(shape.hidden), static_cast<double>(known.hidden), 0.16 * known.hidden);
+    const double got = kv_bytes_per_token(shape, model::KvType::kF16);
+    EXPECT_NEAR(got, static_cast<double>(known.kv_bytes), (known.parameters > 2e9 ? 0.16 : 1.1) * known.kv_bytes);
+  }
+  const model::ModelSpec exact = dense_shape(kParameters);
+  EXPECT_EQ(exact.n_layers(), 32);
+  EXPECT_EQ(exact.hidden, 4096);
+  EXPECT_EQ(exact.blocks[0].ffn, 14336);
+  EXPECT_EQ(exact.blocks[0].n_kv_heads, 8);
+  EXPECT_EQ(run_activation_bytes(exact, 512), run_activation_bytes(llama_8b(), 512));
+  for (const double extreme : {1.0, 7e6, 1e18}) {
+    MemoryPlanRequest request;
+    request.parameters = extreme;
+    request.memory = {parse_memory("8G")};
+    EXPECT_NO_THROW(plan_memory(request)) << extreme;
+  }
+}
+
+std::vector<std::string> origins(const MemoryPlanRequest& request) {
+  std::vector<std::string> found;
+  const json::Value plan = json::parse(plan_memory(request).json);
+  for (const json::Value& memory : plan.at("memory").as_array()) found.push_back(memory.at("origin").as_string());
+  return found;
+}
+
+TEST(MemoryPlan, SizesGivenOverrideSizesDetected) {
+  MemoryPlanRequest request;
+  request.parameters = 8e9;
+  EXPECT_EQ(origins(request).front(), "RAM");
+  request.vram = {parse_memory("7G")};
+  EXPECT_THAT(origins(request), ::testing::ElementsAre("RAM", "VRAM"));
+  EXPECT_THAT(plan_memory(request).text, ::testing::HasSubstr("with 7.00 GB of VRAM: q4_k_m"));
+  request.memory = {parse_memory("32G"), parse_memory("64G")};
+  EXPECT_THAT(origins(request), ::testing::ElementsAre("given", "given", "VRAM"));
+  request.vram.clear();
+  EXPECT_THAT(origins(request), ::testing::ElementsAre("given", "given"));
 }
 
 TEST(MemoryPlan, SizesAsPeopleWriteThem) {
