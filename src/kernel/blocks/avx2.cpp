@@ -5,19 +5,17 @@
 #include <stdint.h>
 
 #include "kernel/blocks/panel.h"
+#include "kernel/panel_avx2.h"
 
 namespace nibble::kernel::blocks {
 
 namespace {
 
-constexpr int kHalfRows = 8;
 constexpr int kStreamTokens = 2;
 constexpr int kStreamBlocks = 256;
 constexpr int kTileBlocks = 32;  // of 8 rows: 8 KiB of codes
 constexpr int kTileTokens = 4;
 constexpr int kPrefetchBytes = 2048;
-
-inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
 template <int kFormat>
 constexpr bool kSignedLevels = kFormats[kFormat].table || kFormats[kFormat].low_bits == 8;
@@ -31,32 +29,13 @@ constexpr int kGroupsPerSum = [] {
   return groups < kF.sub / 4 ? groups : kF.sub / 4;
 }();
 
-template <int kBits>
-inline __m256i shift_right(__m256i x) {
-  if constexpr (kBits > 0) return _mm256_srli_epi16(x, kBits);
-  if constexpr (kBits < 0) return _mm256_slli_epi16(x, -kBits);
-  return x;
-}
-
 // Columns 4G..4G+3 of half a block: unsigned codes, or signed levels for the types of kSignedLevels.
 template <int kFormat, int kG>
 inline __m256i group(const uint8_t* block, __m256i levels) {
   constexpr Format kF = kFormats[kFormat];
-  const __m256i sign = _mm256_set1_epi8(static_cast<char>(0x80));
-  if constexpr (kF.low_bits == 8) return _mm256_xor_si256(load(block + kG * 64), sign);
-  constexpr int kVector = kF.low_bits == 4 ? kG % 4 : kG / 4;
-  constexpr int kBit = kF.low_bits == 4 ? kG / 4 * 4 : kG % 4 * 2;
-  __m256i code =
-      _mm256_and_si256(shift_right<kBit>(load(block + kVector * 64)), _mm256_set1_epi8(kF.low_bits == 4 ? 15 : 3));
-  if constexpr (kF.high_bits > 0) {
-    constexpr int kHighVector = kF.high_bits == 1 ? 0 : kG / 4;
-    constexpr int kHighBit = kF.high_bits == 1 ? kG : kG % 4 * 2;
-    const __m256i high = shift_right<kHighBit - kF.low_bits>(load(block + kF.low_bytes + kHighVector * 64));
-    const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1 << kF.high_bits) - 1) << kF.low_bits));
-    code = _mm256_or_si256(code, _mm256_and_si256(high, mask));
-  }
-  if constexpr (kF.table) code = _mm256_xor_si256(_mm256_shuffle_epi8(levels, code), sign);
-  return code;
+  __m256i code = code_group<kF.low_bits, kF.high_bits, kG>(block);
+  if constexpr (kF.table) code = _mm256_shuffle_epi8(levels, code);
+  return kSignedLevels<kFormat> ? _mm256_xor_si256(code, _mm256_set1_epi8(static_cast<char>(0x80))) : code;
 }
 
 template <int kFormat>
@@ -71,9 +50,6 @@ inline void unpack(const uint8_t* block, __m256i levels, __m256i (&w)[kGroups]) 
   w[7] = group<kFormat, 7>(block, levels);
 }
 
-inline __m256 load_f16(const uint8_t* p) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
 inline __m128i load_bytes(const uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
 inline __m256 unsigned_to_f32(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x)); }
 inline __m256 signed_to_f32(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)); }
@@ -99,13 +75,6 @@ inline void load_scale(const uint8_t* header, int first, int sub, __m256& scale,
       min = _mm256_mul_ps(dmin, unsigned_to_f32(mins));
     }
   }
-}
-
-inline const float* scales_of(const Activations& a, int64_t token) {
-  return reinterpret_cast<const float*>(a.rows + token * a.stride + a.scales_at);
-}
-inline const int8_t* codes_of(const Activations& a, int64_t token) {
-  return reinterpret_cast<const int8_t*>(a.rows + token * a.stride);
 }
 
 // What the activations alone contribute to each sub-block of blocks [begin, begin + count), begin a multiple of 16:
@@ -136,18 +105,6 @@ inline void correct(const Activations& a, int64_t token, int64_t begin, int coun
       }
     }
   }
-}
-
-inline __m256i broadcast(const int8_t* four) {
-  int bits;
-  __builtin_memcpy(&bits, four, 4);
-  return _mm256_set1_epi32(bits);
-}
-
-// Lanes of the rows that exist.
-inline __m256i row_mask(int64_t rows) {
-  const int n = rows > kHalfRows ? kHalfRows : rows < 0 ? 0 : static_cast<int>(rows);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
 }
 
 // The integer sum of one sub-block: `w` its groups, `a` its activations, `start` where the sum begins.
@@ -360,57 +317,11 @@ void compute(const Job& job) noexcept {
   for (int64_t row = job.row_begin; row < job.row_end; row += kHalfRows) multiply_half<kFormat>(job, row, levels);
 }
 
-// The low bytes of 32 integers in four vectors, in order.
-inline __m256i low_bytes(const __m256i (&x)[4]) {
-  const __m256i mask = _mm256_set1_epi32(0xFF);
-  const __m256i ab = _mm256_packus_epi32(_mm256_and_si256(x[0], mask), _mm256_and_si256(x[1], mask));
-  const __m256i cd = _mm256_packus_epi32(_mm256_and_si256(x[2], mask), _mm256_and_si256(x[3], mask));
-  return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
-}
-
-inline int sum8(__m256i x) {
-  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
-  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
-}
-
-inline float max8(__m256 x) {
-  __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-}
-
 }  // namespace
 
 const Compute kComputeAvx2[kFormatCount] = {
     compute<0>, compute<1>, compute<2>, compute<3>, compute<4>,  compute<5>,
     compute<6>, compute<7>, compute<8>, compute<9>, compute<10>, compute<11>,
 };
-
-void quantize_avx2(const QuantizeJob& job) noexcept {
-  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
-  for (int64_t t = 0; t < job.n; ++t) {
-    const float* x = job.x + t * job.ldx;
-    uint8_t* row = job.out + t * job.stride;
-    auto* scales = reinterpret_cast<float*>(row + job.scales_at);
-    auto* sums = reinterpret_cast<int16_t*>(row + job.sums_at);
-    for (int64_t b = 0; b < job.blocks; ++b, x += kBlock) {
-      __m256 value[4];
-      __m256 top = _mm256_setzero_ps();
-      for (int i = 0; i < 4; ++i) {
-        value[i] = _mm256_loadu_ps(x + i * 8);
-        top = _mm256_max_ps(top, _mm256_and_ps(value[i], magnitude));
-      }
-      const float largest = max8(top);
-      scales[b] = largest / 127.0f;
-      const __m256 inverse = _mm256_set1_ps(largest >= kSmallest ? 127.0f / largest : 0.0f);
-      __m256i code[4];
-      for (int i = 0; i < 4; ++i) code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(value[i], inverse));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + b * kBlock), low_bytes(code));
-      sums[2 * b] = static_cast<int16_t>(sum8(_mm256_add_epi32(code[0], code[1])));
-      sums[2 * b + 1] = static_cast<int16_t>(sum8(_mm256_add_epi32(code[2], code[3])));
-    }
-  }
-}
 
 }  // namespace nibble::kernel::blocks

@@ -363,26 +363,4 @@ const Compute kComputeAvx512[kFormatCount] = {
     compute<6>, compute<7>, compute<8>, compute<9>, compute<10>, compute<11>,
 };
 
-void quantize_avx512(const QuantizeJob& job) noexcept {
-  for (int64_t t = 0; t < job.n; ++t) {
-    const float* x = job.x + t * job.ldx;
-    uint8_t* row = job.out + t * job.stride;
-    auto* scales = reinterpret_cast<float*>(row + job.scales_at);
-    auto* sums = reinterpret_cast<int16_t*>(row + job.sums_at);
-    for (int64_t b = 0; b < job.blocks; ++b, x += kBlock) {
-      const __m512 low = _mm512_loadu_ps(x);
-      const __m512 high = _mm512_loadu_ps(x + 16);
-      const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-      scales[b] = largest / 127.0f;
-      const __m512 inverse = _mm512_set1_ps(largest >= kSmallest ? 127.0f / largest : 0.0f);
-      const __m512i code_low = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
-      const __m512i code_high = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(row + b * kBlock), _mm512_cvtepi32_epi8(code_low));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(row + b * kBlock + 16), _mm512_cvtepi32_epi8(code_high));
-      sums[2 * b] = static_cast<int16_t>(_mm512_reduce_add_epi32(code_low));
-      sums[2 * b + 1] = static_cast<int16_t>(_mm512_reduce_add_epi32(code_high));
-    }
-  }
-}
-
 }  // namespace nibble::kernel::blocks

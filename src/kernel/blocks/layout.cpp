@@ -30,25 +30,6 @@ void store_f16(std::uint8_t* dst, float value) {
   std::memcpy(dst, &half, 2);
 }
 
-// Where the low bits of group g lie: vector, and bit within each byte.
-struct Place {
-  int vector;
-  int bit;
-};
-Place low_place(const Format& format, int g) {
-  switch (format.low_bits) {
-    case 8:
-      return {g, 0};
-    case 4:
-      return {g % 4, g / 4 * 4};
-    default:
-      return {g / 4, g % 4 * 2};
-  }
-}
-Place high_place(const Format& format, int g) { return format.high_bits == 1 ? Place{0, g} : Place{g / 4, g % 4 * 2}; }
-
-std::uint32_t every_byte(int value) { return static_cast<std::uint32_t>(value) * 0x01010101u; }
-
 // One super-block of one row: unsigned codes and the numbers of its scales.
 struct SuperRow {
   std::uint8_t code[kSuperColumns];
@@ -97,28 +78,6 @@ void write_header(const Format& format, const SuperRow& src, int blocks, int row
     } else {
       header[format.scales_at + at] = src.scale[s];
       if (format.has_min) header[format.mins_at + at] = src.min[s];
-    }
-  }
-}
-
-// Adds the codes of one row to the (zeroed) blocks, four at a time.
-void write_codes(const Format& format, const std::uint8_t* code, int blocks, int row, std::uint8_t* dst) {
-  for (int b = 0; b < blocks; ++b, dst += format.block_bytes) {
-    for (int g = 0; g < kGroups; ++g) {
-      std::uint32_t four;
-      std::memcpy(&four, code + b * kBlock + g * 4, 4);
-      const auto add = [&](std::uint8_t* plane, Place place, std::uint32_t bits) {
-        std::uint32_t word;
-        std::uint8_t* at = plane + place.vector * 64 + row * 4;
-        std::memcpy(&word, at, 4);
-        word |= bits << place.bit;
-        std::memcpy(at, &word, 4);
-      };
-      add(dst, low_place(format, g), four & every_byte((1 << format.low_bits) - 1));
-      if (format.high_bits > 0) {
-        add(dst + format.low_bytes, high_place(format, g),
-            four >> format.low_bits & every_byte((1 << format.high_bits) - 1));
-      }
     }
   }
 }
@@ -187,26 +146,13 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
           fail(ErrorCode::kFormat, "row {}, columns from {}: the scale of a block is NaN or infinite", source, col);
         }
         write_header(format, super_row, columns / kBlock, r, dst);
-        write_codes(format, super_row.code, columns / kBlock, r, dst + format.header_bytes);
+        for (int b = 0; b < columns / kBlock; ++b) {
+          store_codes(format.planes(), super_row.code + b * kBlock, r,
+                      dst + format.header_bytes + b * format.block_bytes);
+        }
       }
       dst += super_bytes(format);
     }
-  }
-}
-
-void unpack_codes(const Format& format, const std::uint8_t* block, int row, std::uint8_t* code) noexcept {
-  for (int g = 0; g < kGroups; ++g) {
-    const Place low = low_place(format, g);
-    std::uint32_t four;
-    std::memcpy(&four, block + low.vector * 64 + row * 4, 4);
-    four = four >> low.bit & every_byte((1 << format.low_bits) - 1);
-    if (format.high_bits > 0) {
-      const Place high = high_place(format, g);
-      std::uint32_t bits;
-      std::memcpy(&bits, block + format.low_bytes + high.vector * 64 + row * 4, 4);
-      four |= (bits >> high.bit & every_byte((1 << format.high_bits) - 1)) << format.low_bits;
-    }
-    std::memcpy(code + g * 4, &four, 4);
   }
 }
 
@@ -232,7 +178,7 @@ void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t 
   for (std::int64_t b = 0; b < matrix.cols / kBlock; ++b) {
     const std::uint8_t* header = super_at(format, packed, matrix.cols, row, b / kSuperBlocks);
     const int in_super = static_cast<int>(b % kSuperBlocks);
-    unpack_codes(format, header + format.header_bytes + in_super * format.block_bytes, lane, code);
+    load_codes(format.planes(), header + format.header_bytes + in_super * format.block_bytes, lane, code);
     for (int c = 0; c < kBlock; ++c) {
       const SubScale s = sub_scale(format, header, (in_super * kBlock + c) / format.sub, lane);
       const int level = table != nullptr ? table[code[c]] : code[c] - format.offset;

@@ -9,8 +9,6 @@ namespace nibble::kernel::blocks {
 // Index into kFormats for an encoding, or -1.
 int format_index(const encoding::EncodingInfo& encoding);
 std::uint64_t panel_bytes(const Format& format, std::int64_t cols);
-// The kBlock unsigned codes of one row of a block.
-void unpack_codes(const Format& format, const std::uint8_t* block, int row, std::uint8_t* code) noexcept;
 struct SubScale {
   float scale;
   float min;

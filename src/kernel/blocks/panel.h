@@ -1,15 +1,10 @@
 // How weights of the block encodings lie in memory for the integer kernels, and the plain types those share.
 //
-// Sixteen rows form a panel, so that one 64-byte vector holds four consecutive columns of each: an activation broadcast
-// feeds sixteen rows and no sum across a vector is needed. A panel is a run of super-blocks of 256 columns (the last
-// may have fewer blocks of 32), each a header of scales followed by its blocks:
-//   header  f16 scales:   u16 d[8][16], with mins u16 m[8][16]
-//           super scales: u16 d[16], with mins u16 dmin[16]; u8 scale[subs][16]; with mins u8 min[subs][16], or in the
-//                         high nibbles of the scales when those have 4 bits; padded to 64
-//   block   the low bits of 16 x 32 codes, then their high bits. With group g the columns 4g..4g+3, and byte 4r+i of a
-//           vector for row r, column i of its group:
-//           low 8: vector g        low 4: vector g % 4, nibble g / 4        low 2: vector g / 4, bits 2 (g % 4)
-//           high 1: bit g          high 2: vector g / 4, bits 2 (g % 4)
+// A panel (kernel/panel.h) is a run of super-blocks of 256 columns (the last may have fewer blocks of 32), each a
+// header of scales followed by its blocks:
+//   f16 scales:   u16 d[8][16], with mins u16 m[8][16]
+//   super scales: u16 d[16], with mins u16 dmin[16]; u8 scale[subs][16]; with mins u8 min[subs][16], or in the high
+//                 nibbles of the scales when those have 4 bits; padded to 64
 // A value is d * scale * level - dmin * min with level = code - offset, or the entry of a table of sixteen.
 //
 // Every path computes, for row r and token t, in this order and with these roundings, so that all give the same bits:
@@ -19,14 +14,11 @@
 
 #include <stdint.h>
 
+#include "kernel/panel.h"
+
 namespace nibble::kernel::blocks {
 
-constexpr int kPanelRows = 16;
-constexpr int kBlock = 32;       // columns that share an activation scale
 constexpr int kSuperBlocks = 8;  // blocks of a super-block
-constexpr int kGroups = 8;       // groups of four columns in a block
-// Below this largest magnitude the activations of a block count as zero (127 / m would overflow).
-constexpr float kSmallest = 1e-30f;
 
 struct Format {
   int low_bits;
@@ -43,6 +35,8 @@ struct Format {
   int block_bytes;  // low and high
   int scales_at;    // super scales: offsets in the header
   int mins_at;
+
+  constexpr CodePlanes planes() const { return {low_bits, high_bits}; }
 };
 
 consteval Format make_format(int low_bits, int high_bits, bool table, bool super_scales, int sub, bool has_min) {
@@ -80,15 +74,6 @@ constexpr Format kFormats[] = {
 };
 constexpr int kFormatCount = static_cast<int>(sizeof(kFormats) / sizeof(kFormats[0]));
 
-// One row of activations: int8 codes, then f32 scales of 32 columns, then int16 sums of 16 codes; each array padded
-// with zeros to 64 bytes.
-struct Activations {
-  const uint8_t* rows;
-  int64_t stride;     // bytes
-  int64_t scales_at;  // offsets in a row
-  int64_t sums_at;
-};
-
 // One call of a kernel: rows [row_begin, row_end) of the matrix, row_begin a multiple of kPanelRows.
 struct Job {
   const uint8_t* packed;
@@ -107,19 +92,5 @@ using Compute = void (*)(const Job& job) noexcept;
 extern const Compute kComputeScalar[kFormatCount];
 extern const Compute kComputeAvx2[kFormatCount];
 extern const Compute kComputeAvx512[kFormatCount];
-
-// Rounds `n` rows of 32 * blocks floats; `out` as Activations describes.
-struct QuantizeJob {
-  const float* x;
-  int64_t ldx;
-  int64_t n;
-  int64_t blocks;
-  uint8_t* out;
-  int64_t stride;
-  int64_t scales_at;
-  int64_t sums_at;
-};
-void quantize_avx2(const QuantizeJob& job) noexcept;
-void quantize_avx512(const QuantizeJob& job) noexcept;
 
 }  // namespace nibble::kernel::blocks

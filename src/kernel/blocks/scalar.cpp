@@ -19,7 +19,7 @@ void compute(const Job& job) noexcept {
     for (std::int64_t b = 0; b < job.blocks; ++b) {
       const int in_super = static_cast<int>(b % kSuperBlocks);
       if (in_super == 0 && b > 0) header += kF.header_bytes + kSuperBlocks * kF.block_bytes;
-      unpack_codes(kF, header + kF.header_bytes + in_super * kF.block_bytes, lane, code);
+      load_codes(kF.planes(), header + kF.header_bytes + in_super * kF.block_bytes, lane, code);
       for (int s = 0; s < kSubs; ++s) {
         const SubScale scale = sub_scale(kF, header, in_super * kSubs + s, lane);
         for (std::int64_t t = 0; t < job.n; ++t) {
