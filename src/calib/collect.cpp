@@ -73,4 +73,18 @@ Imatrix collect_imatrix(ExecContext& context, const model::Model& model, const T
   return imatrix;
 }
 
+Imatrix planned_imatrix(const model::ModelSpec& spec, const TokenChunks& chunks) {
+  Imatrix imatrix;
+  imatrix.chunk_count = chunks.n_chunks;
+  imatrix.chunk_size = chunks.context;
+  const auto add = [&](const std::string& name, std::int64_t cols) {
+    imatrix.entries[name] = {std::vector<double>(static_cast<std::size_t>(cols)), {chunks.n_chunks * chunks.context}};
+  };
+  for (const model::WeightSlot& slot : spec.weights) {
+    if (slot.layer >= 0 && !slot.bias && slot.shape.rank() == 2) add(slot.gguf_name, slot.shape.cols());
+  }
+  add(weight_name(spec, model::Role::kOutput, -1), spec.hidden);
+  return imatrix;
+}
+
 }  // namespace nibble::calib

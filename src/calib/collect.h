@@ -35,4 +35,7 @@ class SquareSums final : public model::ForwardObserver {
 Imatrix collect_imatrix(ExecContext& context, const model::Model& model, const TokenChunks& chunks,
                         std::int64_t batch_tokens = 2048);
 
+// What collect_imatrix() would give, with zeros for sums.
+Imatrix planned_imatrix(const model::ModelSpec& spec, const TokenChunks& chunks);
+
 }  // namespace nibble::calib

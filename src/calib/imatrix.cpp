@@ -45,6 +45,10 @@ void save_imatrix(const Imatrix& imatrix, const std::filesystem::path& path, Ima
   }
 }
 
+std::uint64_t imatrix_bytes(const Imatrix& imatrix, ImatrixFormat format) {
+  return format == ImatrixFormat::kGguf ? gguf_form_bytes(imatrix) : to_dat_form(imatrix).size();
+}
+
 void merge_imatrix(Imatrix& into, const Imatrix& other) {
   const std::int64_t unit = other.chunk_size == 0 && into.chunk_size > 0 ? into.chunk_size : 1;
   for (const auto& [name, entry] : other.entries) {

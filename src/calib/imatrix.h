@@ -36,6 +36,8 @@ Imatrix load_imatrix(const std::filesystem::path& path);
 // The file appears whole or not at all. Entries without any tokens are left out of the kDat form, as it cannot hold
 // them.
 void save_imatrix(const Imatrix& imatrix, const std::filesystem::path& path, ImatrixFormat format);
+// The size of the file that save_imatrix() would make.
+std::uint64_t imatrix_bytes(const Imatrix& imatrix, ImatrixFormat format);
 
 // Adds the sums and counts of `other`; entries of unknown chunk size count as into.chunk_size tokens a chunk. Throws
 // Error{kFormat} when two entries of one name differ in size.

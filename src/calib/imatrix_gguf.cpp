@@ -49,6 +49,18 @@ container::Metadata metadata_of(const Imatrix& imatrix) {
   return metadata;
 }
 
+std::vector<container::PlannedTensor> plan_of(const Imatrix& imatrix) {
+  const encoding::EncodingInfo& f32 = encoding::get("f32");
+  std::vector<container::PlannedTensor> plan;
+  for (const auto& [name, entry] : imatrix.entries) {
+    const auto matrices = static_cast<std::int64_t>(entry.counts.size());
+    plan.push_back(
+        {name + std::string(kSumsSuffix), &f32, {matrices, static_cast<std::int64_t>(entry.sums.size()) / matrices}});
+    plan.push_back({name + std::string(kCountsSuffix), &f32, {matrices, 1}});
+  }
+  return plan;
+}
+
 }  // namespace
 
 bool is_gguf_file(const std::filesystem::path& path) {
@@ -84,16 +96,12 @@ Imatrix load_gguf_form(const std::filesystem::path& path) {
   return imatrix;
 }
 
+std::uint64_t gguf_form_bytes(const Imatrix& imatrix) {
+  return container::gguf_bytes(metadata_of(imatrix), plan_of(imatrix));
+}
+
 void save_gguf_form(const Imatrix& imatrix, const std::filesystem::path& path) {
-  const encoding::EncodingInfo& f32 = encoding::get("f32");
-  std::vector<container::PlannedTensor> plan;
-  for (const auto& [name, entry] : imatrix.entries) {
-    const auto matrices = static_cast<std::int64_t>(entry.counts.size());
-    plan.push_back(
-        {name + std::string(kSumsSuffix), &f32, {matrices, static_cast<std::int64_t>(entry.sums.size()) / matrices}});
-    plan.push_back({name + std::string(kCountsSuffix), &f32, {matrices, 1}});
-  }
-  const auto writer = container::create_gguf(path, metadata_of(imatrix), std::move(plan));
+  const auto writer = container::create_gguf(path, metadata_of(imatrix), plan_of(imatrix));
   std::size_t index = 0;
   for (const auto& [name, entry] : imatrix.entries) {
     const std::vector<float> sums = to_floats(entry.sums);

@@ -68,9 +68,9 @@ TEST(MeasureCommands, ImatrixAndBench) {
   EXPECT_TRUE(std::filesystem::exists(out));
   result = nibble("imatrix --merge " + out + " --merge " + out + " -o " + (folder / "both.gguf") + " --ctx 64");
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("holds 4 chunks of 64 tokens"));
+  EXPECT_THAT(result.out, HasSubstr(": 4 chunks of 64 tokens"));
   result = nibble("imatrix --merge " + (folder / "both.gguf") + " -o " + (folder / "again.gguf"));
-  EXPECT_THAT(result.out, HasSubstr("holds 4 chunks of 64 tokens")) << result.err;
+  EXPECT_THAT(result.out, HasSubstr(": 4 chunks of 64 tokens")) << result.err;
   result = nibble("bench " + kModel + " -p 8 -n 2 -r 1 --json -");
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("\"decode_tok_s\": "));

@@ -82,6 +82,8 @@ class CheckpointWriter {
 // GGUF v3. Keeps the order of `tensors`; data aligned to general.alignment (32 unless the metadata says otherwise).
 std::unique_ptr<CheckpointWriter> create_gguf(const std::filesystem::path& path, const Metadata& metadata,
                                               std::vector<PlannedTensor> tensors);
+// The size of the file that create_gguf() would make.
+std::uint64_t gguf_bytes(const Metadata& metadata, const std::vector<PlannedTensor>& tensors);
 // One safetensors file; `metadata` must hold strings only.
 std::unique_ptr<CheckpointWriter> create_safetensors(const std::filesystem::path& path, const Metadata& metadata,
                                                      std::vector<PlannedTensor> tensors);

@@ -21,15 +21,10 @@ calib::Imatrix collect(ExecContext& context, const ImatrixRequest& request) {
   const auto tokenizer = pipeline::load_tokenizer(*source);
   const calib::TokenChunks chunks =
       calib::chunk_file(*tokenizer, request.text, {calib::Protocol::kLlamaCpp, request.context, request.chunks});
-  if (request.dry_run) {
-    calib::Imatrix planned;
-    planned.chunk_count = chunks.n_chunks;
-    planned.chunk_size = chunks.context;
-    return planned;
-  }
   const auto path = request.fast ? model::MathPath::kFast : model::MathPath::kExact;
-  const auto model = pipeline::load_model(context, source, path);
-  calib::Imatrix imatrix = calib::collect_imatrix(context, *model, chunks);
+  calib::Imatrix imatrix = request.dry_run
+                               ? calib::planned_imatrix(source->spec(), chunks)
+                               : calib::collect_imatrix(context, *pipeline::load_model(context, source, path), chunks);
   imatrix.datasets = {request.text.string()};
   return imatrix;
 }
@@ -53,17 +48,18 @@ Report make_imatrix(const RunContext& run, const ImatrixRequest& request) {
   }
   if (!request.dry_run) calib::save_imatrix(imatrix, request.out, form);
 
+  const std::uint64_t bytes = calib::imatrix_bytes(imatrix, form);
   json::Value object;
   object.set("out", request.out.string());
   object.set("format", form == calib::ImatrixFormat::kGguf ? "gguf" : "dat");
   object.set("chunks", imatrix.chunk_count);
   object.set("context", imatrix.chunk_size);
   object.set("entries", static_cast<std::int64_t>(imatrix.entries.size()));
-  std::string text = request.dry_run
-                         ? format_text("would write {}: {} chunks of {} tokens\n", request.out.string(),
-                                       imatrix.chunk_count, imatrix.chunk_size)
-                         : format_text("{} holds {} chunks of {} tokens, {} weights\n", request.out.string(),
-                                       imatrix.chunk_count, imatrix.chunk_size, imatrix.entries.size());
+  object.set("bytes", bytes);
+  object.set("dry_run", request.dry_run);
+  std::string text = format_text("{} {}: {} chunks of {} tokens, {} weights, {}\n",
+                                 request.dry_run ? "would write" : "wrote", request.out.string(), imatrix.chunk_count,
+                                 imatrix.chunk_size, imatrix.entries.size(), format_bytes(bytes));
   return {std::move(text), json::dump(object)};
 }
 

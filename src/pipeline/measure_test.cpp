@@ -253,6 +253,34 @@ TEST_F(Measuring, ImatrixRequests) {
   EXPECT_FALSE(fs::exists(call.out));
 }
 
+TEST_F(Measuring, ADryRunOfAnImatrixReportsWhatTheRunWillWrite) {
+  for (const char* name : {"imatrix.gguf", "imatrix.dat"}) {
+    ImatrixRequest call;
+    call.model = kModel;
+    call.text = text();
+    call.out = folder_ / name;
+    call.context = 64;
+    call.chunks = 2;
+    call.dry_run = true;
+    json::Value planned = json::parse(make_imatrix({}, call).json);
+    EXPECT_FALSE(fs::exists(call.out));
+    EXPECT_EQ(planned.at("entries").as_int(), 8 * 7 + 1);
+    EXPECT_EQ(planned.at("chunks").as_int(), 2);
+    call.dry_run = false;
+    const json::Value made = json::parse(make_imatrix({}, call).json);
+    EXPECT_EQ(made.at("bytes").as_int(), static_cast<std::int64_t>(fs::file_size(call.out))) << name;
+    planned.set("dry_run", false);
+    EXPECT_EQ(planned, made) << name;
+
+    // With files to merge, too.
+    call.merge = {call.out};
+    call.dry_run = true;
+    planned = json::parse(make_imatrix({}, call).json);
+    EXPECT_EQ(planned.at("entries").as_int(), 8 * 7 + 1);
+    EXPECT_EQ(planned.at("chunks").as_int(), 4);
+  }
+}
+
 TEST_F(Measuring, GreedyTextIsTheSameEveryTime) {
   GenerateRequest call;
   call.model = kModel;

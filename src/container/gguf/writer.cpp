@@ -83,32 +83,49 @@ void put_tensor(std::string& out, const PlannedTensor& tensor, std::uint64_t off
   put(out, offset);
 }
 
+struct Layout {
+  std::string header;
+  std::vector<Extent> extents;
+  std::uint64_t file_bytes = 0;
+};
+
+Layout lay_out(const Metadata& metadata, const std::vector<PlannedTensor>& tensors) {
+  check_plan(tensors);
+  const std::uint64_t alignment = alignment_of(metadata);
+  std::uint64_t n_entries = 0;
+  for (const auto& [key, value] : metadata.entries()) n_entries += belongs_to_split(key) ? 0 : 1;
+
+  Layout layout;
+  std::string& header = layout.header;
+  header = kMagic;
+  put(header, kVersion);
+  put(header, std::uint64_t{tensors.size()});
+  put(header, n_entries);
+  put_metadata(header, metadata);
+  std::uint64_t end = 0;  // in the data section
+  for (const PlannedTensor& tensor : tensors) {
+    const std::uint64_t n_bytes = encoding::tensor_bytes(*tensor.encoding, tensor.shape);
+    put_tensor(header, tensor, end);
+    layout.extents.push_back({end, n_bytes});
+    end = checked_align(checked_add(end, n_bytes), alignment);
+  }
+  const std::uint64_t data_offset = checked_align(std::uint64_t{header.size()}, alignment);
+  for (Extent& extent : layout.extents) extent.offset += data_offset;
+  layout.file_bytes = checked_add(data_offset, end);
+  return layout;
+}
+
 }  // namespace
+
+std::uint64_t gguf_bytes(const Metadata& metadata, const std::vector<PlannedTensor>& tensors) {
+  return lay_out(metadata, tensors).file_bytes;
+}
 
 std::unique_ptr<CheckpointWriter> create_gguf(const std::filesystem::path& path, const Metadata& metadata,
                                               std::vector<PlannedTensor> tensors) {
   return with_context("'" + path.string() + "'", [&] {
-    check_plan(tensors);
-    const std::uint64_t alignment = alignment_of(metadata);
-    std::uint64_t n_entries = 0;
-    for (const auto& [key, value] : metadata.entries()) n_entries += belongs_to_split(key) ? 0 : 1;
-
-    std::string header(kMagic);
-    put(header, kVersion);
-    put(header, std::uint64_t{tensors.size()});
-    put(header, n_entries);
-    put_metadata(header, metadata);
-    std::vector<Extent> extents;
-    std::uint64_t end = 0;  // in the data section
-    for (const PlannedTensor& tensor : tensors) {
-      const std::uint64_t n_bytes = encoding::tensor_bytes(*tensor.encoding, tensor.shape);
-      put_tensor(header, tensor, end);
-      extents.push_back({end, n_bytes});
-      end = checked_align(checked_add(end, n_bytes), alignment);
-    }
-    const std::uint64_t data_offset = checked_align(std::uint64_t{header.size()}, alignment);
-    for (Extent& extent : extents) extent.offset += data_offset;
-    return make_writer(path, header, std::move(extents), checked_add(data_offset, end));
+    Layout layout = lay_out(metadata, tensors);
+    return make_writer(path, layout.header, std::move(layout.extents), layout.file_bytes);
   });
 }
 
