@@ -25,9 +25,10 @@ struct QuantizeRequest {
 };
 
 struct ConvertRequest {
-  std::string input;   // Hugging Face folder or .gguf file
-  std::string output;  // .gguf file, or a folder to be made (Hugging Face form)
-  std::string type;    // f32, f16 or bf16
+  std::string input;              // Hugging Face folder or .gguf file
+  std::string output;             // .gguf file, or a folder to be made (Hugging Face form)
+  std::string type;               // f32, f16 or bf16
+  std::uint64_t shard_bytes = 0;  // of a folder's weight files, at most; 0: 5e9
   bool dry_run = false;
 };
 

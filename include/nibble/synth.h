@@ -14,13 +14,14 @@ struct SynthRequest {
   std::string output;         // .gguf file, or a folder to be made (Hugging Face form)
   std::string dtype = "f16";  // f16, bf16 or f32
   std::uint64_t seed = 0;
+  std::uint64_t shard_bytes = 0;  // of a folder's weight files, at most; 0: 5e9
   bool dry_run = false;
 };
 
 struct SynthReport {
   std::string shape, architecture, output, dtype;
   std::uint64_t parameters = 0;
-  std::uint64_t file_bytes = 0;  // of the weights' file; of a dry run: as predicted
+  std::uint64_t file_bytes = 0;  // of the weights' files; of a dry run: as predicted
   double seconds = 0;
   bool dry_run = false;
 };

@@ -118,6 +118,10 @@ TEST(Cli, QuantizeAndConvertAsTheyAreCalled) {
        {"\"threads\": 2", "\"recipe\": \"q4_k_m\"", "\"note\": \"override 'attn_k'\"", "\"snr_db\": "}) {
     EXPECT_NE(report.find(part), std::string::npos) << part;
   }
+  const std::string sharded = "convert " + kModel + " --type f16 --shard-size 5MB -o ";
+  EXPECT_EQ(nibble(sharded + folder / "shards").exit_code, 0);
+  EXPECT_TRUE(std::filesystem::exists(folder / "shards/model-00004-of-00004.safetensors"));
+  EXPECT_EQ(nibble(sharded + folder / "shards.gguf").exit_code, 2);
   const ProgramResult plan = nibble("quantize " + kModel + " -o " + folder / "none.gguf --type q6_k --dry-run");
   EXPECT_EQ(plan.exit_code, 0);
   EXPECT_NE(plan.out.find("would write"), std::string::npos) << plan.out;

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "nibble/memory_plan.h"
 #include "nibble/quantize.h"
 
 namespace nibble::cli {
@@ -15,7 +16,11 @@ RunCommand setup(CLI::App& app) {
       ->type_name("OUT")
       ->required();
   app.add_option("-t,--type", request->type, "f32, f16 or bf16")->type_name("TYPE")->required();
-  return [request](const Invocation& invocation) {
+  auto shard_size = std::make_shared<std::string>();
+  app.add_option("--shard-size", *shard_size, "of a folder: weight files of at most this size (default 5GB)")
+      ->type_name("SIZE");
+  return [request, shard_size](const Invocation& invocation) {
+    if (!shard_size->empty()) request->shard_bytes = parse_memory(*shard_size);
     request->dry_run = invocation.dry_run;
     const QuantizeReport report = convert_model(*request, invocation.run);
     if (invocation.wants_text()) print(to_text(report));

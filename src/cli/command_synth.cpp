@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "nibble/memory_plan.h"
 #include "nibble/synth.h"
 
 namespace nibble::cli {
@@ -23,7 +24,11 @@ RunCommand setup(CLI::App& app) {
   app.add_option("--dtype", request->dtype, "f16, bf16 or f32")->type_name("TYPE")->capture_default_str();
   app.add_option("--seed", request->seed, "of the random numbers")->type_name("N")->capture_default_str();
   app.footer(list_text);
-  return [request](const Invocation& invocation) {
+  auto shard_size = std::make_shared<std::string>();
+  app.add_option("--shard-size", *shard_size, "of a folder: weight files of at most this size (default 5GB)")
+      ->type_name("SIZE");
+  return [request, shard_size](const Invocation& invocation) {
+    if (!shard_size->empty()) request->shard_bytes = parse_memory(*shard_size);
     request->dry_run = invocation.dry_run;
     const SynthReport report = synthesize_model(*request, invocation.run);
     if (invocation.wants_text()) print(to_text(report));

@@ -87,5 +87,12 @@ std::uint64_t gguf_bytes(const Metadata& metadata, const std::vector<PlannedTens
 // One safetensors file; `metadata` must hold strings only.
 std::unique_ptr<CheckpointWriter> create_safetensors(const std::filesystem::path& path, const Metadata& metadata,
                                                      std::vector<PlannedTensor> tensors);
+// The weights of a Hugging Face folder: model.safetensors, or, where they take more than `shard_bytes` (of data),
+// model-00001-of-0000N.safetensors and the index that places each tensor. A tensor is never cut, so one larger than a
+// shard makes a larger shard. Files appear one by one in commit(): write into an AtomicFolder.
+inline constexpr std::uint64_t kShardBytes = 5'000'000'000;  // Hugging Face's default
+std::unique_ptr<CheckpointWriter> create_hf_weights(const std::filesystem::path& folder, const Metadata& metadata,
+                                                    const std::vector<PlannedTensor>& tensors,
+                                                    std::uint64_t shard_bytes = kShardBytes);
 
 }  // namespace nibble::container

@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <thread>
 
+#include "base/atomic_file.h"
 #include "container/test_files.h"
 #include "encoding/encoding.h"
 
@@ -132,6 +134,71 @@ TEST(SafetensorsWriter, EveryTensorIsAlignedToItsNumbers) {
   const auto reader = open(folder / "out");
   EXPECT_EQ(reader->at("f").offset % 8, 0u);
   EXPECT_EQ(reader->at("h").offset % 2, 0u);
+}
+
+// Writes tensors of 40, 40, 200, 20 and 40 bytes and gives the names of the files.
+std::vector<std::string> write_folder(const TempFolder& folder, std::uint64_t shard_bytes) {
+  const std::vector<PlannedTensor> plan = {planned("a", "f32", {10}), planned("b", "f32", {2, 5}),
+                                           planned("big", "f32", {50}), planned("h", "f16", {10}),
+                                           planned("c", "f32", {10})};
+  const auto writer = create_hf_weights(folder.path(), {}, plan, shard_bytes);
+  EXPECT_EQ(writer->data_bytes(), 340u);
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    writer->write(i, 0, as_bytes(pattern(encoding::tensor_bytes(*plan[i].encoding, plan[i].shape), i)));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  writer->commit();
+  std::uint64_t file_bytes = 0;
+  std::vector<std::string> names;
+  for (const auto& item : std::filesystem::directory_iterator(folder.path())) {
+    names.push_back(item.path().filename().string());
+    if (names.back().ends_with(".safetensors")) file_bytes += item.file_size();
+  }
+  EXPECT_EQ(writer->file_bytes(), file_bytes);
+  std::ranges::sort(names);
+  write_file_atomically(folder / "config.json", "{}");
+  const auto reader = open(folder.path());
+  EXPECT_EQ(reader->tensors().size(), plan.size());
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    const TensorView& view = reader->at(plan[i].name).view;
+    EXPECT_EQ(view.shape, plan[i].shape);
+    EXPECT_EQ(bytes_of(view), pattern(view.n_bytes(), i)) << plan[i].name;
+  }
+  return names;
+}
+
+TEST(HuggingFaceWriter, OneFileWhereAllFitsOne) {
+  for (const std::uint64_t shard_bytes : {std::uint64_t{340}, kShardBytes}) {
+    EXPECT_THAT(write_folder(TempFolder(), shard_bytes), testing::ElementsAre("model.safetensors"));
+  }
+}
+
+TEST(HuggingFaceWriter, ShardsHoldAtMostTheirSizeButForOneLargerTensor) {
+  const TempFolder folder;
+  EXPECT_THAT(write_folder(folder, 80),
+              testing::ElementsAre("model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
+                                   "model-00003-of-00003.safetensors", "model.safetensors.index.json"));
+  const json::Value index = json::parse_file(folder / "model.safetensors.index.json");
+  EXPECT_EQ(index.at("metadata").at("total_size").as_int(), 340);
+  std::vector<std::string> shards;
+  for (const char* name : {"a", "b", "big", "h", "c"}) shards.push_back(index.at("weight_map").at(name).as_string());
+  EXPECT_EQ(index.at("weight_map").as_object().size(), 5u);
+  EXPECT_EQ(shards[0], "model-00001-of-00003.safetensors");
+  EXPECT_EQ(shards[1], shards[0]);
+  EXPECT_EQ(shards[2], "model-00002-of-00003.safetensors");
+  EXPECT_EQ(shards[3], "model-00003-of-00003.safetensors");
+  EXPECT_EQ(shards[4], shards[3]);
+  EXPECT_EQ(write_folder(TempFolder(), 1).size(), 6u);  // each tensor by itself, and the index
+}
+
+TEST(HuggingFaceWriter, BadPlansAreRefused) {
+  const TempFolder folder;
+  EXPECT_THAT(error_of([&] { create_hf_weights(folder.path(), {}, {}, 0); }), HasSubstr("0 bytes"));
+  // Twice, though in two shards.
+  EXPECT_THAT(error_of([&] {
+                create_hf_weights(folder.path(), {}, {planned("a", "f32", {10}), planned("a", "f32", {10})}, 1);
+              }),
+              HasSubstr("two tensors are called 'a'"));
 }
 
 }  // namespace

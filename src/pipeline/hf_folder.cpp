@@ -63,4 +63,13 @@ void write_hf_files(const model::ModelSource& source, const encoding::EncodingIn
   write_file_atomically(folder / "tokenizer_config.json", token::write_tokenizer_config(vocabulary) + "\n");
 }
 
+std::uint64_t shard_bytes(std::uint64_t asked, const fs::path& output) {
+  if (asked == 0) return container::kShardBytes;
+  if (output.extension() == ".gguf") {
+    fail(ErrorCode::kInvalidArgument, "a size of shards was given, but '{}' will be one file: name a folder instead",
+         output.string());
+  }
+  return asked;
+}
+
 }  // namespace nibble::pipeline

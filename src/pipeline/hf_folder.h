@@ -1,6 +1,7 @@
 // The small files of a Hugging Face folder: configuration and tokenizer.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 
 #include "encoding/encoding.h"
@@ -13,5 +14,8 @@ namespace nibble::pipeline {
 // cannot be.
 void write_hf_files(const model::ModelSource& source, const encoding::EncodingInfo& type,
                     const std::filesystem::path& folder);
+
+// What a request says about the size of weight files; throws Error{kInvalidArgument} for one size with a .gguf output.
+std::uint64_t shard_bytes(std::uint64_t asked, const std::filesystem::path& output);
 
 }  // namespace nibble::pipeline

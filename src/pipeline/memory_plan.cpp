@@ -258,7 +258,7 @@ std::uint64_t parse_memory(std::string_view text) {
                                                                           {"T", 1e12},
                                                                           {"TB", 1e12},
                                                                           {"TIB", 1099511627776.0}};
-  return static_cast<std::uint64_t>(parse_scaled(text, "size of memory (24G, 16GiB)", kUnits));
+  return static_cast<std::uint64_t>(parse_scaled(text, "size (24G, 16GiB)", kUnits));
 }
 
 double parse_parameters(std::string_view text) {

@@ -160,11 +160,11 @@ struct Corridor {
     add_outcomes(report, outcomes);
   }
 
-  void write_hf(ExecContext& context, const fs::path& output) {
+  void write_hf(ExecContext& context, const fs::path& output, std::uint64_t shard_size) {
     AtomicFolder folder(output);
     write_hf_files(*conversion.model, *plan.tensors.front().target, folder.staging());
-    const auto writer = container::create_safetensors(folder.staging() / "model.safetensors", conversion.metadata,
-                                                      planned_tensors(plan));
+    const auto writer =
+        container::create_hf_weights(folder.staging(), conversion.metadata, planned_tensors(plan), shard_size);
     const std::vector<TensorOutcome> outcomes = transfer(context, conversion, plan, options, *writer);
     context.check_cancelled();
     report.file_bytes = writer->file_bytes();
@@ -247,6 +247,7 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
 QuantizeReport convert_model(const ConvertRequest& request, const RunContext& run) {
   const encoding::EncodingInfo& type = plain_type(request.type);
   const fs::path output = request.output;
+  const std::uint64_t shard_size = shard_bytes(request.shard_bytes, output);
   const bool to_gguf = output.extension() == ".gguf";
   Corridor corridor;
   corridor.conversion = to_gguf ? describe_for_gguf(request.input) : describe_for_hf(request.input, type);
@@ -256,7 +257,7 @@ QuantizeReport convert_model(const ConvertRequest& request, const RunContext& ru
               : plain_plan(corridor.conversion, type);
   corridor.report = report_plan(corridor.conversion, corridor.plan);
   return carry_out(corridor, request.output, request.dry_run, run, [&](ExecContext& context) {
-    to_gguf ? corridor.write_gguf(context, output) : corridor.write_hf(context, output);
+    to_gguf ? corridor.write_gguf(context, output) : corridor.write_hf(context, output, shard_size);
   });
 }
 

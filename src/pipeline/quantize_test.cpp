@@ -291,7 +291,13 @@ TEST(Quantize, QuantizingAgainIsNoted) {
 
 TEST(Quantize, FoldersOfAnotherTypeKeepEverything) {
   const TemporaryFolder folder;
-  convert_model(conversion(kModel, folder / "f32", "f32"));
+  ConvertRequest to_f32 = conversion(kModel, folder / "f32", "f32");
+  to_f32.shard_bytes = 4'000'000;  // 29 MB of weights
+  const QuantizeReport report = convert_model(to_f32);
+  EXPECT_TRUE(std::filesystem::exists(folder / "f32/model.safetensors.index.json"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "f32/model.safetensors"));
+  EXPECT_GE(container::open(folder / "f32")->files().size(), 7u);
+  EXPECT_EQ(container::open(folder / "f32")->file_bytes(), report.file_bytes);
   convert_model(conversion(folder / "f32", folder / "bf16", "bf16"));
   EXPECT_TRUE(std::filesystem::exists(folder / "bf16/tokenizer.model"));
   EXPECT_EQ(json::parse_file(folder / "bf16/config.json").at("torch_dtype").as_string(), "bfloat16");

@@ -16,6 +16,7 @@
 #include "model/rope.h"
 #include "pipeline/conversion.h"
 #include "pipeline/embedded.h"
+#include "pipeline/hf_folder.h"
 #include "pipeline/random_weights.h"
 #include "token/spm_writer.h"
 #include "token/tokenizer_json_writer.h"
@@ -216,8 +217,8 @@ void write_weights(ExecContext& context, const Synthesis& synthesis, std::uint64
 void write_folder(ExecContext& context, const Synthesis& synthesis, json::Value config, const SynthRequest& request,
                   SynthReport& report) {
   AtomicFolder folder(request.output);
-  const auto writer =
-      container::create_safetensors(folder.staging() / "model.safetensors", synthesis.metadata, synthesis.plan());
+  const auto writer = container::create_hf_weights(folder.staging(), synthesis.metadata, synthesis.plan(),
+                                                   shard_bytes(request.shard_bytes, request.output));
   write_weights(context, synthesis, request.seed, *writer);
   report.file_bytes = writer->file_bytes();
   writer->commit();
@@ -242,6 +243,7 @@ const encoding::EncodingInfo& synth_type(const std::string& name) {
 SynthReport synthesize_model(const SynthRequest& request, const RunContext& run) {
   const auto start = std::chrono::steady_clock::now();
   const bool gguf = fs::path(request.output).extension() == ".gguf";
+  shard_bytes(request.shard_bytes, request.output);
   const encoding::EncodingInfo& type = synth_type(request.dtype);
   const json::Value config = load_shape(request.shape);
   const Synthesis synthesis = describe(config, request.shape, type, gguf);

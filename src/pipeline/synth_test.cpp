@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/atomic_file.h"
@@ -50,6 +51,25 @@ TEST(Synth, FolderAndGgufFileHoldTheSameModel) {
     }
     EXPECT_EQ(hf->vocabulary().tokens, file->vocabulary().tokens) << shape;
   }
+}
+
+TEST(Synth, AFolderInShardsHoldsTheSameModel) {
+  const testing::TemporaryFolder folder;
+  SynthRequest request;
+  request.shape = "tiny-llama";
+  request.output = folder / "shards";
+  request.seed = 7;
+  request.shard_bytes = 100'000;
+  const SynthReport report = synthesize_model(request);
+  const auto whole = model::ModelSource::open(make(folder, "tiny-llama", "whole", 1));
+  const auto shards = model::ModelSource::open(folder / "shards");
+  EXPECT_GT(shards->reader().files().size(), 2u);
+  EXPECT_EQ(shards->reader().file_bytes(), report.file_bytes);
+  for (const container::TensorEntry& entry : whole->reader().tensors()) {
+    EXPECT_TRUE(std::ranges::equal(entry.view.data(), shards->reader().at(entry.name).view.data())) << entry.name;
+  }
+  request.output = folder / "m.gguf";
+  EXPECT_THROW(synthesize_model(request), Error);
 }
 
 TEST(RandomWeights, AreNormalAndIndependentOfTheRangeAskedFor) {
