@@ -13,8 +13,16 @@ Command bench_command() {
         app.add_option("MODEL", request->model, "folder or .gguf file")->required();
         app.add_option("-p,--prompt", request->prompt, "tokens of the prefill, 0 to skip")->capture_default_str();
         app.add_option("-n,--generate", request->generate, "tokens to decode, 0 to skip")->capture_default_str();
+        app.add_option("-d,--depth", request->depth, "tokens in the cache before either begins")->capture_default_str();
+        app.add_option("-b,--batch", request->batch, "sequences that decode together")->capture_default_str();
         app.add_option("-r,--repetitions", request->repetitions, "timed runs after the warm-up")->capture_default_str();
         app.add_option("--kv-cache", request->kv_cache, "f32, f16 or q8_0")->capture_default_str();
+        app.add_option("--compare", request->compare,
+                       "bench command of another program, run in turn with ours; several may be given")
+            ->type_name("CMD");
+        app.add_option("--roofline-bytes", request->roofline_bytes,
+                       "memory read to measure its bandwidth; 0: measure no limits")
+            ->capture_default_str();
         return [request](const Invocation& invocation) {
           const Report report = bench(invocation.run, *request);
           if (invocation.wants_text()) print(report.text);

@@ -15,6 +15,7 @@
 #include "eval/speed.h"
 #include "eval/tensor_error.h"
 #include "eval/token_score.h"
+#include "eval/token_work.h"
 #include "token/tokenizer.h"
 
 namespace nibble::eval {
@@ -196,12 +197,28 @@ TEST_F(ModelEval, EnergyFollowsTheConstants) {
 
 TEST_F(ModelEval, SpeedOfShortRuns) {
   const auto model = model::Model::load(context_, source_, {.path = MathPath::kFast, .isa = best_isa()});
-  const Speed speed = measure_speed(context_, *model, {.prompt = 8, .generate = 2, .repetitions = 2});
-  EXPECT_EQ(speed.prefill.seconds.size(), 2u);
-  EXPECT_GT(speed.prefill.median_tok_s, 0);
-  EXPECT_GE(speed.decode.max_tok_s, speed.decode.min_tok_s);
-  EXPECT_THROW(measure_speed(context_, *model, {.prompt = 0, .generate = 0}), Error);
-  EXPECT_TRUE(measure_speed(context_, *model, {.prompt = 0, .generate = 1, .repetitions = 1}).prefill.seconds.empty());
+  SpeedTrial trial(context_, *model, {.prompt = 8, .generate = 2, .depth = 600, .batch = 3});
+  EXPECT_EQ(trial.decoded_tokens(), 6);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_GT(trial.prefill(), 0);
+    EXPECT_GT(trial.decode(), 0);
+  }
+  EXPECT_THROW(SpeedTrial(context_, *model, {.prompt = 0, .generate = 0}), Error);
+  EXPECT_THROW(SpeedTrial(context_, *model, {.batch = 0}), Error);
+  const Rate rate = make_rate(10, {2.0, 1.0, 5.0});
+  EXPECT_DOUBLE_EQ(rate.median_tok_s, 5);
+  EXPECT_DOUBLE_EQ(rate.min_tok_s, 2);
+  EXPECT_DOUBLE_EQ(rate.max_tok_s, 10);
+}
+
+TEST_F(ModelEval, WorkOfAToken) {
+  const TokenWork work = token_work(*source_, best_isa());
+  const model::ModelSpec& spec = source_->spec();
+  EXPECT_EQ(work.integer_macs + work.head_integer_macs, 0);  // f32 kernels for a model in 16 bits
+  EXPECT_EQ(work.head_float_macs, static_cast<double>(spec.vocab * spec.hidden));
+  EXPECT_EQ(work.weight_bytes, 2 * (work.float_macs + work.head_float_macs));
+  const kernel::Roofline roofline{1, 1, 1, 4};
+  EXPECT_DOUBLE_EQ(prefill_limit_seconds(work, 3, roofline), 2 * prefill_macs(work, 3) / 4);
 }
 
 }  // namespace

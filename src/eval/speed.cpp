@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "base/rng.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 using token::TokenId;
 
-void ignore_logits(std::size_t, std::int64_t, std::int64_t, const float*) {}
+constexpr std::int64_t kFillTokens = 512;  // of one step towards the depth
 
 std::vector<TokenId> random_tokens(std::int64_t n, std::int64_t vocab, std::uint64_t seed) {
   std::vector<TokenId> tokens;
@@ -22,57 +23,79 @@ std::vector<TokenId> random_tokens(std::int64_t n, std::int64_t vocab, std::uint
   return tokens;
 }
 
-template <typename Work>
-Rate time_runs(ExecContext& context, std::string_view task, std::int64_t tokens, int repetitions, Work&& work) {
-  Rate rate;
-  ProgressTask progress(context.progress, task, static_cast<std::uint64_t>(tokens * (repetitions + 1)), "tokens");
-  for (int i = 0; i <= repetitions; ++i) {  // the first one warms up
-    context.check_cancelled();
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    if (i > 0) rate.seconds.push_back(seconds.count());
-    progress.add(static_cast<std::uint64_t>(tokens));
+const SpeedOptions& checked(const SpeedOptions& options) {
+  if (options.prompt < 0 || options.generate < 0 || options.prompt + options.generate == 0) {
+    fail(ErrorCode::kInvalidArgument, "nothing to measure: {} prompt tokens, {} generated", options.prompt,
+         options.generate);
   }
-  std::vector<double> sorted = rate.seconds;
-  std::sort(sorted.begin(), sorted.end());
-  const std::size_t n = sorted.size();
-  const double median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-  rate.median_tok_s = static_cast<double>(tokens) / median;
-  rate.min_tok_s = static_cast<double>(tokens) / sorted.back();
-  rate.max_tok_s = static_cast<double>(tokens) / sorted.front();
-  return rate;
+  if (options.depth < 0 || options.batch < 1) {
+    fail(ErrorCode::kInvalidArgument, "depth {} and batch {}: a depth is not negative and a batch at least 1",
+         options.depth, options.batch);
+  }
+  return options;
+}
+
+template <typename Work>
+double seconds_of(Work&& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
 
-Speed measure_speed(ExecContext& context, const model::Model& model, const SpeedOptions& options) {
-  if (options.prompt < 0 || options.generate < 0 || options.prompt + options.generate == 0 || options.repetitions < 1) {
-    fail(ErrorCode::kInvalidArgument, "nothing to measure: {} prompt tokens, {} generated, {} repetitions",
-         options.prompt, options.generate, options.repetitions);
+SpeedTrial::SpeedTrial(ExecContext& context, const model::Model& model, const SpeedOptions& options)
+    : context_(context),
+      model_(model),
+      options_(checked(options)),
+      tokens_(
+          random_tokens(std::max({options.prompt, options.generate, kFillTokens}), model.spec().vocab, options.seed)),
+      cache_(model.spec(), options.kv, options.batch, options.depth + std::max(options.prompt, options.generate)) {
+  for (std::int64_t filled = 0; filled < options_.depth; filled += kFillTokens) {
+    context_.check_cancelled();
+    append(0, std::min(kFillTokens, options_.depth - filled), options_.batch);
   }
-  const std::int64_t longest = std::max(options.prompt, options.generate);
-  const std::vector<TokenId> tokens = random_tokens(longest, model.spec().vocab, options.seed);
-  model::KvCache cache(model.spec(), options.kv, 1, longest);
-  const auto append = [&](std::int64_t begin, std::int64_t end) {
-    const auto part = std::span(tokens).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
-    const model::Segment segment{0, part, end - begin - 1};
-    model.forward(context, cache, {&segment, 1}, ignore_logits);
-  };
-  Speed speed;
-  if (options.prompt > 0) {
-    speed.prefill = time_runs(context, "prefill", options.prompt, options.repetitions, [&] {
-      cache.truncate(0, 0);
-      append(0, options.prompt);
-    });
-  }
-  if (options.generate > 0) {
-    speed.decode = time_runs(context, "decode", options.generate, options.repetitions, [&] {
-      cache.truncate(0, 0);
-      for (std::int64_t i = 0; i < options.generate; ++i) append(i, i + 1);
-    });
-  }
-  return speed;
+}
+
+void SpeedTrial::append(std::int64_t begin, std::int64_t end, int sequences) {
+  const auto part = std::span(tokens_).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+  std::vector<model::Segment> segments;
+  for (int i = 0; i < sequences; ++i) segments.push_back({i, part, end - begin - 1});
+  const std::int64_t vocab = model_.spec().vocab;
+  model_.forward(context_, cache_, segments, [vocab](std::size_t, std::int64_t, std::int64_t n, const float* logits) {
+    float sum = 0;  // NaN and infinity stay in it
+    for (std::int64_t i = 0; i < n * vocab; ++i) sum += logits[i] * 0.0f;
+    if (std::isnan(sum)) fail(ErrorCode::kFormat, "the model computed a logit that is NaN or infinite");
+  });
+}
+
+void SpeedTrial::rewind() {
+  for (int i = 0; i < options_.batch; ++i) cache_.truncate(i, options_.depth);
+}
+
+double SpeedTrial::prefill() {
+  rewind();
+  return seconds_of([&] { append(0, options_.prompt, 1); });
+}
+
+double SpeedTrial::decode() {
+  rewind();
+  return seconds_of([&] {
+    for (std::int64_t i = 0; i < options_.generate; ++i) append(i, i + 1, options_.batch);
+  });
+}
+
+Rate make_rate(std::int64_t tokens, std::vector<double> seconds) {
+  Rate rate;
+  rate.seconds = std::move(seconds);
+  if (rate.seconds.empty()) return rate;
+  std::vector<double> sorted = rate.seconds;
+  std::sort(sorted.begin(), sorted.end());
+  const std::size_t n = sorted.size();
+  rate.median_tok_s = static_cast<double>(tokens) / ((sorted[(n - 1) / 2] + sorted[n / 2]) / 2);
+  rate.min_tok_s = static_cast<double>(tokens) / sorted.back();
+  rate.max_tok_s = static_cast<double>(tokens) / sorted.front();
+  return rate;
 }
 
 }  // namespace nibble::eval

@@ -108,4 +108,9 @@ Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes)
   return result;
 }
 
+Roofline better_of(const Roofline& a, const Roofline& b) {
+  return {a.threads, std::max(a.read_bytes_per_s, b.read_bytes_per_s), std::max(a.int8_ops_per_s, b.int8_ops_per_s),
+          std::max(a.f32_ops_per_s, b.f32_ops_per_s)};
+}
+
 }  // namespace nibble::kernel

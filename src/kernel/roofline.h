@@ -20,4 +20,7 @@ struct Roofline {
 // few times the last-level cache that these threads can reach, at least 1 GB for a figure worth quoting.
 Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes = std::uint64_t{1} << 30);
 
+// The higher of each limit.
+Roofline better_of(const Roofline& a, const Roofline& b);
+
 }  // namespace nibble::kernel

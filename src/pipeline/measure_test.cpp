@@ -305,9 +305,15 @@ TEST_F(Measuring, BenchHasItsKeys) {
   call.prompt = 16;
   call.generate = 2;
   call.repetitions = 1;
+  call.roofline_bytes = 64 << 20;
+  call.compare = {"echo '[{\"n_prompt\": 512, \"n_gen\": 0, \"avg_ts\": 0.5}]'"};
   const json::Value report = json::parse(bench({}, call).json);
+  EXPECT_DOUBLE_EQ(report.at("compare").as_array()[0].at("prefill_ratio").as_number(),
+                   report.at("prefill_tok_s").as_number() / 0.5);
   EXPECT_GT(report.at("prefill_tok_s").as_number(), 0);
   EXPECT_GT(report.at("decode_tok_s").as_number(), 0);
+  EXPECT_GT(report.at("decode_bandwidth_fraction").as_number(), 0);
+  EXPECT_LE(report.at("prefill_peak_fraction").as_number(), 1);
   call.repetitions = 0;
   EXPECT_THAT(refusal([&] { bench({}, call); }), HasSubstr("nothing to measure"));
 }

@@ -1,0 +1,27 @@
+// What one token makes the machine do at least: bytes of weights read, multiply-adds of the linears. Set against what
+// the machine can do (kernel/roofline.h) it gives the fraction of the limit that a speed reaches.
+#pragma once
+
+#include <cstdint>
+
+#include "base/cpu.h"
+#include "kernel/roofline.h"
+#include "model/source.h"
+
+namespace nibble::eval {
+
+struct TokenWork {
+  double weight_bytes = 0;  // every linear and the head once, as their encodings pack them; not the embedding's row
+  // Multiply-adds for each token of a batch, and those of the head for each token whose logits are asked for: with
+  // int8 activations, and in f32, as the kernels of `isa` take them. Attention is not counted.
+  double integer_macs = 0, float_macs = 0;
+  double head_integer_macs = 0, head_float_macs = 0;
+};
+TokenWork token_work(const model::ModelSource& source, Isa isa);
+
+// Seconds that the machine needs at its limit for a prefill of `tokens` with the logits of the last one: products alone.
+double prefill_limit_seconds(const TokenWork& work, std::int64_t tokens, const kernel::Roofline& roofline);
+// Multiply-adds of the same prefill.
+double prefill_macs(const TokenWork& work, std::int64_t tokens);
+
+}  // namespace nibble::eval
