@@ -19,7 +19,8 @@ struct TokenWork {
 };
 TokenWork token_work(const model::ModelSource& source, Isa isa);
 
-// Seconds that the machine needs at its limit for a prefill of `tokens` with the logits of the last one: products alone.
+// Seconds that the machine needs at its limit for a prefill of `tokens` with the logits of the last one: products
+// alone.
 double prefill_limit_seconds(const TokenWork& work, std::int64_t tokens, const kernel::Roofline& roofline);
 // Multiply-adds of the same prefill.
 double prefill_macs(const TokenWork& work, std::int64_t tokens);

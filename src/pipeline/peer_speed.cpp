@@ -21,7 +21,9 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
 
-void take(PeerSpeed& speed, bool prefill, double tok_s) { (prefill ? speed.prefill_tok_s : speed.decode_tok_s) = tok_s; }
+void take(PeerSpeed& speed, bool prefill, double tok_s) {
+  (prefill ? speed.prefill_tok_s : speed.decode_tok_s) = tok_s;
+}
 
 PeerSpeed from_json(const json::Value& value) {
   PeerSpeed speed;

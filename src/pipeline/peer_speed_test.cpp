@@ -27,7 +27,8 @@ TEST(PeerSpeedTest, ReadsEveryForm) {
 }
 
 TEST(PeerSpeedTest, RefusesWhatHoldsNoSpeed) {
-  for (const char* output : {"", "hello", "[]", "{}", "| a | b |\n", "[{\"n_prompt\": 5}]", "{\"prefill_tok_s\": \"x\"}"}) {
+  for (const char* output :
+       {"", "hello", "[]", "{}", "| a | b |\n", "[{\"n_prompt\": 5}]", "{\"prefill_tok_s\": \"x\"}"}) {
     EXPECT_THROW(parse_peer_speed(output), Error) << output;
   }
 }
