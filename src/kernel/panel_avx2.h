@@ -61,4 +61,11 @@ inline __m256i row_mask(int64_t rows) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
 }
 
+// Keeps a sum at its point of the program: left alone, GCC reorders sums of integers so that all products come first,
+// and spills them.
+inline __m256i here(__m256i sum) {
+  asm volatile("" : "+x"(sum));
+  return sum;
+}
+
 }  // namespace nibble::kernel

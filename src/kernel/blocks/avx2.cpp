@@ -13,8 +13,10 @@ namespace {
 
 constexpr int kStreamTokens = 2;
 constexpr int kStreamBlocks = 256;
-constexpr int kTileBlocks = 32;  // of 8 rows: 8 KiB of codes
+constexpr int kTileBlocks = 16;  // of 16 rows: 8 KiB of codes
 constexpr int kTileTokens = 4;
+constexpr int64_t kChunkBytes = 320 << 10;  // of activations that stay in the second-level cache for all panels
+constexpr int64_t kMinChunk = 32;           // tokens, however long their rows: each chunk unpacks the weights anew
 constexpr int kPrefetchBytes = 2048;
 
 template <int kFormat>
@@ -119,9 +121,9 @@ inline __m256i dot(const __m256i* w, const int8_t* a, __m256i start) {
       const __m256i product = kSignedLevels<kFormat>
                                   ? _mm256_maddubs_epi16(_mm256_abs_epi8(w[g]), _mm256_sign_epi8(four, w[g]))
                                   : _mm256_maddubs_epi16(w[g], four);
-      pairs = g == first ? product : _mm256_add_epi16(pairs, product);
+      pairs = g == first ? product : here(_mm256_add_epi16(pairs, product));
     }
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    sum = here(_mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
   }
   return sum;
 }
@@ -196,17 +198,17 @@ void stream(const Job& job) {
   }
 }
 
-// Unpacked weights of half a panel.
+// Unpacked weights of a panel.
 template <int kFormat>
 struct Tile {
   static constexpr int kSubs = kBlock / kFormats[kFormat].sub;
-  alignas(32) uint8_t codes[kTileBlocks][kGroups][32];
-  alignas(32) float scales[kTileBlocks * kSubs][kHalfRows];
-  alignas(32) float mins[kFormats[kFormat].has_min ? kTileBlocks * kSubs : 1][kHalfRows];
+  alignas(32) uint8_t codes[kTileBlocks][kGroups][2][32];
+  alignas(32) float scales[kTileBlocks * kSubs][2][kHalfRows];
+  alignas(32) float mins[kFormats[kFormat].has_min ? kTileBlocks * kSubs : 1][2][kHalfRows];
 };
 
 template <int kFormat>
-void fill_tile(const uint8_t* panel, int half, int64_t begin, int count, __m256i levels, Tile<kFormat>& tile) {
+void fill_tile(const uint8_t* panel, int64_t begin, int count, __m256i levels, Tile<kFormat>& tile) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
   constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
@@ -214,97 +216,115 @@ void fill_tile(const uint8_t* panel, int half, int64_t begin, int count, __m256i
   for (int b = 0; b < count; ++b) {
     const int in_super = b % kSuperBlocks;
     if (in_super == 0 && b > 0) header += kSuperBytes;
-    __m256i w[kGroups];
-    unpack<kFormat>(header + kF.header_bytes + in_super * kF.block_bytes + half * 32, levels, w);
-    for (int g = 0; g < kGroups; ++g) _mm256_store_si256(reinterpret_cast<__m256i*>(tile.codes[b][g]), w[g]);
-    for (int s = 0; s < kSubs; ++s) {
-      __m256 scale;
-      __m256 min = _mm256_setzero_ps();
-      load_scale<kFormat>(header, half * kHalfRows, in_super * kSubs + s, scale, min);
-      _mm256_store_ps(tile.scales[b * kSubs + s], scale);
-      if constexpr (kF.has_min) _mm256_store_ps(tile.mins[b * kSubs + s], min);
+    for (int h = 0; h < 2; ++h) {
+      __m256i w[kGroups];
+      unpack<kFormat>(header + kF.header_bytes + in_super * kF.block_bytes + h * 32, levels, w);
+      for (int g = 0; g < kGroups; ++g) _mm256_store_si256(reinterpret_cast<__m256i*>(tile.codes[b][g][h]), w[g]);
+      for (int s = 0; s < kSubs; ++s) {
+        __m256 scale;
+        __m256 min = _mm256_setzero_ps();
+        load_scale<kFormat>(header, h * kHalfRows, in_super * kSubs + s, scale, min);
+        _mm256_store_ps(tile.scales[b * kSubs + s][h], scale);
+        if constexpr (kF.has_min) _mm256_store_ps(tile.mins[b * kSubs + s][h], min);
+      }
     }
   }
 }
 
-// One tile times kTokens tokens, added to `out` (or written to it, at the first blocks of a row). `corrections`: of
-// those tokens, kTileBlocks * subs apart.
+// The integer sums of one sub-block of a panel, for kTokens tokens: `w` its groups, both halves of each.
 template <int kFormat, int kTokens>
-void multiply(const Job& job, const Tile<kFormat>& tile, int64_t token, int64_t begin, int count, __m256i mask,
-              float* out) {
+inline void dot_panel(const uint8_t (*w)[2][32], const int8_t* a, int64_t stride, __m256i (&sum)[2][kTokens]) {
+  constexpr int kSubGroups = kFormats[kFormat].sub / 4;
+  constexpr int kSumGroups = kGroupsPerSum<kFormat>;
+  const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 8
+  for (int first = 0; first < kSubGroups; first += kSumGroups) {
+    __m256i pairs[2][kTokens];
+#pragma GCC unroll 8
+    for (int g = first; g < first + kSumGroups; ++g) {
+      const __m256i weights[2] = {_mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][0])),
+                                  _mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][1]))};
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i four = broadcast(a + t * stride + g * 4);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          const __m256i product = kSignedLevels<kFormat> ? _mm256_maddubs_epi16(_mm256_abs_epi8(weights[h]),
+                                                                                _mm256_sign_epi8(four, weights[h]))
+                                                         : _mm256_maddubs_epi16(weights[h], four);
+          pairs[h][t] = g == first ? product : here(_mm256_add_epi16(pairs[h][t], product));
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        const __m256i wide = _mm256_madd_epi16(pairs[h][t], ones);
+        sum[h][t] = first == 0 ? wide : here(_mm256_add_epi32(sum[h][t], wide));
+      }
+    }
+  }
+}
+
+// One tile times kTokens tokens, added to `out` (or written to it, at the first blocks of a row).
+template <int kFormat, int kTokens>
+void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t token, int64_t begin, int count) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
-  constexpr int kSubGroups = kF.sub / 4;
-  constexpr int kSumGroups = kGroupsPerSum<kFormat>;
   alignas(32) int32_t corrections[kTokens][kTileBlocks * kSubs];
   for (int t = 0; t < kTokens; ++t) correct<kFormat>(job.activations, token + t, begin, count, corrections[t]);
   const int64_t stride = job.activations.stride;
   const int8_t* codes = codes_of(job.activations, token) + begin * kBlock;
   const auto* scales = reinterpret_cast<const int8_t*>(scales_of(job.activations, token) + begin);
-  __m256 y[kTokens];
-  for (int t = 0; t < kTokens; ++t) {
-    y[t] = begin == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(out + t * job.ldo, mask);
+  float* out = job.out + token * job.ldo + row;
+  __m256 y[2][kTokens];
+  for (int h = 0; h < 2; ++h) {
+    const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
+    for (int t = 0; t < kTokens; ++t) {
+      y[h][t] = begin == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(out + t * job.ldo + h * kHalfRows, mask);
+    }
   }
   for (int sub = 0; sub < count * kSubs; ++sub) {
-    const int b = sub / kSubs;
-    const uint8_t(*w)[32] = tile.codes[b] + sub % kSubs * kSubGroups;
-    const int8_t* a = codes + sub * kF.sub;
-    __m256i sum[kTokens];
+    __m256i sum[2][kTokens];
+    dot_panel<kFormat, kTokens>(tile.codes[sub / kSubs] + sub % kSubs * (kF.sub / 4), codes + sub * kF.sub, stride,
+                                sum);
     for (int t = 0; t < kTokens; ++t) {
-      sum[t] = kF.has_min || kSignedLevels<kFormat> ? _mm256_setzero_si256() : _mm256_set1_epi32(corrections[t][sub]);
-    }
-#pragma GCC unroll 8
-    for (int first = 0; first < kSubGroups; first += kSumGroups) {
-      __m256i pairs[kTokens];
-#pragma GCC unroll 8
-      for (int g = first; g < first + kSumGroups; ++g) {
-        const __m256i weights = _mm256_load_si256(reinterpret_cast<const __m256i*>(w[g]));
-        const __m256i magnitude = _mm256_abs_epi8(weights);
-        for (int t = 0; t < kTokens; ++t) {
-          const __m256i four = broadcast(a + t * stride + g * 4);
-          const __m256i product = kSignedLevels<kFormat>
-                                      ? _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four, weights))
-                                      : _mm256_maddubs_epi16(weights, four);
-          pairs[t] = g == first ? product : _mm256_add_epi16(pairs[t], product);
+      const __m256 a_scale = _mm256_broadcast_ss(reinterpret_cast<const float*>(scales + t * stride) + sub / kSubs);
+      const __m256i start = _mm256_set1_epi32(corrections[t][sub]);
+      for (int h = 0; h < 2; ++h) {
+        if constexpr (!kF.has_min && !kSignedLevels<kFormat>) sum[h][t] = _mm256_add_epi32(sum[h][t], start);
+        const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h][t]), a_scale);
+        y[h][t] = _mm256_fmadd_ps(product, _mm256_load_ps(tile.scales[sub][h]), y[h][t]);
+        if constexpr (kF.has_min) {
+          y[h][t] = _mm256_fnmadd_ps(_mm256_load_ps(tile.mins[sub][h]), _mm256_castsi256_ps(start), y[h][t]);
         }
-      }
-      for (int t = 0; t < kTokens; ++t) {
-        sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(pairs[t], _mm256_set1_epi16(1)));
-      }
-    }
-    const __m256 scale = _mm256_load_ps(tile.scales[sub]);
-    for (int t = 0; t < kTokens; ++t) {
-      const float a_scale = reinterpret_cast<const float*>(scales + t * stride)[b];
-      const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t]), _mm256_set1_ps(a_scale));
-      y[t] = _mm256_fmadd_ps(product, scale, y[t]);
-      if constexpr (kF.has_min) {
-        float a_sum;
-        __builtin_memcpy(&a_sum, &corrections[t][sub], 4);
-        y[t] = _mm256_fnmadd_ps(_mm256_load_ps(tile.mins[sub]), _mm256_set1_ps(a_sum), y[t]);
       }
     }
   }
-  for (int t = 0; t < kTokens; ++t) _mm256_maskstore_ps(out + t * job.ldo, mask, y[t]);
+  for (int h = 0; h < 2; ++h) {
+    const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
+    for (int t = 0; t < kTokens; ++t) _mm256_maskstore_ps(out + t * job.ldo + h * kHalfRows, mask, y[h][t]);
+  }
 }
 
-// All tokens times half a panel.
+// Tokens [first, end) times a panel.
 template <int kFormat>
-void multiply_half(const Job& job, int64_t row, __m256i levels) {
-  using Multiply = void (*)(const Job&, const Tile<kFormat>&, int64_t, int64_t, int, __m256i, float*);
+void multiply_panel(const Job& job, int64_t row, int64_t first, int64_t end, __m256i levels) {
+  using Multiply = void (*)(const Job&, const Tile<kFormat>&, int64_t, int64_t, int64_t, int);
   static constexpr Multiply kMultiply[kTileTokens] = {multiply<kFormat, 1>, multiply<kFormat, 2>, multiply<kFormat, 3>,
                                                       multiply<kFormat, 4>};
   Tile<kFormat> tile;
   const uint8_t* panel = job.packed + row / kPanelRows * job.panel_bytes;
-  const int half = static_cast<int>(row % kPanelRows / kHalfRows);
-  const __m256i mask = row_mask(job.row_end - row);
-  const int64_t shares = (job.n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
+  const int64_t n = end - first;
+  const int64_t shares = (n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
   for (int64_t begin = 0; begin < job.blocks; begin += kTileBlocks) {
     const int count = static_cast<int>(job.blocks - begin < kTileBlocks ? job.blocks - begin : kTileBlocks);
-    fill_tile<kFormat>(panel, half, begin, count, levels, tile);
+    fill_tile<kFormat>(panel, begin, count, levels, tile);
     for (int64_t i = 0; i < shares; ++i) {
-      const int64_t token = job.n * i / shares;
-      const int64_t tokens = job.n * (i + 1) / shares - token;
-      kMultiply[tokens - 1](job, tile, token, begin, count, mask, job.out + token * job.ldo + row);
+      const int64_t token = n * i / shares;
+      const int64_t tokens = n * (i + 1) / shares - token;
+      kMultiply[tokens - 1](job, tile, row, first + token, begin, count);
     }
   }
 }
@@ -314,7 +334,14 @@ void compute(const Job& job) noexcept {
   if (job.n == 1) return stream<kFormat, 1>(job);
   if (job.n == kStreamTokens) return stream<kFormat, 2>(job);
   const __m256i levels = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
-  for (int64_t row = job.row_begin; row < job.row_end; row += kHalfRows) multiply_half<kFormat>(job, row, levels);
+  const int64_t fitting = kChunkBytes / job.activations.stride / kTileTokens * kTileTokens;
+  const int64_t chunk = fitting < kMinChunk ? kMinChunk : fitting;
+  for (int64_t first = 0; first < job.n; first += chunk) {
+    const int64_t end = first + chunk < job.n ? first + chunk : job.n;
+    for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
+      multiply_panel<kFormat>(job, row, first, end, levels);
+    }
+  }
 }
 
 }  // namespace
