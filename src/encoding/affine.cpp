@@ -117,17 +117,36 @@ const EncodingInfo& intern(const AffineParams& params) {
 }
 
 // 8 codes take `bits` bytes; packing and unpacking go by such octets, the last one maybe short.
+// Spreads the codes of an octet over 8 bytes: its upper four move first, then the upper two of each four, then one of
+// each two. Bits beyond the octet are dropped.
+template <int kBits>
+std::uint64_t spread(std::uint64_t word) {
+  constexpr std::uint64_t kFour = (std::uint64_t{1} << (4 * kBits)) - 1;
+  constexpr std::uint64_t kTwo = ((std::uint64_t{1} << (2 * kBits)) - 1) * 0x0000000100000001u;
+  constexpr std::uint64_t kOne = ((std::uint64_t{1} << kBits) - 1) * 0x0001000100010001u;
+  word = (word & kFour) | (word >> (4 * kBits) & kFour) << 32;
+  word = (word & kTwo) | (word >> (2 * kBits) & kTwo) << 16;
+  return (word & kOne) | (word >> kBits & kOne) << 8;
+}
+
 template <int kBits>
 void unpack_bits(const std::byte* src, std::int64_t cols, std::uint8_t* stored) {
-  constexpr std::uint64_t kMask = (1u << kBits) - 1;
-  std::uint64_t word = 0;
   std::int64_t at = 0;
   for (; at + 8 <= cols; at += 8, src += kBits) {
-    std::memcpy(&word, src, kBits);
-    for (int i = 0; i < 8; ++i) stored[at + i] = static_cast<std::uint8_t>(word >> (i * kBits) & kMask);
+    std::uint64_t word = 0;
+    if ((cols - at) * kBits >= 64) {  // one load, where the row goes on for so long
+      std::memcpy(&word, src, 8);
+    } else {
+      std::memcpy(&word, src, kBits);
+    }
+    word = spread<kBits>(word);
+    std::memcpy(stored + at, &word, 8);
   }
+  if (at == cols) return;
+  std::uint64_t word = 0;
   std::memcpy(&word, src, static_cast<std::size_t>(((cols - at) * kBits + 7) / 8));
-  for (int i = 0; at < cols; ++i, ++at) stored[at] = static_cast<std::uint8_t>(word >> (i * kBits) & kMask);
+  word = spread<kBits>(word);
+  std::memcpy(stored + at, &word, static_cast<std::size_t>(cols - at));
 }
 
 float largest_scale(Dtype dtype) {

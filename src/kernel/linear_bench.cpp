@@ -12,6 +12,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/rng.h"
+#include "encoding/affine.h"
 #include "kernel/linear.h"
 #include "kernel/roofline.h"
 
@@ -45,17 +46,45 @@ struct Bench {
   std::int64_t n;
 };
 
+// The fixed encodings and the usual ones of the affine family.
+std::vector<const encoding::EncodingInfo*> encodings() {
+  std::vector<const encoding::EncodingInfo*> all;
+  for (const encoding::EncodingInfo* info : encoding::all_entries()) {
+    if (info->encode != nullptr) all.push_back(info);
+  }
+  for (const char* name : {"int4-g32", "int4-g128", "int4-g128-asym-f16", "int8-g128", "int8-channel"}) {
+    all.push_back(&encoding::get(name));
+  }
+  return all;
+}
+
+// Weights of a normal distribution; of the affine family, any codes.
+Tensor make_weights(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols) {
+  Tensor tensor = encoding::allocate(info, Shape{rows, cols});
+  const std::span<std::byte> codes = tensor.mutable_part(PartRole::kCodes);
+  if (info.family != encoding::Family::kAffine) {
+    std::vector<float> values(static_cast<std::size_t>(rows * cols));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.02f * random_normal(1, 0, i);
+    info.encode(values.data(), codes.data(), rows * cols);
+    return tensor;
+  }
+  for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::byte>(random_bits(1, 0, i));
+  std::byte* scales = tensor.mutable_part(PartRole::kScales).data();
+  std::byte* zeros = info.affine.symmetric ? nullptr : tensor.mutable_part(PartRole::kZeros).data();
+  for (std::int64_t i = 0; i < encoding::scales_shape(info.affine, Shape{rows, cols}).elements(); ++i) {
+    encoding::store_scale_zero(info.affine, {0.01f, 7}, scales, zeros, i);
+  }
+  return tensor;
+}
+
 // Packs one matrix and repeats it `copies` times.
 AlignedBuffer packed_copies(const Bench& b, const MatrixInfo& matrix, std::int64_t copies) {
-  std::vector<float> values(static_cast<std::size_t>(b.cols * 16));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.02f * random_normal(1, 0, i);
-  std::vector<std::byte> bytes(encoding::row_bytes(*b.encoding, b.cols) * 16);
-  b.encoding->encode(values.data(), bytes.data(), b.cols * 16);
+  const Tensor weights = make_weights(*b.encoding, 16, b.cols);
   std::vector<std::int32_t> row_map(static_cast<std::size_t>(b.rows));
   for (std::int64_t r = 0; r < b.rows; ++r) row_map[static_cast<std::size_t>(r)] = static_cast<std::int32_t>(r % 16);
   const std::uint64_t one = b.kernel->layout.bytes(matrix);
   AlignedBuffer packed(one * static_cast<std::uint64_t>(copies));
-  b.kernel->layout.pack(make_view(*b.encoding, Shape{16, b.cols}, bytes), row_map.data(), 0, b.rows, packed.data());
+  b.kernel->layout.pack(weights.view(), row_map.data(), 0, b.rows, packed.data());
   for (std::int64_t i = 1; i < copies; ++i) {
     std::memcpy(packed.data() + one * static_cast<std::uint64_t>(i), packed.data(), one);
   }
@@ -81,7 +110,7 @@ void run(benchmark::State& state, const Bench& b) {
     });
   }
   const auto calls = static_cast<double>(state.iterations());
-  const double bytes = static_cast<double>(encoding::row_bytes(*b.encoding, b.cols)) * static_cast<double>(b.rows);
+  const auto bytes = static_cast<double>(encoding::tensor_bytes(*b.encoding, Shape{b.rows, b.cols}));
   const double ops = 2.0 * static_cast<double>(b.rows) * static_cast<double>(b.cols) * static_cast<double>(b.n);
   const Roofline& limit = roofline(b.kernel->isa);
   const double peak = b.kernel->activation->name == "f32" ? limit.f32_ops_per_s : limit.int8_ops_per_s;
@@ -96,16 +125,12 @@ void run(benchmark::State& state, const Bench& b) {
 void run_pack(benchmark::State& state, const LinearKernel& kernel, const encoding::EncodingInfo& info) {
   constexpr std::int64_t kRows = 2048;
   constexpr std::int64_t kCols = 2048;
-  std::vector<float> values(static_cast<std::size_t>(kCols));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.02f * random_normal(1, 0, i);
-  const std::uint64_t stride = encoding::row_bytes(info, kCols);
-  std::vector<std::byte> bytes(stride * kRows);
-  for (std::uint64_t r = 0; r < kRows; ++r) info.encode(values.data(), bytes.data() + r * stride, kCols);
-  const TensorView view = make_view(info, Shape{kRows, kCols}, bytes);
+  const Tensor weights = make_weights(info, kRows, kCols);
   AlignedBuffer packed(kernel.layout.bytes({&info, kRows, kCols}));
-  for (auto _ : state) kernel.layout.pack(view, nullptr, 0, kRows, packed.data());
-  state.counters["GB/s"] = benchmark::Counter(
-      static_cast<double>(bytes.size()) * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
+  for (auto _ : state) kernel.layout.pack(weights.view(), nullptr, 0, kRows, packed.data());
+  state.counters["GB/s"] =
+      benchmark::Counter(static_cast<double>(weights.view().n_bytes()) * static_cast<double>(state.iterations()) / 1e9,
+                         benchmark::Counter::kIsRate);
 }
 
 }  // namespace
@@ -113,8 +138,8 @@ void run_pack(benchmark::State& state, const LinearKernel& kernel, const encodin
 int main(int argc, char** argv) {
   for (const LinearKernel* kernel : kernel::all_entries()) {
     if (kernel->isa > machine_isa()) continue;
-    for (const encoding::EncodingInfo* info : encoding::all_entries()) {
-      if (info->encode == nullptr || !kernel->accepts(*info, 2048)) continue;
+    for (const encoding::EncodingInfo* info : encodings()) {
+      if (!kernel->accepts(*info, 2048)) continue;
       const std::string pack_name = info->name + "/" + std::string(kernel->name) + "/pack";
       benchmark::RegisterBenchmark(pack_name.c_str(), [kernel, info](benchmark::State& state) {
         run_pack(state, *kernel, *info);

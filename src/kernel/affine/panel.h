@@ -1,0 +1,64 @@
+// How weights of the affine encodings lie in memory for the integer kernels, and the plain types those share.
+//
+// A panel (kernel/panel.h) is a header and its blocks of 32 columns one after another. The header: the scales of the
+// groups [groups][16] in the dtype of the encoding, padded to 64 bytes; asymmetric: their zeros u8 [groups][16], padded
+// to 64. A value is scale * level with level = code - zero, where codes are as stored and the zero of a symmetric
+// encoding is its offset.
+//
+// Every path computes, for row r and token t, in this order and with these roundings, so that all give the same bits:
+//   for each stretch of kStretchBlocks blocks, for each part of it that lies in one group:
+//     s = 0; for each block: i = sum level * a (exact); s = fma(f32(i), a_scale, s);  then y = fma(s, scale, y)
+#pragma once
+
+#include <stdint.h>
+
+#include "kernel/panel.h"
+
+namespace nibble::kernel::affine {
+
+constexpr int kStretchBlocks = 32;
+
+// Codes of 7 bits are held in 8.
+constexpr CodePlanes kPlanes[] = {{8, 0}, {4, 2}, {4, 1}, {4, 0}, {2, 1}, {2, 0}};
+constexpr int kPlanesCount = static_cast<int>(sizeof(kPlanes) / sizeof(kPlanes[0]));
+constexpr int bits_of(CodePlanes planes) { return planes.low_bits + planes.high_bits; }
+constexpr int block_bytes(CodePlanes planes) { return kPanelRows * kBlock * bits_of(planes) / 8; }
+
+enum class ScaleType { kF32, kF16, kBf16 };
+
+// A panel, in bytes.
+struct Geometry {
+  int planes;            // index into kPlanes
+  int64_t blocks;        // of 32 columns in a row
+  int64_t group_blocks;  // of a full group
+  int64_t zeros_at;      // from the start of the panel
+  int64_t codes_at;
+  int64_t bytes;
+};
+
+// Where the part that begins at block `begin` ends.
+constexpr int64_t part_end(const Geometry& geometry, int64_t begin) {
+  const int64_t group_end = (begin / geometry.group_blocks + 1) * geometry.group_blocks;
+  const int64_t stretch_end = (begin / kStretchBlocks + 1) * kStretchBlocks;
+  const int64_t end = group_end < stretch_end ? group_end : stretch_end;
+  return end < geometry.blocks ? end : geometry.blocks;
+}
+
+// One call of a kernel: rows [row_begin, row_end) of the matrix, row_begin a multiple of kPanelRows.
+struct Job {
+  Geometry geometry;
+  ScaleType scale_type;
+  int zero;  // of a symmetric encoding; -1: read from the panel
+  const uint8_t* packed;
+  Activations activations;
+  int64_t n;
+  int64_t row_begin;
+  int64_t row_end;
+  float* out;
+  int64_t ldo;
+};
+
+void compute_scalar(const Job& job) noexcept;
+void compute_avx2(const Job& job) noexcept;
+
+}  // namespace nibble::kernel::affine

@@ -1,0 +1,74 @@
+// The plain path: what panel.h says, row by row.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernel/affine/panel.h"
+#include "tensor/half.h"
+
+namespace nibble::kernel::affine {
+
+namespace {
+
+float load_scale(const Job& job, const std::uint8_t* panel, std::int64_t index) {
+  if (job.scale_type == ScaleType::kF32) {
+    float scale;
+    std::memcpy(&scale, panel + index * 4, 4);
+    return scale;
+  }
+  std::uint16_t half;
+  std::memcpy(&half, panel + index * 2, 2);
+  return job.scale_type == ScaleType::kF16 ? f16_to_f32(half) : bf16_to_f32(half);
+}
+
+// Codes of one row for blocks [begin, end) of a panel.
+void load_part(const Job& job, const std::uint8_t* panel, int lane, std::int64_t begin, std::int64_t end,
+               std::uint8_t* code) {
+  const CodePlanes planes = kPlanes[job.geometry.planes];
+  const std::uint8_t* block = panel + job.geometry.codes_at + begin * block_bytes(planes);
+  for (std::int64_t b = begin; b < end; ++b, block += block_bytes(planes), code += kBlock) {
+    load_codes(planes, block, lane, code);
+  }
+}
+
+// Those times one token.
+float part_sum(const Job& job, const std::uint8_t* code, int zero, std::int64_t token, std::int64_t begin,
+               std::int64_t end) {
+  const std::uint8_t* activations = job.activations.rows + token * job.activations.stride;
+  const auto* a = reinterpret_cast<const std::int8_t*>(activations) + begin * kBlock;
+  const auto* a_scale = reinterpret_cast<const float*>(activations + job.activations.scales_at);
+  float s = 0;
+  for (std::int64_t b = begin; b < end; ++b, code += kBlock, a += kBlock) {
+    std::int32_t dot = 0;
+    for (int i = 0; i < kBlock; ++i) dot += (code[i] - zero) * a[i];
+    s = std::fma(static_cast<float>(dot), a_scale[b], s);
+  }
+  return s;
+}
+
+}  // namespace
+
+void compute_scalar(const Job& job) noexcept {
+  const Geometry& geometry = job.geometry;
+  std::uint8_t code[kStretchBlocks * kBlock];
+  for (std::int64_t row = job.row_begin; row < job.row_end; ++row) {
+    const int lane = static_cast<int>(row % kPanelRows);
+    const std::uint8_t* panel = job.packed + row / kPanelRows * geometry.bytes;
+    for (std::int64_t t = 0; t < job.n; ++t) job.out[t * job.ldo + row] = 0;
+    for (std::int64_t begin = 0; begin < geometry.blocks;) {
+      const std::int64_t group = begin / geometry.group_blocks;
+      const std::int64_t end = part_end(geometry, begin);
+      const std::int64_t at = group * kPanelRows + lane;
+      const float scale = load_scale(job, panel, at);
+      const int zero = job.zero >= 0 ? job.zero : panel[geometry.zeros_at + at];
+      load_part(job, panel, lane, begin, end, code);
+      for (std::int64_t t = 0; t < job.n; ++t) {
+        float& y = job.out[t * job.ldo + row];
+        y = std::fma(part_sum(job, code, zero, t, begin, end), scale, y);
+      }
+      begin = end;
+    }
+  }
+}
+
+}  // namespace nibble::kernel::affine

@@ -1,0 +1,162 @@
+// Every kernel of the table on the largest numbers and on numbers that are none, and the choice of a kernel.
+#include <limits>
+#include <numeric>
+
+#include "base/error.h"
+#include "encoding/block_grid.h"
+#include "kernel/linear_test.h"
+
+namespace nibble::kernel {
+namespace {
+
+// Makes one number of row `row` infinite: a scale, or a weight of dense ones.
+void make_infinite(Tensor& tensor, std::int64_t row) {
+  const encoding::EncodingInfo& info = *tensor.view().encoding;
+  if (info.family == encoding::Family::kAffine) {
+    const std::int64_t groups = encoding::groups_per_row(info.affine, tensor.view().cols());
+    const float value = std::numeric_limits<float>::infinity();
+    std::memcpy(tensor.mutable_part(PartRole::kScales).data() + row * groups * 4, &value, 4);
+    return;
+  }
+  const std::uint64_t row_bytes = encoding::row_bytes(info, tensor.view().cols());
+  auto* at = const_cast<std::byte*>(tensor.view().data().data()) + static_cast<std::uint64_t>(row) * row_bytes;
+  if (info.grid != nullptr) {
+    encoding::BlockFields fields;
+    info.grid->unpack(at, fields);
+    fields.d = std::numeric_limits<float>::infinity();
+    info.grid->pack(fields, at);
+  } else {
+    const float value = -std::numeric_limits<float>::infinity();
+    info.encode(&value, at, 1);
+  }
+}
+
+TEST(Kernels, PackingNamesTheRowOfANumberThatIsNotFinite) {
+  for (const LinearKernel* kernel : all_entries()) {
+    if (kernel->isa == Isa::kScalar) continue;
+    for (const char* name : {"q4_0", "q4_1", "q8_0", "iq4_nl", "q2_k", "q4_k", "q6_k", "iq4_xs", "f32", "f16", "bf16",
+                             "int4-g128", "int8-channel-asym"}) {
+      const encoding::EncodingInfo& info = encoding::get(name);
+      if (!kernel->accepts(info, 512)) continue;
+      Tensor tensor = make_weights(info, 21, 512, 8);
+      EXPECT_NO_THROW(pack_all(*kernel, tensor.view())) << kernel->name << " " << name;
+      make_infinite(tensor, 18);
+      try {
+        pack_all(*kernel, tensor.view());
+        FAIL() << kernel->name << " " << name;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.message().find("row 18"), 0u) << error.message();
+      }
+    }
+  }
+}
+
+// The extreme codes: no sum on the way may overflow or saturate.
+TEST(LinearExtremes, LargestProductsAreExact) {
+  for (const LinearKernel* kernel : all_entries()) {
+    if (kernel->isa > machine_isa()) continue;
+    for (const encoding::EncodingInfo* info : encoding::all_entries()) {
+      if (info->family != encoding::Family::kBlock || !kernel->accepts(*info, 256)) continue;
+      for (const int fill : {0x00, 0x80, 0x7F, 0xFF}) {
+        std::vector<std::byte> bytes(static_cast<std::size_t>(info->block_bytes * 16 * 256 / info->block_elements),
+                                     static_cast<std::byte>(fill));
+        const TensorView view = make_view(*info, Shape{16, 256}, bytes);
+        std::vector<float> weights(16 * 256);
+        // Bytes of 7F and FF would make the scales NaN or too large: give f16 scales one that is 1.
+        for (std::size_t at = 0; info->grid != nullptr && at < bytes.size();
+             at += static_cast<std::size_t>(info->block_bytes)) {
+          encoding::BlockFields fields;
+          info->grid->unpack(bytes.data() + at, fields);
+          fields.d = 1;
+          fields.dmin = 1;
+          info->grid->pack(fields, bytes.data() + at);
+        }
+        encoding::decode_rows(view, 0, 16, weights.data());
+        if (!all_finite(weights.data(), 16 * 256)) continue;
+        std::vector<float> x(7 * 256);
+        for (std::size_t i = 0; i < x.size(); ++i)
+          x[i] = i < 256 * 3 ? 127.0f : i < 256 * 5 ? -127.0f : i % 2 == 0 ? 127.0f : -127.0f;
+        const auto out = compute(*kernel, pack_all(*kernel, view), x, 7);
+        for (std::size_t t = 0; t < 7; ++t) {
+          double sum = 0;
+          double magnitude = 0;
+          for (std::size_t c = 0; c < 256; ++c) {
+            sum += static_cast<double>(weights[c]) * static_cast<double>(x[t * 256 + c]);
+            magnitude += std::fabs(static_cast<double>(weights[c]) * static_cast<double>(x[t * 256 + c]));
+          }
+          ASSERT_NEAR(out[t * 16], sum, 1e-5 * magnitude + 1e-30)
+              << kernel->name << " " << info->name << " bytes " << fill;
+        }
+      }
+    }
+  }
+}
+
+// Weights with every byte of the codes `fill`, scales of 1 and, if asymmetric, zeros of 255 - fill.
+Tensor make_extreme(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols, int fill) {
+  Tensor tensor = encoding::allocate(info, Shape{rows, cols});
+  const auto codes = tensor.mutable_part(PartRole::kCodes);
+  std::memset(codes.data(), fill, codes.size());
+  std::byte* scales = tensor.mutable_part(PartRole::kScales).data();
+  std::byte* zeros = info.affine.symmetric ? nullptr : tensor.mutable_part(PartRole::kZeros).data();
+  for (std::int64_t i = 0; i < encoding::scales_shape(info.affine, Shape{rows, cols}).elements(); ++i) {
+    encoding::store_scale_zero(info.affine, {1, 255 - fill}, scales, zeros, i);
+  }
+  return tensor;
+}
+
+// The sums are whole numbers that f32 holds, so every product is exact.
+TEST(LinearExtremes, LargestAffineProductsAreExact) {
+  std::vector<float> x(7 * 256);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = i < 256 * 2 || (i >= 256 * 4 && i % 2 == 0) ? 127.0f : -127.0f;
+  for (const LinearKernel* kernel : all_entries()) {
+    if (kernel->isa > machine_isa()) continue;
+    for (const char* name : {"int2-g64", "int3-g64-asym", "int4-g64", "int4-g64-asym", "int5-g64", "int5-g64-asym",
+                             "int6-g64", "int6-g64-asym", "int7-g64-asym", "int8-g64", "int8-g64-asym"}) {
+      const encoding::EncodingInfo& info = encoding::get(name);
+      if (!kernel->accepts(info, 256)) continue;
+      for (const int fill : {0x00, 0xFF, 0x0F}) {
+        const Tensor tensor = make_extreme(info, 16, 256, fill);
+        std::vector<float> weights(16 * 256);
+        encoding::decode_rows(tensor.view(), 0, 16, weights.data());
+        const auto out = compute(*kernel, pack_all(*kernel, tensor.view()), x, 7);
+        for (std::int64_t t = 0; t < 7; ++t) {
+          const float sum = std::inner_product(weights.begin(), weights.begin() + 256, x.begin() + t * 256, 0.0f);
+          ASSERT_EQ(out[static_cast<std::size_t>(t * 16)], sum)
+              << kernel->name << " " << name << " bytes " << fill << " token " << t;
+        }
+      }
+    }
+  }
+}
+
+TEST(ChooseLinear, TakesTheIntegerKernelForAffineGroupsOfWholeBlocks) {
+  for (const char* name : {"int2-g32", "int4-g128-asym", "int7-channel", "int8-tensor"}) {
+    EXPECT_TRUE(choose_linear(encoding::get(name), 512, Isa::kAvx512).name.starts_with("affine/")) << name;
+  }
+  EXPECT_TRUE(choose_linear(encoding::get("int4-g48"), 480, Isa::kAvx512).name.starts_with("generic/"));
+  EXPECT_TRUE(choose_linear(encoding::get("int8-channel"), 40, Isa::kAvx512).name.starts_with("generic/"));
+}
+
+TEST(ChooseLinear, AlwaysFindsAKernelWithinTheInstructionSet) {
+  for (const encoding::EncodingInfo* info : encodings()) {
+    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+      const LinearKernel& kernel = choose_linear(*info, 512, isa);
+      EXPECT_LE(kernel.isa, isa);
+      EXPECT_TRUE(kernel.accepts(*info, 512));
+    }
+  }
+}
+
+TEST(ChooseLinear, SaysWhichWeightsItCannotTake) {
+  try {
+    choose_linear(encoding::get("q4_k"), 96, Isa::kScalar);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(error.message().find("q4_k"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace nibble::kernel

@@ -1,0 +1,146 @@
+// Weights and activations for the tests of kernels, and one call of a kernel on them.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/rng.h"
+#include "encoding/affine.h"
+#include "kernel/linear.h"
+
+namespace nibble::kernel {
+
+inline bool all_finite(const float* values, std::int64_t n) {
+  return std::all_of(values, values + n, [](float v) { return std::isfinite(v) && std::fabs(v) < 1e6f; });
+}
+
+// Random bytes for one block of a type that is only read, such that they decode to finite numbers.
+inline void random_block(const encoding::EncodingInfo& info, std::uint64_t seed, std::uint64_t& draw, std::byte* dst) {
+  std::vector<float> decoded(static_cast<std::size_t>(info.block_elements));
+  do {
+    for (int i = 0; i < info.block_bytes; ++i) dst[i] = static_cast<std::byte>(random_bits(seed, 1, draw++));
+    info.decode(dst, decoded.data(), info.block_elements);
+  } while (!all_finite(decoded.data(), info.block_elements));
+}
+
+inline Tensor make_affine(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols,
+                          std::uint64_t seed) {
+  const encoding::AffineParams& params = info.affine;
+  Tensor tensor(info, Shape{rows, cols});
+  const auto row_bytes = static_cast<std::int64_t>(encoding::row_code_bytes(params, cols));
+  const Shape scales_shape = encoding::scales_shape(params, Shape{rows, cols});
+  const auto codes = tensor.add_part(PartRole::kCodes, Dtype::kU8, Shape{rows, row_bytes});
+  const auto scales = tensor.add_part(PartRole::kScales, params.scale_dtype, scales_shape);
+  std::span<std::byte> zeros;
+  if (!params.symmetric) zeros = tensor.add_part(PartRole::kZeros, Dtype::kU8, scales_shape);
+  std::vector<std::uint8_t> stored(static_cast<std::size_t>(cols));
+  std::uint64_t draw = 0;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::uint8_t& code : stored)
+      code = static_cast<std::uint8_t>(random_bits(seed, 4, draw++) & ((1u << params.bits) - 1));
+    encoding::pack_codes(params.bits, stored.data(), cols, codes.data() + r * row_bytes);
+  }
+  for (std::int64_t i = 0; i < scales_shape.elements(); ++i) {
+    const encoding::ScaleZero at{0.01f + 0.01f * random_uniform(seed, 5, static_cast<std::uint64_t>(i)),
+                                 params.symmetric ? 0 : static_cast<int>(i % (1 << params.bits))};
+    encoding::store_scale_zero(params, at, scales.data(), zeros.data(), i);
+  }
+  return tensor;
+}
+
+// Weights of any encoding: rounded from a normal distribution, or random codes of those that are only read.
+inline Tensor make_weights(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols,
+                           std::uint64_t seed) {
+  if (info.family == encoding::Family::kAffine) return make_affine(info, rows, cols, seed);
+  const auto row_bytes = static_cast<std::int64_t>(encoding::row_bytes(info, cols));
+  Tensor tensor(info, Shape{rows, cols});
+  const auto bytes = tensor.add_part(PartRole::kCodes, Dtype::kU8, Shape{rows, row_bytes});
+  if (info.encode != nullptr) {
+    std::vector<float> values(static_cast<std::size_t>(rows * cols));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.05f * random_normal(seed, 0, i);
+    info.encode(values.data(), bytes.data(), rows * cols);
+    return tensor;
+  }
+  std::uint64_t draw = 0;
+  for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(info.block_bytes)) {
+    random_block(info, seed, draw, bytes.data() + at);
+  }
+  return tensor;
+}
+
+// Activations that int8 with one scale per 32 columns holds exactly: whole numbers up to 127 times a power of two.
+inline std::vector<float> make_activations(std::int64_t n, std::int64_t cols, std::uint64_t seed) {
+  std::vector<float> x(static_cast<std::size_t>(n * cols));
+  for (std::int64_t i = 0; i < n * cols; ++i) {
+    const std::uint64_t bits = random_bits(seed, 2, static_cast<std::uint64_t>(i));
+    const int whole = i % cols % 32 == 5 ? 127 : static_cast<int>(bits % 255) - 127;
+    const int exponent =
+        -static_cast<int>(random_bits(seed, 3, static_cast<std::uint64_t>(i / cols * 1000 + i % cols / 32)) % 6);
+    x[static_cast<std::size_t>(i)] = std::ldexp(static_cast<float>(whole), exponent);
+  }
+  return x;
+}
+
+struct Packed {
+  MatrixInfo matrix;
+  AlignedBuffer buffer;
+};
+
+inline Packed pack_all(const LinearKernel& kernel, const TensorView& view, const std::int32_t* row_map = nullptr) {
+  Packed packed{{view.encoding, view.rows(), view.cols()}, {}};
+  packed.buffer = AlignedBuffer(kernel.layout.bytes(packed.matrix));
+  std::memset(packed.buffer.data(), 0xA5, packed.buffer.size());
+  const std::int64_t middle = view.rows() / 2 / kernel.layout.row_block * kernel.layout.row_block;
+  kernel.layout.pack(view, row_map, middle, view.rows(), packed.buffer.data());
+  kernel.layout.pack(view, row_map, 0, middle, packed.buffer.data());
+  return packed;
+}
+
+inline AlignedBuffer quantize(const LinearKernel& kernel, const std::vector<float>& x, std::int64_t n,
+                              std::int64_t cols) {
+  AlignedBuffer out(kernel.activation->row_bytes(cols) * static_cast<std::uint64_t>(n));
+  kernel.activation->quantize(x.data(), cols, n, cols, out.data());
+  return out;
+}
+
+inline std::vector<float> compute(const LinearKernel& kernel, const Packed& packed, const std::vector<float>& x,
+                                  std::int64_t n) {
+  const MatrixInfo& matrix = packed.matrix;
+  const AlignedBuffer activations = quantize(kernel, x, n, matrix.cols);
+  const std::int64_t ldo = matrix.rows + 3;
+  std::vector<float> out(static_cast<std::size_t>(n * ldo), -1.0f);
+  const std::int64_t block = kernel.layout.row_block;
+  const std::int64_t middle = (matrix.rows / 2 + block - 1) / block * block;
+  kernel.compute(matrix, packed.buffer.data(), activations.data(), n, 0, std::min(middle, matrix.rows), out.data(),
+                 ldo);
+  if (middle < matrix.rows) {
+    kernel.compute(matrix, packed.buffer.data(), activations.data(), n, middle, matrix.rows, out.data(), ldo);
+  }
+  for (std::int64_t t = 0; t < n; ++t) {  // nothing is written beside the rows
+    for (std::int64_t r = matrix.rows; r < ldo; ++r) EXPECT_EQ(out[static_cast<std::size_t>(t * ldo + r)], -1.0f);
+  }
+  std::vector<float> dense;
+  for (std::int64_t t = 0; t < n; ++t)
+    dense.insert(dense.end(), out.begin() + t * ldo, out.begin() + t * ldo + matrix.rows);
+  return dense;
+}
+
+// The fixed encodings and some of the affine family: every width, grain and scale type.
+inline std::vector<const encoding::EncodingInfo*> encodings() {
+  std::vector<const encoding::EncodingInfo*> all(encoding::all_entries().begin(), encoding::all_entries().end());
+  for (const char* name :
+       {"int2-g16-asym", "int2-g64-asym", "int3-g32", "int4-g2048-asym", "int7-tensor-asym", "int4-g32-asym-f16",
+        "int4-g128", "int4-g128-asym-bf16", "int4-g48", "int5-g64-asym", "int6-channel", "int7-g96", "int8-channel",
+        "int8-channel-asym", "int8-tensor", "int8-g256-restricted"}) {
+    all.push_back(&encoding::get(name));
+  }
+  return all;
+}
+
+}  // namespace nibble::kernel
