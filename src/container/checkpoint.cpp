@@ -29,6 +29,12 @@ const TensorEntry& CheckpointReader::at(std::string_view name) const {
   fail(ErrorCode::kNotFound, "'{}' has no tensor '{}'", path().string(), name);
 }
 
+std::filesystem::path CheckpointReader::folder() const {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path(), ignored)) return path();
+  return path().has_parent_path() ? path().parent_path() : std::filesystem::path(".");
+}
+
 std::uint64_t CheckpointReader::file_bytes() const {
   std::uint64_t sum = 0;
   for (const auto& file : files()) {

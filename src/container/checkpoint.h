@@ -34,6 +34,7 @@ class CheckpointReader {
   virtual ~CheckpointReader() = default;
   virtual Kind kind() const = 0;
   virtual const std::filesystem::path& path() const = 0;             // as given to open()
+  std::filesystem::path folder() const;                              // path() or, of a file, the folder it lies in
   virtual std::span<const std::filesystem::path> files() const = 0;  // all shards
   virtual std::span<const TensorEntry> tensors() const = 0;          // in file order
   const TensorEntry* find(std::string_view name) const;              // null when absent; binary search
@@ -59,6 +60,9 @@ class CheckpointReader {
 // file (the first shard of a split one), told apart by content and not by name. Throws Error naming file, tensor and
 // offset.
 std::unique_ptr<CheckpointReader> open(const std::filesystem::path& path);
+// The same to compute with: a .safetensors file is opened with the config.json beside it, as a Hugging Face folder of
+// that file or, where the folder's index names it, of all shards. Without a config.json it stays a file.
+std::unique_ptr<CheckpointReader> open_model(const std::filesystem::path& path);
 
 // What a file to be written will contain: known in full before the first byte.
 struct PlannedTensor {

@@ -16,4 +16,11 @@ std::unique_ptr<CheckpointReader> open(const std::filesystem::path& path) {
   return kind == Kind::kGguf ? gguf::open(path) : safetensors::open(path);
 }
 
+std::unique_ptr<CheckpointReader> open_model(const std::filesystem::path& path) {
+  auto reader = open(path);
+  if (reader->kind() != Kind::kSafetensors) return reader;
+  auto with_config = hf::open_file(path);
+  return with_config != nullptr ? std::move(with_config) : std::move(reader);
+}
+
 }  // namespace nibble::container

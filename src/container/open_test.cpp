@@ -119,5 +119,28 @@ TEST(Open, ShardsWithAnIndex) {
   EXPECT_THAT(open_error(folder.path()), HasSubstr("no member 'weight_map'"));
 }
 
+TEST(Open, AWeightFileAsAModelTakesTheFilesBesideIt) {
+  const TempFolder folder;
+  const auto file = folder.write("model-1.safetensors", safetensors_of("a", 1));
+  EXPECT_EQ(open_model(file)->kind(), Kind::kSafetensors);
+  folder.write("config.json", R"({"model_type":"x"})");
+  folder.write("model-2.safetensors", safetensors_of("b", 2));
+  EXPECT_EQ(open(file)->kind(), Kind::kSafetensors);
+  const auto single = open_model(file);
+  EXPECT_EQ(single->kind(), Kind::kHuggingFace);
+  EXPECT_EQ(single->config().at("model_type").as_string(), "x");
+  EXPECT_EQ(single->path(), file);
+  EXPECT_EQ(single->folder(), folder.path());
+  EXPECT_EQ(single->tensors().size(), 1u);
+
+  folder.write("model.safetensors.index.json",
+               R"({"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}})");
+  EXPECT_EQ(open_model(file)->tensors().size(), 2u);
+  EXPECT_EQ(open_model(folder.path())->folder(), folder.path());
+  EXPECT_EQ(open_model(folder.write("other.safetensors", safetensors_of("c", 1)))->tensors().size(), 1u);
+  folder.write("config.json", "[]");
+  EXPECT_THAT(error_of([&] { open_model(file); }), HasSubstr("not a JSON object"));
+}
+
 }  // namespace
 }  // namespace nibble::container

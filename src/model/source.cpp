@@ -34,7 +34,7 @@ ModelSpec describe_hf(const CheckpointReader& reader) {
   const std::string type = config.get("model_type", "");
   if (type.empty()) fail(ErrorCode::kFormat, "config.json names no 'model_type'");
   ModelSpec spec = arch_by_model_type(type).from_hf(config);
-  if (spec.name.empty()) spec.name = std::filesystem::weakly_canonical(reader.path()).filename().string();
+  if (spec.name.empty()) spec.name = std::filesystem::weakly_canonical(reader.folder()).filename().string();
   return spec;
 }
 
@@ -43,7 +43,7 @@ ModelSpec describe(const CheckpointReader& reader) {
   if (reader.kind() == Kind::kGguf) {
     return arch_by_name(reader.metadata().get_string("general.architecture")).from_gguf(reader.metadata());
   }
-  fail(ErrorCode::kUnsupported, "a {} alone says nothing about the network: give the folder with its config.json",
+  fail(ErrorCode::kUnsupported, "a {} alone says nothing about the network, and there is no config.json beside it",
        container::kind_name(reader.kind()));
 }
 
@@ -93,7 +93,7 @@ void settle(ModelSpec& spec) {
 }  // namespace
 
 std::shared_ptr<const ModelSource> ModelSource::open(const std::filesystem::path& path) {
-  return from_reader(container::open(path));
+  return from_reader(container::open_model(path));
 }
 
 std::shared_ptr<const ModelSource> ModelSource::from_reader(std::unique_ptr<container::CheckpointReader> reader) {
@@ -154,7 +154,7 @@ void ModelSource::read_rows(std::size_t slot, std::int64_t row_begin, std::int64
 
 token::Vocabulary ModelSource::vocabulary() const {
   if (reader_->kind() == Kind::kGguf) return container::gguf::read_vocabulary(reader_->metadata());
-  return token::load_vocabulary(reader_->path());
+  return token::load_vocabulary(reader_->folder());
 }
 
 }  // namespace nibble::model

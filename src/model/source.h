@@ -23,10 +23,10 @@ struct SourceWeight {
 
 class ModelSource {
  public:
-  // Opens anything container::open() does and finds the architecture by config.json or general.architecture. Checks
-  // that every required weight is there with the shape the spec asks for; errors name file and tensor. The weights of
-  // spec() are exactly those that exist: absent optional ones are gone, and with them `tied` and the bias flags of the
-  // blocks are settled.
+  // Opens anything container::open_model() does and finds the architecture by config.json or general.architecture.
+  // Checks that every required weight is there with the shape the spec asks for; errors name file and tensor. The
+  // weights of spec() are exactly those that exist: absent optional ones are gone, and with them `tied` and the bias
+  // flags of the blocks are settled.
   static std::shared_ptr<const ModelSource> open(const std::filesystem::path& path);
   // The same of a checkpoint that is already open, for one that lies partly in memory.
   static std::shared_ptr<const ModelSource> from_reader(std::unique_ptr<container::CheckpointReader> reader);

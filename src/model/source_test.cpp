@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "tensor/half.h"
+#include "testing/program.h"
 
 namespace nibble::model {
 namespace {
@@ -45,14 +46,32 @@ TEST(Source, ReadsRows) {
   }
 }
 
-TEST(Source, WantsTheFolderOfALoneSafetensorsFile) {
-  try {
-    ModelSource::open(kBundled / "model.safetensors");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    EXPECT_NE(std::string(error.what()).find("config.json"), std::string::npos) << error.what();
-  }
+TEST(Source, AWeightFileIsTakenWithTheConfigurationBesideIt) {
+  const auto source = ModelSource::open(kBundled / "model.safetensors");
+  EXPECT_EQ(source->spec().name, "books-7m");
+  EXPECT_EQ(source->spec().weights.size(), 2u + 8 * 9);
+  EXPECT_EQ(source->vocabulary().tokens.size(), 4096u);
+  EXPECT_EQ(source->reader().path(), kBundled / "model.safetensors");
+}
+
+TEST(Source, AWeightFileAloneIsNoModel) {
+  const testing::TemporaryFolder folder;
+  std::filesystem::copy_file(kBundled / "model.safetensors", folder / "model.safetensors");
+  const auto refusal = [&](auto body) -> std::string {
+    try {
+      body();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  const std::string alone = refusal([&] { ModelSource::open(folder / "model.safetensors"); });
+  EXPECT_NE(alone.find(folder / "model.safetensors"), std::string::npos) << alone;
+  EXPECT_NE(alone.find("no config.json beside it"), std::string::npos) << alone;
+  std::filesystem::copy_file(kBundled / "config.json", folder / "config.json");
+  const auto source = ModelSource::open(folder / "model.safetensors");
+  const std::string mute = refusal([&] { source->vocabulary(); });
+  EXPECT_NE(mute.find("tokenizer"), std::string::npos) << mute;
 }
 
 TEST(Source, SaysWhatIsMissing) {

@@ -33,7 +33,7 @@ void write_json(const fs::path& path, const json::Value& value) {
 
 void copy_files(const model::ModelSource& source, const fs::path& folder) {
   for (const std::string_view name : kCopied) {
-    const fs::path from = source.reader().path() / name;
+    const fs::path from = source.reader().folder() / name;
     if (fs::exists(from)) write_file_atomically(folder / name, read_file(from));
   }
 }

@@ -312,6 +312,15 @@ TEST(Quantize, FoldersOfAnotherTypeKeepEverything) {
   EXPECT_THROW(convert_model(conversion(kModel, folder / "f32", "f32")), Error) << "a folder is not overwritten";
 }
 
+TEST(Quantize, AWeightFileGivesTheSameAsItsFolder) {
+  const TemporaryFolder folder;
+  quantize_model(request(kModel, folder / "a.gguf", "q4_k_m"));
+  quantize_model(request(kModel + "/model.safetensors", folder / "b.gguf", "q4_k_m"));
+  EXPECT_TRUE(read_file(folder / "a.gguf") == read_file(folder / "b.gguf"));
+  convert_model(conversion(kModel + "/model.safetensors", folder / "f16", "f16"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "f16/tokenizer.model"));
+}
+
 TEST(Quantize, GgufFilesBecomeFolders) {
   int converted = 0;
   for (const testing::TinyVariant& variant : testing::tiny_variants()) {

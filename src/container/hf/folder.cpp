@@ -121,23 +121,21 @@ void open_shards(CheckpointContents& contents, const fs::path& folder, const Wei
   }
 }
 
-}  // namespace
-
-std::unique_ptr<CheckpointReader> open(const fs::path& folder) {
-  if (!is_there(folder / kConfig)) {
-    refuse_gguf_folder(folder);
-    fail(ErrorCode::kNotFound, "'{}' has no {}: not a Hugging Face model folder", folder.string(), kConfig);
-  }
+CheckpointContents describe(const fs::path& path, const fs::path& folder) {
   CheckpointContents contents;
   contents.kind = Kind::kHuggingFace;
-  contents.path = folder;
+  contents.path = path;
   contents.config = read_json(folder / kConfig);
   if (!contents.config.is_object()) fail(ErrorCode::kFormat, "'{}': not a JSON object", (folder / kConfig).string());
-  if (is_there(folder / kSingle) || !is_there(folder / kIndex)) {
-    open_shard(contents, single_file(folder), [](const TensorEntry&) { return true; });
-    return make_reader(std::move(contents));
-  }
-  const WeightMap map = read_weight_map(folder / kIndex);
+  return contents;
+}
+
+std::unique_ptr<CheckpointReader> open_single(CheckpointContents contents, const fs::path& file) {
+  open_shard(contents, file, [](const TensorEntry&) { return true; });
+  return make_reader(std::move(contents));
+}
+
+std::unique_ptr<CheckpointReader> open_all(CheckpointContents contents, const fs::path& folder, const WeightMap& map) {
   open_shards(contents, folder, map);
   auto reader = make_reader(std::move(contents));
   for (const auto& [tensor, shard] : map) {
@@ -146,6 +144,33 @@ std::unique_ptr<CheckpointReader> open(const fs::path& folder) {
          kIndex);
   }
   return reader;
+}
+
+}  // namespace
+
+std::unique_ptr<CheckpointReader> open(const fs::path& folder) {
+  if (!is_there(folder / kConfig)) {
+    refuse_gguf_folder(folder);
+    fail(ErrorCode::kNotFound, "'{}' has no {}: not a Hugging Face model folder", folder.string(), kConfig);
+  }
+  CheckpointContents contents = describe(folder, folder);
+  if (is_there(folder / kSingle) || !is_there(folder / kIndex)) {
+    return open_single(std::move(contents), single_file(folder));
+  }
+  return open_all(std::move(contents), folder, read_weight_map(folder / kIndex));
+}
+
+std::unique_ptr<CheckpointReader> open_file(const fs::path& file) {
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  if (!is_there(folder / kConfig)) return nullptr;
+  CheckpointContents contents = describe(file, folder);
+  if (is_there(folder / kIndex)) {
+    const WeightMap map = read_weight_map(folder / kIndex);
+    const std::string name = file.filename().string();
+    const bool is_shard = std::ranges::any_of(map, [&](const auto& item) { return item.second == name; });
+    if (is_shard) return open_all(std::move(contents), folder, map);
+  }
+  return open_single(std::move(contents), file);
 }
 
 }  // namespace nibble::container::hf

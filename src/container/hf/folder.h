@@ -12,5 +12,8 @@ namespace nibble::container::hf {
 // *.safetensors there is. With an index, a tensor is taken from the shard its weight_map names; one the map names and
 // the shard lacks is an error. Throws Error{kNotFound} saying what is missing and what lies there instead.
 std::unique_ptr<CheckpointReader> open(const std::filesystem::path& folder);
+// One file of weights with the config.json beside it; all shards when the index beside it names that file. Null when
+// there is no config.json.
+std::unique_ptr<CheckpointReader> open_file(const std::filesystem::path& file);
 
 }  // namespace nibble::container::hf
