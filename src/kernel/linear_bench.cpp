@@ -146,6 +146,10 @@ int main(int argc, char** argv) {
       })->Unit(benchmark::kMicrosecond);
       for (const auto& [rows, cols, n] : {std::array<std::int64_t, 3>{8192, 2048, 1},
                                           {2048, 8192, 1},
+                                          {8192, 2048, 2},
+                                          {8192, 2048, 3},
+                                          {8192, 2048, 4},
+                                          {8192, 2048, 5},
                                           {8192, 2048, 8},
                                           {8192, 2048, 512},
                                           {2048, 8192, 512}}) {

@@ -11,7 +11,6 @@ namespace nibble::kernel::blocks {
 
 namespace {
 
-constexpr int kStreamTokens = 2;
 constexpr int kStreamBlocks = 256;
 constexpr int kTileBlocks = 16;  // of 16 rows: 8 KiB of codes
 constexpr int kTileTokens = 4;
@@ -21,6 +20,10 @@ constexpr int kPrefetchBytes = 2048;
 
 template <int kFormat>
 constexpr bool kSignedLevels = kFormats[kFormat].table || kFormats[kFormat].low_bits == 8;
+
+// Most tokens for which reading a panel's codes from memory for each half is faster than unpacking them into a tile.
+template <int kFormat>
+constexpr int kStreamTokens = kSignedLevels<kFormat> ? 6 : 3;
 
 // Groups whose 16-bit sums fit: 2 * 127 * (2^bits - 1) per group.
 template <int kFormat>
@@ -329,10 +332,20 @@ void multiply_panel(const Job& job, int64_t row, int64_t first, int64_t end, __m
   }
 }
 
+// Streams a job of at most kTokens tokens.
+template <int kFormat, int kTokens>
+bool stream_some(const Job& job) {
+  if (job.n == kTokens) {
+    stream<kFormat, kTokens>(job);
+    return true;
+  }
+  if constexpr (kTokens > 1) return stream_some<kFormat, kTokens - 1>(job);
+  return false;
+}
+
 template <int kFormat>
 void compute(const Job& job) noexcept {
-  if (job.n == 1) return stream<kFormat, 1>(job);
-  if (job.n == kStreamTokens) return stream<kFormat, 2>(job);
+  if (stream_some<kFormat, kStreamTokens<kFormat>>(job)) return;
   const __m256i levels = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
   const int64_t fitting = kChunkBytes / job.activations.stride / kTileTokens * kTileTokens;
   const int64_t chunk = fitting < kMinChunk ? kMinChunk : fitting;
