@@ -12,8 +12,10 @@ namespace nibble::kernel::affine {
 namespace {
 
 constexpr int kHalves = 2;
-constexpr int kStreamTokens = 4;
-constexpr int kTileTokens = 3;
+constexpr int kStreamTokens = 2;
+constexpr int kTileTokens = 4;
+constexpr int64_t kChunkBytes = 320 << 10;  // of activations that stay in the second-level cache for all panels
+constexpr int64_t kMinChunk = 32;           // tokens, however long their rows: each chunk unpacks the weights anew
 constexpr int kPrefetchBytes = 2048;
 
 template <int kP>
@@ -44,36 +46,36 @@ inline void unpack(const uint8_t* block, __m256i (&w)[kGroups]) {
   w[7] = group<kP, 7>(block);
 }
 
-// What the rows of half a panel have in a group: scales, and what each 16-bit sum of activations is multiplied by.
-struct Constants {
-  __m256 scale;
-  __m256i zero;
-};
-
-inline __m256 load_scales(ScaleType type, const uint8_t* scales, int64_t index) {
-  switch (type) {
-    case ScaleType::kF16:
-      return load_f16(scales + index * 2);
-    case ScaleType::kBf16: {
-      const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + index * 2));
-      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-    }
-    default:
-      return _mm256_loadu_ps(reinterpret_cast<const float*>(scales) + index);
+template <int kP>
+inline void prefetch(const uint8_t* block) {
+  for (int line = 0; line < block_bytes(kPlanes[kP]); line += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(block + line), _MM_HINT_T0);
   }
 }
 
-template <int kP>
-inline Constants load_constants(const Job& job, const uint8_t* panel, int64_t group, int half) {
+// Scales of half a panel in one group.
+inline __m256 load_scale(const Job& job, const uint8_t* panel, int64_t group, int half) {
   const int64_t index = group * kPanelRows + half * kHalfRows;
-  const __m256i bias = _mm256_set1_epi16(kSigned<kP> ? 128 : 0);
-  __m256i zero = _mm256_set1_epi16(static_cast<int16_t>(job.zero));
-  if (job.zero < 0) {
-    const auto* zeros = reinterpret_cast<const __m128i*>(panel + job.geometry.zeros_at + index);
-    zero = _mm256_cvtepu8_epi32(_mm_loadl_epi64(zeros));
-    zero = _mm256_or_si256(zero, _mm256_slli_epi32(zero, 16));
+  switch (job.scale_type) {
+    case ScaleType::kF16:
+      return load_f16(panel + index * 2);
+    case ScaleType::kBf16: {
+      const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(panel + index * 2));
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+    }
+    default:
+      return _mm256_loadu_ps(reinterpret_cast<const float*>(panel) + index);
   }
-  return {load_scales(job.scale_type, panel, index), _mm256_sub_epi16(bias, zero)};
+}
+
+// What each 16-bit sum of activations is multiplied by: less the zero, twice in a lane.
+template <int kP>
+inline __m256i load_zero(const Job& job, const uint8_t* panel, int64_t group, int half) {
+  const __m256i bias = _mm256_set1_epi16(kSigned<kP> ? 128 : 0);
+  if (job.zero >= 0) return _mm256_sub_epi16(bias, _mm256_set1_epi16(static_cast<int16_t>(job.zero)));
+  const uint8_t* zeros = panel + job.geometry.zeros_at + group * kPanelRows + half * kHalfRows;
+  const __m256i zero = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(zeros)));
+  return _mm256_sub_epi16(bias, _mm256_or_si256(zero, _mm256_slli_epi32(zero, 16)));
 }
 
 inline __m256i sums_of(const Activations& a, int64_t token, int64_t block) {
@@ -94,9 +96,9 @@ inline __m256i dot(const __m256i (&w)[kGroups], const int8_t* a, __m256i sum) {
     __m256i pairs = _mm256_setzero_si256();
     for (int g = first; g < first + kSumGroups; ++g) {
       const __m256i some = product<kP>(w[g], _mm256_abs_epi8(w[g]), broadcast(a + g * 4));
-      pairs = g == first ? some : _mm256_add_epi16(pairs, some);
+      pairs = g == first ? some : here(_mm256_add_epi16(pairs, some));
     }
-    sum = _mm256_add_epi32(sum, widen(pairs));
+    sum = here(_mm256_add_epi32(sum, widen(pairs)));
   }
   return sum;
 }
@@ -121,28 +123,33 @@ void stream(const Job& job) {
     const uint8_t* panel = job.packed + row / kPanelRows * geometry.bytes;
     const uint8_t* block = panel + geometry.codes_at;
     __m256 y[kHalves][kTokens] = {};
-    for (int64_t b = 0; b < geometry.blocks;) {
-      const int64_t group = b / geometry.group_blocks;
-      __m256i zero[kHalves];
-      for (int h = 0; h < kHalves; ++h) zero[h] = load_constants<kP>(job, panel, group, h).zero;
-      __m256 s[kHalves][kTokens] = {};
-      for (const int64_t end = part_end(geometry, b); b < end; ++b, block += kBlockBytes) {
-        for (int line = 0; line < kBlockBytes; line += 64) {
-          _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + line), _MM_HINT_T0);
-        }
-        for (int h = 0; h < kHalves; ++h) {
-          __m256i w[kGroups];
-          unpack<kP>(block + h * 32, w);
-          for (int t = 0; t < kTokens; ++t) {
-            const __m256i start = _mm256_madd_epi16(zero[h], sums_of(a, t, b));
-            const __m256 sum = _mm256_cvtepi32_ps(dot<kP>(w, codes_of(a, t) + b * kBlock, start));
-            s[h][t] = _mm256_fmadd_ps(sum, _mm256_set1_ps(scales_of(a, t)[b]), s[h][t]);
-          }
+    __m256 s[kHalves][kTokens] = {};
+    __m256i zero[kHalves];
+    int64_t group = 0;
+    int64_t end = 0;
+    for (int64_t b = 0; b < geometry.blocks; ++b, block += kBlockBytes) {
+      if (b == end) {  // a new part begins
+        group = b / geometry.group_blocks;
+        end = part_end(geometry, b);
+        for (int h = 0; h < kHalves; ++h) zero[h] = load_zero<kP>(job, panel, group, h);
+      }
+      prefetch<kP>(block + kPrefetchBytes);
+      for (int h = 0; h < kHalves; ++h) {
+        __m256i w[kGroups];
+        unpack<kP>(block + h * 32, w);
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256i start = _mm256_madd_epi16(zero[h], sums_of(a, t, b));
+          const __m256 sum = _mm256_cvtepi32_ps(dot<kP>(w, codes_of(a, t) + b * kBlock, start));
+          s[h][t] = _mm256_fmadd_ps(sum, _mm256_set1_ps(scales_of(a, t)[b]), s[h][t]);
         }
       }
+      if (b + 1 < end) continue;
       for (int h = 0; h < kHalves; ++h) {
-        const __m256 scale = load_constants<kP>(job, panel, group, h).scale;
-        for (int t = 0; t < kTokens; ++t) y[h][t] = _mm256_fmadd_ps(s[h][t], scale, y[h][t]);
+        const __m256 scale = load_scale(job, panel, group, h);
+        for (int t = 0; t < kTokens; ++t) {
+          y[h][t] = _mm256_fmadd_ps(s[h][t], scale, y[h][t]);
+          s[h][t] = _mm256_setzero_ps();
+        }
       }
     }
     store<kTokens>(job, 0, row, y);
@@ -152,7 +159,8 @@ void stream(const Job& job) {
 // A stretch of a panel, unpacked: the codes of its blocks, and the parts of groups in it.
 struct Tile {
   alignas(32) uint8_t codes[kStretchBlocks][kGroups][kHalves][32];
-  Constants constants[kStretchBlocks][kHalves];
+  __m256 scales[kStretchBlocks][kHalves];
+  __m256i zeros[kStretchBlocks][kHalves];
   int part_ends[kStretchBlocks];
   int count;  // blocks
 };
@@ -172,22 +180,23 @@ void fill_tile(const Job& job, const uint8_t* panel, int64_t begin, Tile& tile) 
   }
   for (int b = 0, part = 0; b < tile.count; b = tile.part_ends[part++]) {
     tile.part_ends[part] = static_cast<int>(part_end(job.geometry, begin + b) - begin);
+    const int64_t group = (begin + b) / job.geometry.group_blocks;
     for (int h = 0; h < kHalves; ++h) {
-      tile.constants[part][h] = load_constants<kP>(job, panel, (begin + b) / job.geometry.group_blocks, h);
+      tile.scales[part][h] = load_scale(job, panel, group, h);
+      tile.zeros[part][h] = load_zero<kP>(job, panel, group, h);
     }
   }
 }
 
-// One block of a tile times kTokens tokens `stride` bytes apart, added to `sum`.
+// The integer sums of one block of a tile and kTokens tokens `stride` bytes apart.
 template <int kP, int kTokens>
 inline void multiply_block(const uint8_t (&w)[kGroups][kHalves][32], const int8_t* a, int64_t stride,
                            __m256i (&sum)[kHalves][kTokens]) {
   constexpr int kSumGroups = kGroupsPerSum<kP>;
-  // Unrolled, the loads move up and the sums out to memory.
-#pragma GCC unroll 1
+#pragma GCC unroll 8
   for (int first = 0; first < kGroups; first += kSumGroups) {
     __m256i pairs[kHalves][kTokens];
-#pragma GCC unroll 1
+#pragma GCC unroll 8
     for (int g = first; g < first + kSumGroups; ++g) {
       __m256i weights[kHalves];
       __m256i magnitude[kHalves];
@@ -199,19 +208,23 @@ inline void multiply_block(const uint8_t (&w)[kGroups][kHalves][32], const int8_
         const __m256i four = broadcast(a + t * stride + g * 4);
         for (int h = 0; h < kHalves; ++h) {
           const __m256i some = product<kP>(weights[h], magnitude[h], four);
-          pairs[h][t] = g == first ? some : _mm256_add_epi16(pairs[h][t], some);
+          pairs[h][t] = g == first ? some : here(_mm256_add_epi16(pairs[h][t], some));
         }
       }
     }
     for (int t = 0; t < kTokens; ++t) {
-      for (int h = 0; h < kHalves; ++h) sum[h][t] = _mm256_add_epi32(sum[h][t], widen(pairs[h][t]));
+      for (int h = 0; h < kHalves; ++h) {
+        const __m256i wide = widen(pairs[h][t]);
+        sum[h][t] = first == 0 ? wide : here(_mm256_add_epi32(sum[h][t], wide));
+      }
     }
   }
 }
 
-// A tile times kTokens tokens, added to the output (or written to it, at the first blocks of a row).
+// A tile times kTokens tokens, added to the output (or written to it, at the first blocks of a row). `next`: where the
+// codes of the next tile lie, to be fetched meanwhile, or null.
 template <int kP, int kTokens>
-void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int64_t begin) {
+void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int64_t begin, const uint8_t* next) {
   const Activations& a = job.activations;
   __m256 y[kHalves][kTokens] = {};
   for (int h = 0; h < kHalves && begin > 0; ++h) {
@@ -220,42 +233,49 @@ void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int6
       y[h][t] = _mm256_maskload_ps(job.out + (token + t) * job.ldo + row + h * kHalfRows, mask);
     }
   }
-  for (int b = 0, part = 0; b < tile.count; ++part) {
-    __m256 s[kHalves][kTokens] = {};
-    for (; b < tile.part_ends[part]; ++b) {
-      __m256i sum[kHalves][kTokens];
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256i sums = sums_of(a, token + t, begin + b);
-        for (int h = 0; h < kHalves; ++h) sum[h][t] = _mm256_madd_epi16(tile.constants[part][h].zero, sums);
-      }
-      multiply_block<kP, kTokens>(tile.codes[b], codes_of(a, token) + (begin + b) * kBlock, a.stride, sum);
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256 a_scale = _mm256_set1_ps(scales_of(a, token + t)[begin + b]);
-        for (int h = 0; h < kHalves; ++h) s[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][t]), a_scale, s[h][t]);
+  __m256 s[kHalves][kTokens] = {};
+  for (int b = 0, part = 0; b < tile.count; ++b) {
+    if (next != nullptr) prefetch<kP>(next + b * block_bytes(kPlanes[kP]));
+    __m256i sum[kHalves][kTokens];
+    multiply_block<kP, kTokens>(tile.codes[b], codes_of(a, token) + (begin + b) * kBlock, a.stride, sum);
+    for (int t = 0; t < kTokens; ++t) {
+      const __m256i sums = sums_of(a, token + t, begin + b);
+      const __m256 a_scale = _mm256_set1_ps(scales_of(a, token + t)[begin + b]);
+      for (int h = 0; h < kHalves; ++h) {
+        const __m256i zeros = _mm256_madd_epi16(tile.zeros[part][h], sums);
+        s[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(sum[h][t], zeros)), a_scale, s[h][t]);
       }
     }
+    if (b + 1 < tile.part_ends[part]) continue;
     for (int h = 0; h < kHalves; ++h) {
-      for (int t = 0; t < kTokens; ++t) y[h][t] = _mm256_fmadd_ps(s[h][t], tile.constants[part][h].scale, y[h][t]);
+      for (int t = 0; t < kTokens; ++t) {
+        y[h][t] = _mm256_fmadd_ps(s[h][t], tile.scales[part][h], y[h][t]);
+        s[h][t] = _mm256_setzero_ps();
+      }
     }
+    ++part;
   }
   store<kTokens>(job, token, row, y);
 }
 
-// All tokens, panel by panel.
+// Tokens [first, end), panel by panel.
 template <int kP>
-void multiply_panels(const Job& job) {
-  using Multiply = void (*)(const Job&, const Tile&, int64_t, int64_t, int64_t);
-  static constexpr Multiply kMultiply[kTileTokens] = {multiply<kP, 1>, multiply<kP, 2>, multiply<kP, 3>};
-  const int64_t shares = (job.n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
+void multiply_panels(const Job& job, int64_t first, int64_t end) {
+  using Multiply = void (*)(const Job&, const Tile&, int64_t, int64_t, int64_t, const uint8_t*);
+  static constexpr Multiply kMultiply[kTileTokens] = {multiply<kP, 1>, multiply<kP, 2>, multiply<kP, 3>,
+                                                      multiply<kP, 4>};
+  const int64_t n = end - first;
+  const int64_t shares = (n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
   Tile tile;
   for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
     const uint8_t* panel = job.packed + row / kPanelRows * job.geometry.bytes;
     for (int64_t begin = 0; begin < job.geometry.blocks; begin += kStretchBlocks) {
       fill_tile<kP>(job, panel, begin, tile);
+      const uint8_t* next = panel + job.geometry.codes_at + (begin + kStretchBlocks) * block_bytes(kPlanes[kP]);
       for (int64_t i = 0; i < shares; ++i) {
-        const int64_t token = job.n * i / shares;
-        const int64_t tokens = job.n * (i + 1) / shares - token;
-        kMultiply[tokens - 1](job, tile, token, row, begin);
+        const int64_t token = n * i / shares;
+        const int64_t tokens = n * (i + 1) / shares - token;
+        kMultiply[tokens - 1](job, tile, first + token, row, begin, i == 0 ? next : nullptr);
       }
     }
   }
@@ -263,10 +283,13 @@ void multiply_panels(const Job& job) {
 
 template <int kP>
 void compute(const Job& job) {
-  static constexpr void (*kStream[kStreamTokens])(const Job&) = {stream<kP, 1>, stream<kP, 2>, stream<kP, 3>,
-                                                                 stream<kP, 4>};
-  if (job.n <= kStreamTokens) return kStream[job.n - 1](job);
-  multiply_panels<kP>(job);
+  if (job.n == 1) return stream<kP, 1>(job);
+  if (job.n == kStreamTokens) return stream<kP, kStreamTokens>(job);
+  const int64_t fitting = kChunkBytes / job.activations.stride / kTileTokens * kTileTokens;
+  const int64_t chunk = fitting < kMinChunk ? kMinChunk : fitting;
+  for (int64_t first = 0; first < job.n; first += chunk) {
+    multiply_panels<kP>(job, first, first + chunk < job.n ? first + chunk : job.n);
+  }
 }
 
 }  // namespace
