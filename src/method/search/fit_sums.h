@@ -1,4 +1,5 @@
-// A batch as lanes of sub-blocks, the weighted sums of candidate codes, and the least-squares fits that follow from them.
+// A batch as lanes of sub-blocks, the weighted sums of candidate codes, and the least-squares fits that follow from
+// them.
 #pragma once
 
 #include "method/search/fit_lanes.h"

@@ -1,4 +1,5 @@
-// The steps on the grid of a block: its d and dmin, then the sub-scales and mins of its sub-blocks as multiples of those.
+// The steps on the grid of a block: its d and dmin, then the sub-scales and mins of its sub-blocks as multiples of
+// those.
 #pragma once
 
 #include "method/search/fit_sums.h"
