@@ -70,4 +70,23 @@ std::string error_of(Body body) {
   return "";
 }
 
+// How many files are refused of those that differ from `whole` in one byte of the first `header`: every bit flipped, and
+// the whole byte. `parse` may throw nothing but Error.
+template <typename Parse>
+int count_refused_changes(const std::string& whole, std::size_t header, Parse&& parse) {
+  int n_refused = 0;
+  for (std::size_t at = 0; at < header; ++at) {
+    for (const int mask : {1, 2, 4, 8, 16, 32, 64, 128, 255}) {
+      std::string changed = whole;
+      changed[at] = static_cast<char>(changed[at] ^ mask);
+      try {
+        parse(changed);
+      } catch (const Error&) {
+        ++n_refused;
+      }
+    }
+  }
+  return n_refused;
+}
+
 }  // namespace nibble::container

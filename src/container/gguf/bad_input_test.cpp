@@ -84,19 +84,7 @@ TEST(GgufBadInput, EveryTruncationIsRefused) {
 TEST(GgufBadInput, EveryChangedByteIsSurvived) {
   const std::string whole = read_file(golden("golden.gguf"));
   const std::size_t header = parse(as_bytes(whole)).data_offset;
-  int n_refused = 0;
-  for (std::size_t at = 0; at < header; ++at) {
-    for (const int mask : {1, 2, 4, 8, 16, 32, 64, 128, 255}) {
-      std::string changed = whole;
-      changed[at] = static_cast<char>(changed[at] ^ mask);
-      try {
-        parse_exact(changed);
-      } catch (const Error&) {
-        ++n_refused;
-      }
-    }
-  }
-  EXPECT_GT(n_refused, static_cast<int>(header));
+  EXPECT_GT(count_refused_changes(whole, header, parse_exact), static_cast<int>(header));
 }
 
 TEST(GgufBadInput, Versions) {

@@ -16,19 +16,6 @@ namespace {
 using encoding::BlockFields;
 using encoding::BlockGrid;
 
-class Reference final : public Quantizer {
- public:
-  explicit Reference(const Job& job) : job_(job) {}
-  void quantize_rows(const float* weights, std::int64_t row_begin, std::int64_t n_rows,
-                     const RowsOut& out) const override {
-    require_representable(job_, weights, row_begin, n_rows);
-    job_.target->encode(weights, out.parts[0], n_rows * job_.shape.cols());
-  }
-
- private:
-  Job job_;
-};
-
 // The least f16 that is not below `value`.
 float covering_f16(float value) {
   const std::uint16_t bits = f32_to_f16(value);
@@ -133,7 +120,7 @@ std::unique_ptr<Quantizer> make_block(const Job& job) {
          "tensor '{}': a searched range belongs to the affine types; for {} there is the method 'search'", job.tensor,
          job.target->name);
   }
-  if (job.options.rounding == Rounding::kNearest) return std::make_unique<Reference>(job);
+  if (job.options.rounding == Rounding::kNearest) return make_reference(job);
   if (job.target->grid == nullptr) {
     fail(ErrorCode::kInvalidArgument, "tensor '{}': {} is only rounded to nearest", job.tensor, job.target->name);
   }

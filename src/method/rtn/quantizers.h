@@ -7,7 +7,8 @@
 
 namespace nibble::method::rtn {
 
-std::unique_ptr<Quantizer> make_plain(const Job& job);
+// By the encoding's own encode: nearest, whatever the rounding asked for.
+std::unique_ptr<Quantizer> make_reference(const Job& job);
 std::unique_ptr<Quantizer> make_block(const Job& job);
 std::unique_ptr<Quantizer> make_affine(const Job& job);
 

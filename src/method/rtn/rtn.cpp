@@ -16,7 +16,7 @@ std::unique_ptr<Quantizer> make(const Job& job) {
   }
   switch (job.target->family) {
     case encoding::Family::kPlain:
-      return make_plain(job);
+      return make_reference(job);
     case encoding::Family::kBlock:
       return make_block(job);
     case encoding::Family::kAffine:

@@ -1,4 +1,4 @@
-// Conversion to another scalar type: nearest even, whatever the rounding asked for.
+// The encoding's own encode: of scalar types nearest even, of block types the reference rounding.
 #include "method/input.h"
 #include "method/rtn/quantizers.h"
 
@@ -6,9 +6,9 @@ namespace nibble::method::rtn {
 
 namespace {
 
-class Plain final : public Quantizer {
+class Reference final : public Quantizer {
  public:
-  explicit Plain(const Job& job) : job_(job) {}
+  explicit Reference(const Job& job) : job_(job) {}
   void quantize_rows(const float* weights, std::int64_t row_begin, std::int64_t n_rows,
                      const RowsOut& out) const override {
     require_representable(job_, weights, row_begin, n_rows);
@@ -21,6 +21,6 @@ class Plain final : public Quantizer {
 
 }  // namespace
 
-std::unique_ptr<Quantizer> make_plain(const Job& job) { return std::make_unique<Plain>(job); }
+std::unique_ptr<Quantizer> make_reference(const Job& job) { return std::make_unique<Reference>(job); }
 
 }  // namespace nibble::method::rtn
