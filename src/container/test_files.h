@@ -70,8 +70,8 @@ std::string error_of(Body body) {
   return "";
 }
 
-// How many files are refused of those that differ from `whole` in one byte of the first `header`: every bit flipped, and
-// the whole byte. `parse` may throw nothing but Error.
+// How many files are refused of those that differ from `whole` in one byte of the first `header`: every bit flipped,
+// and the whole byte. `parse` may throw nothing but Error.
 template <typename Parse>
 int count_refused_changes(const std::string& whole, std::size_t header, Parse&& parse) {
   int n_refused = 0;

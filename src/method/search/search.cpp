@@ -112,6 +112,7 @@ class Search final : public Quantizer {
     const std::int64_t per_batch = kLanes / layout_.subs_per_block;
     std::byte* dst = out.parts[0];
     Batch batch;
+    BlockFields fields;
     alignas(64) float padded[kMaxElements];
     for (std::int64_t first = 0; first < n_blocks; first += per_batch) {
       const std::int64_t n = std::min(per_batch, n_blocks - first);
@@ -126,7 +127,7 @@ class Search final : public Quantizer {
                          batch.importance + i * layout_.subs_per_block);
       }
       fit_(layout_, batch);
-      for (std::int64_t i = 0; i < n; ++i, dst += job_.target->block_bytes) pack(batch, static_cast<int>(i), dst);
+      for (std::int64_t i = 0; i < n; ++i, dst += job_.target->block_bytes) pack(batch, static_cast<int>(i), fields, dst);
     }
   }
 
@@ -145,10 +146,9 @@ class Search final : public Quantizer {
     for (int i = 0; i < layout_.subs_per_block; ++i) lanes[i] = at + i * grid_.sub;
   }
 
-  void pack(const Batch& batch, int block, std::byte* dst) const {
+  void pack(const Batch& batch, int block, BlockFields& fields, std::byte* dst) const {
     const int lane = block * layout_.subs_per_block;
     const std::int8_t* level = batch.level + lane * grid_.sub;
-    BlockFields fields;
     fields.d = batch.d[lane];
     fields.dmin = batch.dmin[lane];
     for (int i = 0; i < layout_.subs_per_block; ++i) {
