@@ -67,8 +67,7 @@ void write_levels(const Layout& layout, const Chosen& chosen, Batch& batch) {
     for (int e = 0; e < layout.sub; e += kWidth) {
       Vec t = load(x + e) * inverse[lane];
       if (kMin) t = t + offset[lane];
-      const Bytes bytes = __builtin_convertvector(__builtin_convertvector(level_of<kTable>(t, levels), Mask), Bytes);
-      __builtin_memcpy(out + e, &bytes, kWidth);
+      store_levels(out + e, level_of<kTable>(t, levels));
     }
   }
 }

@@ -127,7 +127,8 @@ class Search final : public Quantizer {
                          batch.importance + i * layout_.subs_per_block);
       }
       fit_(layout_, batch);
-      for (std::int64_t i = 0; i < n; ++i, dst += job_.target->block_bytes) pack(batch, static_cast<int>(i), fields, dst);
+      for (std::int64_t i = 0; i < n; ++i, dst += job_.target->block_bytes)
+        pack(batch, static_cast<int>(i), fields, dst);
     }
   }
 

@@ -9,7 +9,6 @@ constexpr int kCandidates = 2;
 typedef float Vec __attribute__((vector_size(32)));
 typedef float VecUnaligned __attribute__((vector_size(32), aligned(4)));
 typedef int32_t Mask __attribute__((vector_size(32)));
-typedef int8_t Bytes __attribute__((vector_size(8)));
 
 inline Vec vmax(Vec a, Vec b) { return Vec(_mm256_max_ps(__m256(a), __m256(b))); }
 inline Vec vmin(Vec a, Vec b) { return Vec(_mm256_min_ps(__m256(a), __m256(b))); }
@@ -17,6 +16,12 @@ inline void lookup_cells(const float* cells, Vec cell, Vec& below, Vec& above) {
   const __m256i index = _mm256_cvttps_epi32(__m256(cell));
   below = Vec(_mm256_i32gather_ps(cells, index, 4));
   above = Vec(_mm256_i32gather_ps(cells + 32, index, 4));
+}
+// kWidth integral values in [-128, 127] as bytes.
+inline void store_levels(int8_t* dst, Vec levels) {
+  const __m256i wide = _mm256_cvtps_epi32(__m256(levels));
+  const __m128i pairs = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(dst), _mm_packs_epi16(pairs, pairs));
 }
 
 }  // namespace

@@ -19,6 +19,11 @@ inline void lookup_cells(const float* cells, Vec cell, Vec& below, Vec& above) {
   below = Vec(_mm512_permutex2var_ps(_mm512_load_ps(cells), index, _mm512_load_ps(cells + 16)));
   above = Vec(_mm512_permutex2var_ps(_mm512_load_ps(cells + 32), index, _mm512_load_ps(cells + 48)));
 }
+// kWidth integral values in [-128, 127] as bytes.
+inline void store_levels(int8_t* dst, Vec levels) {
+  const Bytes bytes = __builtin_convertvector(__builtin_convertvector(levels, Mask), Bytes);
+  __builtin_memcpy(dst, &bytes, kWidth);
+}
 
 }  // namespace
 }  // namespace nibble::method::search

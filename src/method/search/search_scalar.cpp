@@ -20,6 +20,11 @@ inline void lookup_cells(const float* cells, Vec cell, Vec& below, Vec& above) {
     above[i] = cells[32 + index];
   }
 }
+// kWidth integral values in [-128, 127] as bytes.
+inline void store_levels(int8_t* dst, Vec levels) {
+  const Bytes bytes = __builtin_convertvector(__builtin_convertvector(levels, Mask), Bytes);
+  __builtin_memcpy(dst, &bytes, kWidth);
+}
 
 }  // namespace
 }  // namespace nibble::method::search
