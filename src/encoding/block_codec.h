@@ -6,6 +6,8 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "encoding/block_grid.h"
 #include "encoding/encoding.h"
@@ -123,8 +125,8 @@ void encode_blocks(const float* src, std::byte* dst, std::int64_t n) noexcept {
   }
 }
 
-// A block type that is only read: its geometry and decoder.
-inline EncodingInfo read_only_block(std::string name, int elements, int bytes,
+// A block type that is only read: its geometry and decoder. For `f16_scales_at` see EncodingInfo.
+inline EncodingInfo read_only_block(std::string name, int elements, int bytes, std::vector<int> f16_scales_at,
                                     void (*decode)(const std::byte*, float*, std::int64_t) noexcept) {
   EncodingInfo info;
   info.name = std::move(name);
@@ -134,13 +136,15 @@ inline EncodingInfo read_only_block(std::string name, int elements, int bytes,
   info.block_bytes = bytes;
   info.bits_per_weight = 8.0 * bytes / elements;
   info.decode = decode;
+  info.f16_scales_at = std::move(f16_scales_at);
   return info;
 }
 
 template <const BlockGrid& kGrid, int kBytes, ChooseFields kChoose>
-std::span<const EncodingInfo> block_encoding(std::string name) {
+std::span<const EncodingInfo> block_encoding(std::string name, std::vector<int> f16_scales_at) {
   static const EncodingInfo info = [&] {
-    EncodingInfo made = read_only_block(std::move(name), kGrid.block, kBytes, decode_blocks<kGrid, kBytes>);
+    EncodingInfo made =
+        read_only_block(std::move(name), kGrid.block, kBytes, std::move(f16_scales_at), decode_blocks<kGrid, kBytes>);
     made.encode = encode_blocks<kGrid, kBytes, kChoose>;
     made.grid = &kGrid;
     return made;

@@ -58,6 +58,9 @@ struct EncodingInfo {
   // the bytes are still the same every time and no other block suffers, but that block's values mean nothing.
   void (*decode)(const std::byte* src, float* dst, std::int64_t n) noexcept = nullptr;
   void (*encode)(const float* src, std::byte* dst, std::int64_t n) noexcept = nullptr;
+  // Of block types: where in a block its f16 scales and minima lie. The values are finite exactly when these are; empty
+  // where that cannot be said, and values must be decoded.
+  std::vector<int> f16_scales_at;
   // The block as a solver sees it, or null (plain types and read-only types).
   const BlockGrid* grid = nullptr;
 };
@@ -81,6 +84,11 @@ bool fits(const EncodingInfo& info, const Shape& shape);  // do rows of this len
 // Decodes rows [row_begin, row_end) of any encoding to f32, (row_end - row_begin, cols). The view's parts must have
 // been checked by validate(). Reads without regard to alignment.
 void decode_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out);
+// The first of rows [row_begin, row_end) that holds a NaN or an infinity, row_end when none does. Looks at the scales
+// of a block and not at its codes where that is enough: about as fast as the bytes are read.
+std::int64_t find_not_finite(const TensorView& view, std::int64_t row_begin, std::int64_t row_end);
+// Is a row of a plain or block encoding free of them?
+bool row_is_finite(const EncodingInfo& info, const std::byte* row, std::int64_t cols) noexcept;
 // Throws Error{kFormat} unless the parts have the roles, order, dtypes and sizes that the encoding and shape ask for.
 void validate(const TensorView& view);
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -240,6 +241,27 @@ TEST_P(EveryEncoding, TakesNonFiniteValues) {
     EXPECT_EQ(std::memcmp(encode(info, last).data(), bytes.data() + bytes.size() - bytes_of(info, last.size()),
                           bytes_of(info, last.size())),
               0);
+  }
+}
+
+// Random bytes, among whose scales and numbers NaN and infinity are frequent, against what they decode to.
+TEST_P(EveryEncoding, FindsRowsThatAreNotFinite) {
+  const EncodingInfo& info = *GetParam();
+  constexpr std::int64_t kRows = 200;
+  for (const std::int64_t blocks : {1, 3}) {
+    const std::int64_t cols = blocks * info.block_elements;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(kRows * blocks * info.block_bytes));
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      bytes[i] = static_cast<std::byte>(random_bits(9, static_cast<std::uint64_t>(blocks), i));
+      if (i % 2 == 1 && random_bits(10, 0, i) % 4 == 0) bytes[i] |= std::byte{0x7F};  // of a little-endian exponent
+    }
+    const TensorView view = make_view(info, {kRows, cols}, bytes);
+    std::vector<float> values(static_cast<std::size_t>(cols));
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      decode_rows(view, row, row + 1, values.data());
+      const bool finite = std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+      ASSERT_EQ(find_not_finite(view, row, row + 1), finite ? row + 1 : row) << info.name << " row " << row;
+    }
   }
 }
 

@@ -59,6 +59,10 @@ StateKeeper run(ExecContext& context, const Contender& contender, const TokenChu
 }
 
 LayerError to_error(int layer, const Sums& sums) {
+  if (!std::isfinite(sums.squares) || !std::isfinite(sums.differences)) {
+    fail(ErrorCode::kFormat, "the hidden states {} are not finite: a model's weights are damaged, or overflow",
+         layer < 0 ? std::string("of the embedding") : format_text("after block {}", layer));
+  }
   LayerError error;
   error.layer = layer;
   const auto tokens = static_cast<double>(std::max<std::int64_t>(sums.tokens, 1));

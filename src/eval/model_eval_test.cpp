@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
+#include "base/atomic_file.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "eval/energy.h"
@@ -16,6 +18,8 @@
 #include "eval/tensor_error.h"
 #include "eval/token_score.h"
 #include "eval/token_work.h"
+#include "testing/program.h"
+#include "testing/tiny_model.h"
 #include "token/tokenizer.h"
 
 namespace nibble::eval {
@@ -209,6 +213,37 @@ TEST_F(ModelEval, SpeedOfShortRuns) {
   EXPECT_DOUBLE_EQ(rate.median_tok_s, 5);
   EXPECT_DOUBLE_EQ(rate.min_tok_s, 2);
   EXPECT_DOUBLE_EQ(rate.max_tok_s, 10);
+}
+
+// Weights that are numbers, yet too large to compute with.
+TEST_F(ModelEval, OverflowIsNoMeasurement) {
+  const testing::TemporaryFolder folder;
+  testing::write_tiny_model(folder.path(), testing::tiny_config("llama"));
+  const std::string name = "model.layers.0.input_layernorm.weight";
+  const std::uint64_t at = model::ModelSource::open(folder.path())->reader().at(name).offset;
+  std::string bytes = read_file(folder / "model.safetensors");
+  const float huge = 3e38f;
+  for (std::uint64_t i = 0; i < 8; ++i) std::memcpy(bytes.data() + at + i * sizeof(huge), &huge, sizeof(huge));
+  write_file_atomically(folder / "model.safetensors", bytes);
+  const Contender overflowing = contender(model::ModelSource::open(folder.path()));
+  const auto refusal = [&](auto body) -> std::string {
+    try {
+      body();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kFormat);
+      return error.what();
+    }
+    return "no error";
+  };
+  SpeedTrial trial(context_, *overflowing.model, {.prompt = 8, .generate = 2, .kv = model::KvType::kF32});
+  for (double (SpeedTrial::*measure)() : {&SpeedTrial::prefill, &SpeedTrial::decode}) {
+    const std::string text = refusal([&] { (trial.*measure)(); });
+    EXPECT_NE(text.find("NaN or infinite"), std::string::npos) << text;
+  }
+  TokenChunks chunks = chunks_;
+  for (token::TokenId& id : chunks.tokens) id %= 200;
+  const std::string text = refusal([&] { layer_errors(context_, chunks, overflowing, overflowing); });
+  EXPECT_NE(text.find("after block 0 are not finite"), std::string::npos) << text;
 }
 
 TEST_F(ModelEval, WorkOfAToken) {

@@ -35,7 +35,7 @@ struct WeightLayout {
   std::uint64_t (*bytes)(const MatrixInfo& matrix) = nullptr;
   // Packs rows [row_begin, row_end) (multiples of row_block, or the end) into `packed`, the start of the whole matrix.
   // `row_map`, when not null, gives the source row of each packed row. Thread-safe on disjoint ranges.
-  // All but the generic layout throw Error{kFormat} naming the row of a scale or weight that is NaN or infinite.
+  // Throws Error{kFormat} naming the row of a scale or weight that is NaN or infinite.
   void (*pack)(const TensorView& weights, const std::int32_t* row_map, std::int64_t row_begin, std::int64_t row_end,
                std::byte* packed) = nullptr;
   // One row back as f32: the exact values of the source (embedding lookups, checks).

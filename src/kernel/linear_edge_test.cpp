@@ -33,7 +33,6 @@ void make_infinite(Tensor& tensor, std::int64_t row) {
 
 TEST(Kernels, PackingNamesTheRowOfANumberThatIsNotFinite) {
   for (const LinearKernel* kernel : all_entries()) {
-    if (kernel->isa == Isa::kScalar) continue;
     for (const char* name : {"q4_0", "q4_1", "q8_0", "iq4_nl", "q2_k", "q4_k", "q6_k", "iq4_xs", "f32", "f16", "bf16",
                              "int4-g128", "int8-channel-asym"}) {
       const encoding::EncodingInfo& info = encoding::get(name);

@@ -10,6 +10,8 @@ namespace nibble::model {
 
 namespace {
 
+constexpr std::int64_t kCheckedWeights = 1 << 18;  // by one thread at a time
+
 class PackedMatrix final : public Matrix {
  public:
   PackedMatrix(const kernel::LinearKernel& linear, const kernel::MatrixInfo& info)
@@ -69,6 +71,16 @@ class DecodedMatrix final : public Matrix {
   std::int64_t panel_;
 };
 
+void check_finite(ExecContext& context, const TensorView& view) {
+  const std::int64_t rows = view.rows();
+  const std::int64_t step = std::max<std::int64_t>(1, kCheckedWeights / std::max<std::int64_t>(1, view.cols()));
+  context.pool.parallel_dynamic((rows + step - 1) / step, [&](std::int64_t i) {
+    const std::int64_t end = std::min(rows, (i + 1) * step);
+    const std::int64_t row = encoding::find_not_finite(view, i * step, end);
+    if (row < end) fail(ErrorCode::kFormat, "row {} holds a weight or a scale that is NaN or infinite", row);
+  });
+}
+
 }  // namespace
 
 std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, std::size_t slot,
@@ -85,7 +97,11 @@ std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const Mod
   return matrix;
 }
 
-std::unique_ptr<const Matrix> make_decoded_matrix(const ModelSource& source, std::size_t slot) {
+std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source, std::size_t slot) {
+  const container::TensorEntry& entry = *source.weight(slot).entry;
+  source.reader().will_need(entry);
+  with_context(format_text("tensor '{}'", entry.name), [&] { check_finite(context, entry.view); });
+  source.reader().drop(entry);
   const Shape& shape = source.spec().weights[slot].shape;
   return std::make_unique<DecodedMatrix>(source, slot, shape.rows(), shape.cols());
 }

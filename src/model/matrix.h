@@ -35,10 +35,10 @@ class Matrix {
 };
 
 // Copies the weights of a slot into the layout of the best kernel, with all threads; `packed_bytes` tells the memory
-// taken.
+// taken. Both throw Error{kFormat} naming tensor and row of a weight that is NaN or infinite.
 std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, std::size_t slot,
                                                  Isa isa, std::uint64_t& packed_bytes);
 // Reads the file whenever it is asked; `source` must outlive it. Products are f32, a panel of rows at a time.
-std::unique_ptr<const Matrix> make_decoded_matrix(const ModelSource& source, std::size_t slot);
+std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source, std::size_t slot);
 
 }  // namespace nibble::model

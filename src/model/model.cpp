@@ -85,9 +85,10 @@ class Loader {
 
   std::shared_ptr<const Matrix> decoded_matrix(std::size_t slot) {
     const std::uint64_t bytes = source_.weight(slot).entry->view.n_bytes();
+    std::shared_ptr<const Matrix> out = make_decoded_matrix(context_, source_, slot);
     weight_bytes_ += bytes;  // of the file, but read again and again
     task_.add(bytes);
-    return make_decoded_matrix(source_, slot);
+    return out;
   }
 
   std::vector<float> vector(Role role, int layer, bool bias = false) {

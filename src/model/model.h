@@ -51,7 +51,8 @@ using LogitsSink = std::function<void(std::size_t segment, std::int64_t first, s
 class Model {
  public:
   // Shows progress in bytes read. The fast path copies (packs) all weights but an untied embedding, the exact path
-  // none: what is not copied stays mapped, so the model keeps `source`.
+  // none: what is not copied stays mapped, so the model keeps `source`. All weights are looked at: throws
+  // Error{kFormat} naming model, tensor and row of one that is NaN or infinite.
   static std::shared_ptr<const Model> load(ExecContext& context, std::shared_ptr<const ModelSource> source,
                                            const LoadOptions& options);
   ~Model();

@@ -1,6 +1,7 @@
 #include "model/model_spec.h"
 
 #include <array>
+#include <cmath>
 
 #include "base/error.h"
 
@@ -41,7 +42,9 @@ void check_factors(const std::vector<float>& factors, int dims) {
     fail(ErrorCode::kFormat, "{} rope factors for {} rotated dimensions", factors.size(), dims);
   }
   for (const float factor : factors) {
-    if (!(factor > 0)) fail(ErrorCode::kFormat, "rope factor {} is not positive", factor);
+    if (!(factor > 0) || !std::isfinite(factor)) {
+      fail(ErrorCode::kFormat, "rope factor {} is no positive number", factor);
+    }
   }
 }
 

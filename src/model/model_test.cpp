@@ -293,31 +293,44 @@ TEST_F(OneModel, EveryIsaComputesTheSame) {
   }
 }
 
+// Every path of loading, every weight: linears, a norm, an embedding that is looked up in the file, an untied head.
 TEST(LoadErrors, NameTheTensorThatHoldsNaN) {
-  if (best_isa() == Isa::kScalar) GTEST_SKIP() << "the kernels of a machine without AVX2 do not look";
   testing::TemporaryFolder folder;
-  testing::write_tiny_model(folder.path(), testing::tiny_variants()[0].config);
+  json::Value config = testing::tiny_config("llama");
+  config.set("tie_word_embeddings", false);
+  testing::write_tiny_model(folder.path(), config);
   const std::filesystem::path file = folder.path() / "model.safetensors";
   const std::string sound = read_file(file);
   Runtime runtime(2);
-  const auto error_with_nan_in = [&](const std::string& name, std::size_t value_bytes) {
-    const std::uint64_t at = ModelSource::open(folder.path())->reader().at(name).offset + 3 * value_bytes;
+  const auto error_with_nan_in = [&](const std::string& name, std::size_t value_bytes, const LoadOptions& options) {
+    const auto source = ModelSource::open(folder.path());
+    const TensorView& view = source->reader().at(name).view;
+    const auto row = static_cast<std::uint64_t>(view.shape.rank() > 1 ? 5 * view.cols() : 0);
+    const std::uint64_t at = source->reader().at(name).offset + (row + 3) * value_bytes;
     std::string bytes = sound;
     std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), value_bytes, '\x7F');  // 0x7F7F...: large, a number
     bytes[at + value_bytes - 2] = '\xFF';                                               // 0x7FFF...: NaN
     write_file_atomically(file, bytes);
     try {
-      Model::load(runtime.context, ModelSource::open(folder.path()), {MathPath::kFast, best_isa()});
+      Model::load(runtime.context, ModelSource::open(folder.path()), options);
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kFormat);
       return std::string(error.what());
     }
     return std::string("no error");
   };
-  for (const auto& [name, bytes] : {std::pair("model.layers.1.mlp.up_proj.weight", 2), {"model.norm.weight", 4}}) {
-    const std::string text = error_with_nan_in(name, static_cast<std::size_t>(bytes));
-    EXPECT_NE(text.find(name), std::string::npos) << text;
-    EXPECT_NE(text.find("NaN"), std::string::npos) << text;
+  std::vector<LoadOptions> paths = {{MathPath::kExact, best_isa()}};
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa <= machine_isa()) paths.push_back({MathPath::kFast, isa});
+  }
+  for (const LoadOptions& path : paths) {
+    for (const char* name : {"model.layers.1.mlp.up_proj.weight", "model.embed_tokens.weight", "lm_head.weight"}) {
+      const std::string text = error_with_nan_in(name, 2, path);
+      EXPECT_NE(text.find(folder.path().string() + ": tensor '" + name + "': row 5 "), std::string::npos) << text;
+      EXPECT_NE(text.find("NaN"), std::string::npos) << text;
+    }
+    const std::string text = error_with_nan_in("model.norm.weight", 4, path);
+    EXPECT_NE(text.find("tensor 'model.norm.weight' holds a value that is NaN"), std::string::npos) << text;
   }
 }
 

@@ -49,8 +49,8 @@ void decode_nvfp4(const std::byte* src, float* dst, std::int64_t n) noexcept {
 }  // namespace
 
 std::span<const EncodingInfo> entries() {
-  static const std::array infos = {read_only_block("mxfp4", 32, 17, decode_mxfp4),
-                                   read_only_block("nvfp4", 64, 36, decode_nvfp4)};
+  static const std::array infos = {read_only_block("mxfp4", 32, 17, {}, decode_mxfp4),
+                                   read_only_block("nvfp4", 64, 36, {}, decode_nvfp4)};
   return infos;
 }
 

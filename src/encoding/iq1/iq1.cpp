@@ -50,8 +50,8 @@ void decode_m(const std::byte* src, float* dst, std::int64_t n) noexcept {
 }  // namespace
 
 std::span<const EncodingInfo> entries() {
-  static const std::array infos = {read_only_block("iq1_s", 256, 50, decode_s),
-                                   read_only_block("iq1_m", 256, 56, decode_m)};
+  static const std::array infos = {read_only_block("iq1_s", 256, 50, {0}, decode_s),
+                                   read_only_block("iq1_m", 256, 56, {}, decode_m)};
   return infos;
 }
 

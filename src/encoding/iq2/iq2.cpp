@@ -59,9 +59,9 @@ void decode_s(const std::byte* src, float* dst, std::int64_t n) noexcept {
 }  // namespace
 
 std::span<const EncodingInfo> entries() {
-  static const std::array infos = {read_only_block("iq2_xxs", 256, 66, decode_xxs),
-                                   read_only_block("iq2_xs", 256, 74, decode_xs),
-                                   read_only_block("iq2_s", 256, 82, decode_s)};
+  static const std::array infos = {read_only_block("iq2_xxs", 256, 66, {0}, decode_xxs),
+                                   read_only_block("iq2_xs", 256, 74, {0}, decode_xs),
+                                   read_only_block("iq2_s", 256, 82, {0}, decode_s)};
   return infos;
 }
 

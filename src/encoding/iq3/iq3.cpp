@@ -49,8 +49,8 @@ void decode_s(const std::byte* src, float* dst, std::int64_t n) noexcept {
 }  // namespace
 
 std::span<const EncodingInfo> entries() {
-  static const std::array infos = {read_only_block("iq3_xxs", 256, 98, decode_xxs),
-                                   read_only_block("iq3_s", 256, 110, decode_s)};
+  static const std::array infos = {read_only_block("iq3_xxs", 256, 98, {0}, decode_xxs),
+                                   read_only_block("iq3_s", 256, 110, {0}, decode_s)};
   return infos;
 }
 

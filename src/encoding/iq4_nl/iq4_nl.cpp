@@ -30,6 +30,6 @@ void choose(const float* src, BlockFields& fields) noexcept {
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("iq4_nl"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("iq4_nl", {0}); }
 
 }  // namespace nibble::encoding::iq4_nl

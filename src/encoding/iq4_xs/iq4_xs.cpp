@@ -64,6 +64,6 @@ void choose(const float* src, BlockFields& fields) noexcept {
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("iq4_xs"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("iq4_xs", {0}); }
 
 }  // namespace nibble::encoding::iq4_xs

@@ -17,7 +17,7 @@ void decode(const std::byte* src, float* dst, std::int64_t n) noexcept {
 }  // namespace
 
 std::span<const EncodingInfo> entries() {
-  static const std::array infos = {read_only_block("q1_0", 128, 18, decode)};
+  static const std::array infos = {read_only_block("q1_0", 128, 18, {0}, decode)};
   return infos;
 }
 

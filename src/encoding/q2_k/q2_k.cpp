@@ -43,6 +43,6 @@ void choose(const float* src, BlockFields& fields) noexcept {
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q2_k"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q2_k", {80, 82}); }
 
 }  // namespace nibble::encoding::q2_k

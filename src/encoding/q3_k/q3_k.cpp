@@ -64,6 +64,6 @@ void choose(const float* src, BlockFields& fields) noexcept {
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q3_k"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q3_k", {108}); }
 
 }  // namespace nibble::encoding::q3_k

@@ -29,6 +29,6 @@ void choose(const float* src, BlockFields& fields) noexcept { choose_min_max(kGr
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q4_1"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q4_1", {0, 2}); }
 
 }  // namespace nibble::encoding::q4_1

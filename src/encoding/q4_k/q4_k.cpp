@@ -41,6 +41,6 @@ void choose(const float* src, BlockFields& fields) noexcept {
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q4_k"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q4_k", {0, 2}); }
 
 }  // namespace nibble::encoding::q4_k

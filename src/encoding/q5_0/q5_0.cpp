@@ -30,6 +30,6 @@ void choose(const float* src, BlockFields& fields) noexcept { choose_signed_max(
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q5_0"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q5_0", {0}); }
 
 }  // namespace nibble::encoding::q5_0

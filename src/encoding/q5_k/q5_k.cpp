@@ -46,6 +46,6 @@ void choose(const float* src, BlockFields& fields) noexcept {
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q5_k"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q5_k", {0, 2}); }
 
 }  // namespace nibble::encoding::q5_k

@@ -66,6 +66,6 @@ void choose(const float* src, BlockFields& fields) noexcept {
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q6_k"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q6_k", {208}); }
 
 }  // namespace nibble::encoding::q6_k

@@ -38,6 +38,6 @@ void choose(const float* src, BlockFields& fields) noexcept {
 
 }  // namespace
 
-std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q8_0"); }
+std::span<const EncodingInfo> entries() { return block_encoding<kGrid, kBytes, choose>("q8_0", {0}); }
 
 }  // namespace nibble::encoding::q8_0

@@ -43,8 +43,8 @@ void decode_tq2(const std::byte* src, float* dst, std::int64_t n) noexcept {
 }  // namespace
 
 std::span<const EncodingInfo> entries() {
-  static const std::array infos = {read_only_block("tq1_0", 256, 54, decode_tq1),
-                                   read_only_block("tq2_0", 256, 66, decode_tq2)};
+  static const std::array infos = {read_only_block("tq1_0", 256, 54, {52}, decode_tq1),
+                                   read_only_block("tq2_0", 256, 66, {64}, decode_tq2)};
   return infos;
 }
 

@@ -25,23 +25,6 @@ std::uint64_t packed_bytes(const MatrixInfo& matrix) {
   return checked_mul(rows, encoding::row_bytes(*matrix.encoding, matrix.cols));
 }
 
-// Are all values numbers? NaN and infinity have every bit of the exponent set.
-template <typename Bits>
-bool row_is_finite(const std::byte* row, std::int64_t cols, Bits exponent) {
-  Bits largest = 0;  // of the same width as the bits, so that whole vectors are compared
-  for (std::int64_t c = 0; c < cols; ++c) {
-    Bits bits;
-    std::memcpy(&bits, row + static_cast<std::size_t>(c) * sizeof(Bits), sizeof(Bits));
-    largest = std::max(largest, static_cast<Bits>(bits & exponent));
-  }
-  return largest != exponent;
-}
-
-bool row_is_finite(const encoding::EncodingInfo& info, const std::byte* row, std::int64_t cols) {
-  if (info.dtype == Dtype::kF32) return row_is_finite<std::int32_t>(row, cols, 0x7F800000);
-  return row_is_finite<std::int16_t>(row, cols, info.dtype == Dtype::kF16 ? 0x7C00 : 0x7F80);
-}
-
 // Transposes up to 16 rows of values of kBytes each.
 template <int kBytes>
 void pack_panel(const std::byte* const (&rows)[kPanelRows], int n_rows, std::int64_t cols, std::byte* dst) {
@@ -61,7 +44,7 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
     for (int r = 0; r < n_rows; ++r) {
       const std::int64_t source = row_map != nullptr ? row_map[first + r] : first + r;
       rows[r] = weights.data().data() + static_cast<std::uint64_t>(source) * stride;
-      if (!row_is_finite(*weights.encoding, rows[r], cols)) {
+      if (!encoding::row_is_finite(*weights.encoding, rows[r], cols)) {
         fail(ErrorCode::kFormat, "row {} holds a weight that is NaN or infinite", source);
       }
     }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "base/error.h"
 #include "encoding/affine.h"
 #include "kernel/f32_activations.h"
 #include "kernel/linear.h"
@@ -50,6 +51,9 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const std::int64_t source = row_map != nullptr ? row_map[row] : row;
     std::byte* dst = packed + static_cast<std::uint64_t>(row) * stride;
+    if (encoding::find_not_finite(weights, source, source + 1) == source) {
+      fail(ErrorCode::kFormat, "row {} holds a weight or a scale that is NaN or infinite", source);
+    }
     if (is_affine(*weights.encoding)) {
       pack_affine_row(weights, source, dst);
     } else {
