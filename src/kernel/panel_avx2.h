@@ -55,6 +55,8 @@ inline __m256i broadcast(const void* four) {
   return _mm256_set1_epi32(bits);
 }
 
+inline void prefetch(const uint8_t* line) { _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T0); }
+
 // Lanes of the rows that exist.
 inline __m256i row_mask(int64_t rows) {
   const int n = rows > kHalfRows ? kHalfRows : rows < 0 ? 0 : static_cast<int>(rows);

@@ -82,6 +82,11 @@ inline void load_scale(const uint8_t* header, int first, int sub, __m256& scale,
   }
 }
 
+template <int kFormat>
+constexpr int kSuperBytes = kFormats[kFormat].header_bytes + kSuperBlocks* kFormats[kFormat].block_bytes;
+template <int kFormat>
+constexpr int kTileBytes = kTileBlocks / kSuperBlocks* kSuperBytes<kFormat>;  // packed
+
 // What the activations alone contribute to each sub-block of blocks [begin, begin + count), begin a multiple of 16:
 // a_scale * sum a as f32 for types with mins, else -offset * sum a, where the integer sums start. May write up to 8
 // blocks more than asked.
@@ -152,14 +157,14 @@ template <int kFormat, int kTokens>
 void stream(const Job& job) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
-  constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
   alignas(32) int32_t corrections[kTokens][kStreamBlocks * kSubs];
   const __m256i levels = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
   for (int64_t begin = 0; begin < job.blocks; begin += kStreamBlocks) {
     const int count = static_cast<int>(job.blocks - begin < kStreamBlocks ? job.blocks - begin : kStreamBlocks);
     for (int t = 0; t < kTokens; ++t) correct<kFormat>(job.activations, t, begin, count, corrections[t]);
     for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
-      const uint8_t* header = job.packed + row / kPanelRows * job.panel_bytes + begin / kSuperBlocks * kSuperBytes;
+      const uint8_t* header =
+          job.packed + row / kPanelRows * job.panel_bytes + begin / kSuperBlocks * kSuperBytes<kFormat>;
       __m256 y[2][kTokens];
       for (int h = 0; h < 2; ++h) {
         for (int t = 0; t < kTokens; ++t) {
@@ -168,12 +173,12 @@ void stream(const Job& job) {
               begin == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(out, row_mask(job.row_end - row - h * kHalfRows));
         }
       }
-      for (int b = 0; b < count; header += kSuperBytes) {
+      for (int b = 0; b < count; header += kSuperBytes<kFormat>) {
         const uint8_t* block = header + kF.header_bytes;
         const int end = count - b < kSuperBlocks ? count : b + kSuperBlocks;
         for (int in_super = 0; b < end; ++b, ++in_super, block += kF.block_bytes) {
           for (int line = 0; line < kF.block_bytes; line += 64) {
-            _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + line), _MM_HINT_T0);
+            prefetch(block + kPrefetchBytes + line);
           }
           for (int h = 0; h < 2; ++h) {
             __m256i w[kGroups];
@@ -214,11 +219,10 @@ template <int kFormat>
 void fill_tile(const uint8_t* panel, int64_t begin, int count, __m256i levels, Tile<kFormat>& tile) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
-  constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
-  const uint8_t* header = panel + begin / kSuperBlocks * kSuperBytes;
+  const uint8_t* header = panel + begin / kSuperBlocks * kSuperBytes<kFormat>;
   for (int b = 0; b < count; ++b) {
     const int in_super = b % kSuperBlocks;
-    if (in_super == 0 && b > 0) header += kSuperBytes;
+    if (in_super == 0 && b > 0) header += kSuperBytes<kFormat>;
     for (int h = 0; h < 2; ++h) {
       __m256i w[kGroups];
       unpack<kFormat>(header + kF.header_bytes + in_super * kF.block_bytes + h * 32, levels, w);
@@ -270,9 +274,11 @@ inline void dot_panel(const uint8_t (*w)[2][32], const int8_t* a, int64_t stride
   }
 }
 
-// One tile times kTokens tokens, added to `out` (or written to it, at the first blocks of a row).
+// One tile times kTokens tokens, added to `out` (or written to it, at the first blocks of a row). `next`: where the
+// next tile lies packed, to be fetched meanwhile, or null.
 template <int kFormat, int kTokens>
-void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t token, int64_t begin, int count) {
+void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t token, int64_t begin, int count,
+              const uint8_t* next) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
   alignas(32) int32_t corrections[kTokens][kTileBlocks * kSubs];
@@ -289,6 +295,10 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
     }
   }
   for (int sub = 0; sub < count * kSubs; ++sub) {
+    if (next != nullptr) {
+      constexpr int kSubBytes = kTileBytes<kFormat> / (kTileBlocks * kSubs);
+      for (int line = 0; line < kSubBytes; line += 64) prefetch(next + sub * kSubBytes + line);
+    }
     __m256i sum[2][kTokens];
     dot_panel<kFormat, kTokens>(tile.codes[sub / kSubs] + sub % kSubs * (kF.sub / 4), codes + sub * kF.sub, stride,
                                 sum);
@@ -314,7 +324,7 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
 // Tokens [first, end) times a panel.
 template <int kFormat>
 void multiply_panel(const Job& job, int64_t row, int64_t first, int64_t end, __m256i levels) {
-  using Multiply = void (*)(const Job&, const Tile<kFormat>&, int64_t, int64_t, int64_t, int);
+  using Multiply = void (*)(const Job&, const Tile<kFormat>&, int64_t, int64_t, int64_t, int, const uint8_t*);
   static constexpr Multiply kMultiply[kTileTokens] = {multiply<kFormat, 1>, multiply<kFormat, 2>, multiply<kFormat, 3>,
                                                       multiply<kFormat, 4>};
   Tile<kFormat> tile;
@@ -324,10 +334,11 @@ void multiply_panel(const Job& job, int64_t row, int64_t first, int64_t end, __m
   for (int64_t begin = 0; begin < job.blocks; begin += kTileBlocks) {
     const int count = static_cast<int>(job.blocks - begin < kTileBlocks ? job.blocks - begin : kTileBlocks);
     fill_tile<kFormat>(panel, begin, count, levels, tile);
+    const uint8_t* next = panel + (begin + kTileBlocks) / kSuperBlocks * kSuperBytes<kFormat>;
     for (int64_t i = 0; i < shares; ++i) {
       const int64_t token = n * i / shares;
       const int64_t tokens = n * (i + 1) / shares - token;
-      kMultiply[tokens - 1](job, tile, row, first + token, begin, count);
+      kMultiply[tokens - 1](job, tile, row, first + token, begin, count, i == 0 ? next : nullptr);
     }
   }
 }
