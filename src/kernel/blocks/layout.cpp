@@ -37,17 +37,19 @@ struct SuperRow {
   float dmin[kSuperBlocks];
   std::uint8_t scale[16];
   std::uint8_t min[16];
+  encoding::BlockFields fields;  // work memory: setting all of it costs more than a small block
 };
 
 void read_super_row(const encoding::BlockGrid& grid, int block_bytes, const Format& format, const std::byte* src,
                     int columns, SuperRow& out) {
-  encoding::BlockFields fields;
-  for (int at = 0, i = 0; at < columns; at += grid.block, ++i, src += block_bytes) {
+  encoding::BlockFields& fields = out.fields;
+  const int block = grid.block;  // in a register: codes are bytes, which may alias anything
+  const int shift = format.table ? 0 : format.offset;
+  for (int at = 0, i = 0; at < columns; at += block, ++i, src += block_bytes) {
     grid.unpack(src, fields);
     out.d[i] = fields.d;
     out.dmin[i] = fields.dmin;
-    const int shift = format.table ? 0 : format.offset;
-    for (int e = 0; e < grid.block; ++e) out.code[at + e] = static_cast<std::uint8_t>(fields.code[e] + shift);
+    for (int e = 0; e < block; ++e) out.code[at + e] = static_cast<std::uint8_t>(fields.code[e] + shift);
   }
   if (format.super_scales) {
     std::memcpy(out.scale, fields.scale, sizeof(out.scale));
