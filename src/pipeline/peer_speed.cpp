@@ -1,14 +1,10 @@
 #include "pipeline/peer_speed.h"
 
-#include <sys/wait.h>
-
-#include <cerrno>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <vector>
 
 #include "base/error.h"
+#include "base/shell.h"
 #include "json/json.h"
 
 namespace nibble::pipeline {
@@ -77,18 +73,7 @@ PeerSpeed parse_peer_speed(std::string_view output) {
 }
 
 PeerSpeed run_peer(const std::string& command) {
-  return with_context("'" + command + "'", [&] {
-    std::FILE* pipe = ::popen(command.c_str(), "r");
-    if (pipe == nullptr) fail(ErrorCode::kIo, "could not be started: {}", std::strerror(errno));
-    std::string output;
-    char buffer[4096];
-    for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) output.append(buffer, n);
-    const int status = ::pclose(pipe);
-    if (status != 0) {
-      fail(ErrorCode::kIo, "ended with status {}", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
-    }
-    return parse_peer_speed(output);
-  });
+  return with_context("'" + command + "'", [&] { return parse_peer_speed(shell_output(command)); });
 }
 
 }  // namespace nibble::pipeline
