@@ -1,4 +1,4 @@
-// Half a panel (8 rows) in AVX2 registers; for files of that instruction set.
+// Panels in AVX2 registers, half of one (8 rows) in each; for files of that instruction set.
 #pragma once
 
 #include <immintrin.h>
@@ -68,6 +68,71 @@ inline __m256i row_mask(int64_t rows) {
 inline __m256i here(__m256i sum) {
   asm volatile("" : "+x"(sum));
   return sum;
+}
+
+// How the products of codes with int8 activations are summed. maddubs takes unsigned codes and adds pairs in 16 bits:
+// `sum_groups` groups of columns fit before they are widened, 2 * 127 * (2^bits - 1) each. Signed codes go in as
+// magnitudes, their sign moved to the activation, and fill the 16 bits at once.
+struct Products {
+  bool is_signed;
+  int groups;  // of columns, summed in all
+  int sum_groups;
+};
+constexpr Products products_of(int bits, bool is_signed, int groups) {
+  const int fitting = is_signed || bits > 6 ? 1 : bits == 6 ? 2 : bits == 5 ? 4 : 8;
+  return {is_signed, groups, fitting < groups ? fitting : groups};
+}
+
+template <Products kProducts>
+inline __m256i multiply_codes(__m256i w, __m256i a) {
+  if constexpr (kProducts.is_signed) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
+  return _mm256_maddubs_epi16(w, a);
+}
+inline __m256i widen(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+
+// The integer sums of half a panel and one token, from `sum`: `w` the groups of columns, `a` the token's codes.
+template <Products kProducts>
+inline __m256i dot(const __m256i* w, const int8_t* a, __m256i sum) {
+  for (int first = 0; first < kProducts.groups; first += kProducts.sum_groups) {
+    __m256i pairs = _mm256_setzero_si256();
+    for (int g = first; g < first + kProducts.sum_groups; ++g) {
+      const __m256i product = multiply_codes<kProducts>(w[g], broadcast(a + g * 4));
+      pairs = g == first ? product : here(_mm256_add_epi16(pairs, product));
+    }
+    sum = here(_mm256_add_epi32(sum, widen(pairs)));
+  }
+  return sum;
+}
+
+// The integer sums of a panel and kTokens tokens `stride` bytes apart: `w` both halves of each group of columns.
+template <Products kProducts, int kTokens>
+inline void dot_panel(const uint8_t (*w)[2][32], const int8_t* a, int64_t stride, __m256i (&sum)[2][kTokens]) {
+#pragma GCC unroll 8
+  for (int first = 0; first < kProducts.groups; first += kProducts.sum_groups) {
+    __m256i pairs[2][kTokens];
+#pragma GCC unroll 8
+    for (int g = first; g < first + kProducts.sum_groups; ++g) {
+      const __m256i weights[2] = {_mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][0])),
+                                  _mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][1]))};
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i four = broadcast(a + t * stride + g * 4);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          const __m256i product = multiply_codes<kProducts>(weights[h], four);
+          pairs[h][t] = g == first ? product : here(_mm256_add_epi16(pairs[h][t], product));
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        const __m256i wide = widen(pairs[h][t]);
+        sum[h][t] = first == 0 ? wide : here(_mm256_add_epi32(sum[h][t], wide));
+      }
+    }
+  }
 }
 
 }  // namespace nibble::kernel

@@ -20,12 +20,8 @@ constexpr int kPrefetchBytes = 2048;
 
 template <int kP>
 constexpr bool kSigned = bits_of(kPlanes[kP]) == 8;
-// Groups of columns whose 16-bit sums fit: 2 * 127 * (2^bits - 1) each.
 template <int kP>
-constexpr int kGroupsPerSum = bits_of(kPlanes[kP]) == 8   ? 1
-                              : bits_of(kPlanes[kP]) == 6 ? 2
-                              : bits_of(kPlanes[kP]) == 5 ? 4
-                                                          : 8;
+constexpr Products kProducts = products_of(bits_of(kPlanes[kP]), kSigned<kP>, kGroups);
 
 template <int kP, int kG>
 inline __m256i group(const uint8_t* block) {
@@ -81,27 +77,6 @@ inline __m256i load_zero(const Job& job, const uint8_t* panel, int64_t group, in
 inline __m256i sums_of(const Activations& a, int64_t token, int64_t block) {
   return broadcast(a.rows + token * a.stride + a.sums_at + block * 4);
 }
-inline __m256i widen(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
-
-template <int kP>
-inline __m256i product(__m256i w, __m256i magnitude, __m256i a) {
-  return kSigned<kP> ? _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(a, w)) : _mm256_maddubs_epi16(w, a);
-}
-
-// The integer sum of half a block and one token, from `sum`.
-template <int kP>
-inline __m256i dot(const __m256i (&w)[kGroups], const int8_t* a, __m256i sum) {
-  constexpr int kSumGroups = kGroupsPerSum<kP>;
-  for (int first = 0; first < kGroups; first += kSumGroups) {
-    __m256i pairs = _mm256_setzero_si256();
-    for (int g = first; g < first + kSumGroups; ++g) {
-      const __m256i some = product<kP>(w[g], _mm256_abs_epi8(w[g]), broadcast(a + g * 4));
-      pairs = g == first ? some : here(_mm256_add_epi16(pairs, some));
-    }
-    sum = here(_mm256_add_epi32(sum, widen(pairs)));
-  }
-  return sum;
-}
 
 template <int kTokens>
 inline void store(const Job& job, int64_t token, int64_t row, const __m256 (&y)[kHalves][kTokens]) {
@@ -139,7 +114,7 @@ void stream(const Job& job) {
         unpack<kP>(block + h * 32, w);
         for (int t = 0; t < kTokens; ++t) {
           const __m256i start = _mm256_madd_epi16(zero[h], sums_of(a, t, b));
-          const __m256 sum = _mm256_cvtepi32_ps(dot<kP>(w, codes_of(a, t) + b * kBlock, start));
+          const __m256 sum = _mm256_cvtepi32_ps(dot<kProducts<kP>>(w, codes_of(a, t) + b * kBlock, start));
           s[h][t] = _mm256_fmadd_ps(sum, _mm256_set1_ps(scales_of(a, t)[b]), s[h][t]);
         }
       }
@@ -188,39 +163,6 @@ void fill_tile(const Job& job, const uint8_t* panel, int64_t begin, Tile& tile) 
   }
 }
 
-// The integer sums of one block of a tile and kTokens tokens `stride` bytes apart.
-template <int kP, int kTokens>
-inline void multiply_block(const uint8_t (&w)[kGroups][kHalves][32], const int8_t* a, int64_t stride,
-                           __m256i (&sum)[kHalves][kTokens]) {
-  constexpr int kSumGroups = kGroupsPerSum<kP>;
-#pragma GCC unroll 8
-  for (int first = 0; first < kGroups; first += kSumGroups) {
-    __m256i pairs[kHalves][kTokens];
-#pragma GCC unroll 8
-    for (int g = first; g < first + kSumGroups; ++g) {
-      __m256i weights[kHalves];
-      __m256i magnitude[kHalves];
-      for (int h = 0; h < kHalves; ++h) {
-        weights[h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][h]));
-        magnitude[h] = _mm256_abs_epi8(weights[h]);
-      }
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256i four = broadcast(a + t * stride + g * 4);
-        for (int h = 0; h < kHalves; ++h) {
-          const __m256i some = product<kP>(weights[h], magnitude[h], four);
-          pairs[h][t] = g == first ? some : here(_mm256_add_epi16(pairs[h][t], some));
-        }
-      }
-    }
-    for (int t = 0; t < kTokens; ++t) {
-      for (int h = 0; h < kHalves; ++h) {
-        const __m256i wide = widen(pairs[h][t]);
-        sum[h][t] = first == 0 ? wide : here(_mm256_add_epi32(sum[h][t], wide));
-      }
-    }
-  }
-}
-
 // A tile times kTokens tokens, added to the output (or written to it, at the first blocks of a row). `next`: where the
 // codes of the next tile lie, to be fetched meanwhile, or null.
 template <int kP, int kTokens>
@@ -237,7 +179,7 @@ void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int6
   for (int b = 0, part = 0; b < tile.count; ++b) {
     if (next != nullptr) prefetch<kP>(next + b * block_bytes(kPlanes[kP]));
     __m256i sum[kHalves][kTokens];
-    multiply_block<kP, kTokens>(tile.codes[b], codes_of(a, token) + (begin + b) * kBlock, a.stride, sum);
+    dot_panel<kProducts<kP>, kTokens>(tile.codes[b], codes_of(a, token) + (begin + b) * kBlock, a.stride, sum);
     for (int t = 0; t < kTokens; ++t) {
       const __m256i sums = sums_of(a, token + t, begin + b);
       const __m256 a_scale = _mm256_set1_ps(scales_of(a, token + t)[begin + b]);

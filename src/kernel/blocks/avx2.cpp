@@ -25,14 +25,9 @@ constexpr bool kSignedLevels = kFormats[kFormat].table || kFormats[kFormat].low_
 template <int kFormat>
 constexpr int kStreamTokens = kSignedLevels<kFormat> ? 6 : 3;
 
-// Groups whose 16-bit sums fit: 2 * 127 * (2^bits - 1) per group.
 template <int kFormat>
-constexpr int kGroupsPerSum = [] {
-  constexpr Format kF = kFormats[kFormat];
-  const int bits = kF.low_bits + kF.high_bits;
-  const int groups = kSignedLevels<kFormat> || bits > 6 ? 1 : bits == 6 ? 2 : bits == 5 ? 4 : 8;
-  return groups < kF.sub / 4 ? groups : kF.sub / 4;
-}();
+constexpr Products kProducts = products_of(kFormats[kFormat].low_bits + kFormats[kFormat].high_bits,
+                                           kSignedLevels<kFormat>, kFormats[kFormat].sub / 4);
 
 // Columns 4G..4G+3 of half a block: unsigned codes, or signed levels for the types of kSignedLevels.
 template <int kFormat, int kG>
@@ -117,32 +112,13 @@ inline void correct(const Activations& a, int64_t token, int64_t begin, int coun
   }
 }
 
-// The integer sum of one sub-block: `w` its groups, `a` its activations, `start` where the sum begins.
-template <int kFormat>
-inline __m256i dot(const __m256i* w, const int8_t* a, __m256i start) {
-  constexpr int kSumGroups = kGroupsPerSum<kFormat>;
-  __m256i sum = start;
-  for (int first = 0; first < kFormats[kFormat].sub / 4; first += kSumGroups) {
-    __m256i pairs = _mm256_setzero_si256();
-    for (int g = first; g < first + kSumGroups; ++g) {
-      const __m256i four = broadcast(a + g * 4);
-      const __m256i product = kSignedLevels<kFormat>
-                                  ? _mm256_maddubs_epi16(_mm256_abs_epi8(w[g]), _mm256_sign_epi8(four, w[g]))
-                                  : _mm256_maddubs_epi16(w[g], four);
-      pairs = g == first ? product : here(_mm256_add_epi16(pairs, product));
-    }
-    sum = here(_mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
-  }
-  return sum;
-}
-
 // Adds one sub-block's product to y, as panel.h orders it. `correction` is what correct() wrote.
 template <int kFormat>
 inline __m256 add_block(__m256 y, const __m256i* w, const int8_t* a, float a_scale, __m256 scale, __m256 min,
                         const int32_t* correction) {
   constexpr bool kHasMin = kFormats[kFormat].has_min;
   const __m256i start = kHasMin || kSignedLevels<kFormat> ? _mm256_setzero_si256() : _mm256_set1_epi32(*correction);
-  const __m256 product = _mm256_cvtepi32_ps(dot<kFormat>(w, a, start));
+  const __m256 product = _mm256_cvtepi32_ps(dot<kProducts<kFormat>>(w, a, start));
   y = _mm256_fmadd_ps(_mm256_mul_ps(product, _mm256_set1_ps(a_scale)), scale, y);
   if constexpr (kHasMin) {
     float a_sum;
@@ -238,42 +214,6 @@ void fill_tile(const uint8_t* panel, int64_t begin, int count, __m256i levels, T
   }
 }
 
-// The integer sums of one sub-block of a panel, for kTokens tokens: `w` its groups, both halves of each.
-template <int kFormat, int kTokens>
-inline void dot_panel(const uint8_t (*w)[2][32], const int8_t* a, int64_t stride, __m256i (&sum)[2][kTokens]) {
-  constexpr int kSubGroups = kFormats[kFormat].sub / 4;
-  constexpr int kSumGroups = kGroupsPerSum<kFormat>;
-  const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 8
-  for (int first = 0; first < kSubGroups; first += kSumGroups) {
-    __m256i pairs[2][kTokens];
-#pragma GCC unroll 8
-    for (int g = first; g < first + kSumGroups; ++g) {
-      const __m256i weights[2] = {_mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][0])),
-                                  _mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][1]))};
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256i four = broadcast(a + t * stride + g * 4);
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-          const __m256i product = kSignedLevels<kFormat> ? _mm256_maddubs_epi16(_mm256_abs_epi8(weights[h]),
-                                                                                _mm256_sign_epi8(four, weights[h]))
-                                                         : _mm256_maddubs_epi16(weights[h], four);
-          pairs[h][t] = g == first ? product : here(_mm256_add_epi16(pairs[h][t], product));
-        }
-      }
-    }
-#pragma GCC unroll 4
-    for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        const __m256i wide = _mm256_madd_epi16(pairs[h][t], ones);
-        sum[h][t] = first == 0 ? wide : here(_mm256_add_epi32(sum[h][t], wide));
-      }
-    }
-  }
-}
-
 // One tile times kTokens tokens, added to `out` (or written to it, at the first blocks of a row). `next`: where the
 // next tile lies packed, to be fetched meanwhile, or null.
 template <int kFormat, int kTokens>
@@ -300,8 +240,8 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
       for (int line = 0; line < kSubBytes; line += 64) prefetch(next + sub * kSubBytes + line);
     }
     __m256i sum[2][kTokens];
-    dot_panel<kFormat, kTokens>(tile.codes[sub / kSubs] + sub % kSubs * (kF.sub / 4), codes + sub * kF.sub, stride,
-                                sum);
+    dot_panel<kProducts<kFormat>, kTokens>(tile.codes[sub / kSubs] + sub % kSubs * (kF.sub / 4), codes + sub * kF.sub,
+                                           stride, sum);
     for (int t = 0; t < kTokens; ++t) {
       const __m256 a_scale = _mm256_broadcast_ss(reinterpret_cast<const float*>(scales + t * stride) + sub / kSubs);
       const __m256i start = _mm256_set1_epi32(corrections[t][sub]);
