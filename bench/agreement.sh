@@ -4,7 +4,7 @@
 # usage: bench/agreement.sh LLAMA_BIN TEXT
 #   LLAMA_BIN  folder with llama.cpp's llama-perplexity
 #   TEXT       text to evaluate on
-# environment: MODEL (models/books-7m), TYPES, CTX (256), CHUNKS (all), EXACT (1; 0: our fast path alone), OUT (build/agreement),
+# environment: MODEL (models/books-7m), TYPES, CTX (256), CHUNKS (all), THREADS (1: a small model gains nothing from more), EXACT (1; 0: our fast path alone), OUT (build/agreement),
 #   PYTHON (python3, with numpy)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ for type in $types; do
   save_peer=()
   case $type in f32 | f16) save_peer=(--save-all-logits "$peer") ;; esac
   "$nibble" quantize "$model" -o "$gguf" --type "$type" -q >/dev/null
-  "$llama/llama-perplexity" -m "$gguf" -f "$text" -c "$ctx" --chunks "${CHUNKS:--1}" "${save_peer[@]}" >"$out/$type.log" 2>&1
+  "$llama/llama-perplexity" -m "$gguf" -f "$text" -c "$ctx" -t "${THREADS:-1}" --chunks "${CHUNKS:--1}" "${save_peer[@]}" >"$out/$type.log" 2>&1
   ppl=$(sed -n 's/.*Final estimate: PPL = \([0-9.]*\).*/\1/p' "$out/$type.log")
   printf '%-8s %12s' "$type" "$ppl"
   for path in "${paths[@]}"; do
