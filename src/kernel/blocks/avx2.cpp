@@ -137,12 +137,15 @@ void stream(const Job& job) {
   const __m256i levels = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
   for (int64_t begin = 0; begin < job.blocks; begin += kStreamBlocks) {
     const int count = static_cast<int>(job.blocks - begin < kStreamBlocks ? job.blocks - begin : kStreamBlocks);
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) correct<kFormat>(job.activations, t, begin, count, corrections[t]);
     for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
       const uint8_t* header =
           job.packed + row / kPanelRows * job.panel_bytes + begin / kSuperBlocks * kSuperBytes<kFormat>;
       __m256 y[2][kTokens];
+#pragma GCC unroll 8
       for (int h = 0; h < 2; ++h) {
+#pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
           const float* out = job.out + t * job.ldo + row + h * kHalfRows;
           y[h][t] =
@@ -156,6 +159,7 @@ void stream(const Job& job) {
           for (int line = 0; line < kF.block_bytes; line += 64) {
             prefetch(block + kPrefetchBytes + line);
           }
+#pragma GCC unroll 8
           for (int h = 0; h < 2; ++h) {
             __m256i w[kGroups];
             unpack<kFormat>(block + h * 32, levels, w);
@@ -163,6 +167,7 @@ void stream(const Job& job) {
               __m256 scale;
               __m256 min = _mm256_setzero_ps();
               load_scale<kFormat>(header, h * kHalfRows, in_super * kSubs + s, scale, min);
+#pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) {
                 y[h][t] = add_block<kFormat>(
                     y[h][t], w + s * (kF.sub / 4), codes_of(job.activations, t) + (begin + b) * kBlock + s * kF.sub,
@@ -172,7 +177,9 @@ void stream(const Job& job) {
           }
         }
       }
+#pragma GCC unroll 8
       for (int h = 0; h < 2; ++h) {
+#pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
           float* out = job.out + t * job.ldo + row + h * kHalfRows;
           _mm256_maskstore_ps(out, row_mask(job.row_end - row - h * kHalfRows), y[h][t]);
@@ -199,6 +206,7 @@ void fill_tile(const uint8_t* panel, int64_t begin, int count, __m256i levels, T
   for (int b = 0; b < count; ++b) {
     const int in_super = b % kSuperBlocks;
     if (in_super == 0 && b > 0) header += kSuperBytes<kFormat>;
+#pragma GCC unroll 8
     for (int h = 0; h < 2; ++h) {
       __m256i w[kGroups];
       unpack<kFormat>(header + kF.header_bytes + in_super * kF.block_bytes + h * 32, levels, w);
@@ -222,14 +230,17 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
   alignas(32) int32_t corrections[kTokens][kTileBlocks * kSubs];
+#pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) correct<kFormat>(job.activations, token + t, begin, count, corrections[t]);
   const int64_t stride = job.activations.stride;
   const int8_t* codes = codes_of(job.activations, token) + begin * kBlock;
   const auto* scales = reinterpret_cast<const int8_t*>(scales_of(job.activations, token) + begin);
   float* out = job.out + token * job.ldo + row;
   __m256 y[2][kTokens];
+#pragma GCC unroll 8
   for (int h = 0; h < 2; ++h) {
     const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       y[h][t] = begin == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(out + t * job.ldo + h * kHalfRows, mask);
     }
@@ -242,9 +253,11 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
     __m256i sum[2][kTokens];
     dot_panel<kProducts<kFormat>, kTokens>(tile.codes[sub / kSubs] + sub % kSubs * (kF.sub / 4), codes + sub * kF.sub,
                                            stride, sum);
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       const __m256 a_scale = _mm256_broadcast_ss(reinterpret_cast<const float*>(scales + t * stride) + sub / kSubs);
       const __m256i start = _mm256_set1_epi32(corrections[t][sub]);
+#pragma GCC unroll 8
       for (int h = 0; h < 2; ++h) {
         if constexpr (!kF.has_min && !kSignedLevels<kFormat>) sum[h][t] = _mm256_add_epi32(sum[h][t], start);
         const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h][t]), a_scale);
@@ -255,8 +268,10 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
       }
     }
   }
+#pragma GCC unroll 8
   for (int h = 0; h < 2; ++h) {
     const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) _mm256_maskstore_ps(out + t * job.ldo + h * kHalfRows, mask, y[h][t]);
   }
 }
