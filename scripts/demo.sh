@@ -19,7 +19,7 @@ echo; echo "== 16 bits, and Q4_K_M"
 for type in f16 q4_k_m; do
   "$nibble" eval "$out/books-7m-$type.gguf" --text text/books-eval.txt --ctx 256 --chunks 100 --reference "$model" \
     --json "$out/eval-$type.json" >/dev/null
-  "$nibble" bench "$out/books-7m-$type.gguf" -p 128 -n 64 --json "$out/bench-$type.json" >/dev/null
+  "$nibble" bench "$out/books-7m-$type.gguf" -p 128 -n 64 --roofline-bytes 0 --json "$out/bench-$type.json" >/dev/null
 done
 
 # Value of a top-level key of one of our JSON files.

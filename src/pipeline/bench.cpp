@@ -75,28 +75,24 @@ void report_rate(std::string_view name, std::int64_t tokens, const eval::Rate& r
                       rate.median_tok_s, rate.seconds.size(), rate.min_tok_s, rate.max_tok_s);
 }
 
-double checked_fraction(std::string_view what, double fraction) {
-  if (fraction > 1) {
-    fail(ErrorCode::kInternal, "{} reached {:.3f} of the limit that was measured: the limit is wrong", what, fraction);
-  }
-  return fraction;
-}
+// Below this many bytes a token the caches may hold what is read, and the bandwidth of memory is no limit.
+constexpr double kBeyondCaches = 256e6;
 
-void report_limits(const kernel::Roofline& limits, const model::ModelSource& source, const BenchRequest& request,
-                   const Measured& measured, json::Value& object, std::string& text) {
-  object.set("read_gb_s", limits.read_bytes_per_s / 1e9);
-  object.set("int8_peak_gops", limits.int8_ops_per_s / 1e9);
-  object.set("f32_peak_gflops", limits.f32_ops_per_s / 1e9);
-  text += format_text("limits   read {:.1f} GB/s, int8 {:.0f} GOPS, f32 {:.0f} GFLOPS\n", limits.read_bytes_per_s / 1e9,
-                      limits.int8_ops_per_s / 1e9, limits.f32_ops_per_s / 1e9);
+// What was reached of the limits.
+struct Reached {
+  double prefill_gops = 0, prefill_fraction = 0;
+  double step_bytes = 0, decode_gb_s = 0, decode_fraction = 0;
+  bool decode_is_bound = false;
+};
+
+Reached reached_of(const kernel::Roofline& limits, const model::ModelSource& source, const BenchRequest& request,
+                   const Measured& measured) {
   const eval::TokenWork work = eval::token_work(source, best_isa());
+  Reached reached;
   if (request.prompt > 0) {
     const double seconds = static_cast<double>(request.prompt) / measured.prefill.median_tok_s;
-    const double gops = 2 * eval::prefill_macs(work, request.prompt) / seconds / 1e9;
-    const double fraction = checked_fraction("prefill", prefill_limit_seconds(work, request.prompt, limits) / seconds);
-    object.set("prefill_gops", gops);
-    object.set("prefill_peak_fraction", fraction);
-    text += format_text("prefill  {:.0f} GOPS, {:.1f} % of the peak of its products\n", gops, fraction * 100);
+    reached.prefill_gops = 2 * eval::prefill_macs(work, request.prompt) / seconds / 1e9;
+    reached.prefill_fraction = prefill_limit_seconds(work, request.prompt, limits) / seconds;
   }
   if (request.generate > 0) {
     const double held = static_cast<double>(request.depth) + static_cast<double>(request.generate + 1) / 2;  // mean
@@ -104,13 +100,37 @@ void report_limits(const kernel::Roofline& limits, const model::ModelSource& sou
     const double kv_bytes =
         static_cast<double>(model::kv_cache_bytes(source.spec(), pipeline::parse_kv_type(request.kv_cache), context)) /
         static_cast<double>(context) * held;
-    const double bytes = work.weight_bytes + kv_bytes * request.batch;
-    const double rate = bytes * measured.decode.median_tok_s / request.batch;
-    const double fraction = checked_fraction("decode", rate / limits.read_bytes_per_s);
-    object.set("decode_bytes_per_step", bytes);
-    object.set("decode_gb_s", rate / 1e9);
-    object.set("decode_bandwidth_fraction", fraction);
-    text += format_text("decode   {:.1f} GB/s, {:.1f} % of the bandwidth\n", rate / 1e9, fraction * 100);
+    reached.step_bytes = work.weight_bytes + kv_bytes * request.batch;
+    const double rate = reached.step_bytes * measured.decode.median_tok_s / request.batch;
+    reached.decode_gb_s = rate / 1e9;
+    reached.decode_is_bound = reached.step_bytes >= kBeyondCaches;
+    if (reached.decode_is_bound) reached.decode_fraction = rate / limits.read_bytes_per_s;
+  }
+  return reached;
+}
+
+void report_limits(const kernel::Roofline& limits, const Reached& reached, const BenchRequest& request,
+                   json::Value& object, std::string& text) {
+  object.set("read_gb_s", limits.read_bytes_per_s / 1e9);
+  object.set("int8_peak_gops", limits.int8_ops_per_s / 1e9);
+  object.set("f32_peak_gflops", limits.f32_ops_per_s / 1e9);
+  text += format_text("limits   read {:.1f} GB/s, int8 {:.0f} GOPS, f32 {:.0f} GFLOPS\n", limits.read_bytes_per_s / 1e9,
+                      limits.int8_ops_per_s / 1e9, limits.f32_ops_per_s / 1e9);
+  if (request.prompt > 0) {
+    object.set("prefill_gops", reached.prefill_gops);
+    object.set("prefill_peak_fraction", reached.prefill_fraction);
+    text += format_text("prefill  {:.0f} GOPS, {:.1f} % of the peak of its products\n", reached.prefill_gops,
+                        reached.prefill_fraction * 100);
+  }
+  if (request.generate > 0) {
+    object.set("decode_bytes_per_step", reached.step_bytes);
+    object.set("decode_gb_s", reached.decode_gb_s);
+    object.set("decode_bandwidth_fraction",
+               reached.decode_is_bound ? json::Value(reached.decode_fraction) : json::Value(nullptr));
+    text += reached.decode_is_bound
+                ? format_text("decode   {:.1f} GB/s, {:.1f} % of the bandwidth\n", reached.decode_gb_s,
+                              reached.decode_fraction * 100)
+                : format_text("decode   {:.1f} GB/s, from caches that hold all of it\n", reached.decode_gb_s);
   }
 }
 
@@ -146,7 +166,16 @@ Report bench(const RunContext& run, const BenchRequest& request) {
   kernel::Roofline best;
   if (request.roofline_bytes > 0) best = limits();
   const Measured measured = measure(*context, *model, request);
-  if (request.roofline_bytes > 0) best = kernel::better_of(best, limits());
+  Reached reached;
+  if (request.roofline_bytes > 0) {
+    for (int attempt = 0; attempt < 4; ++attempt) {
+      best = kernel::better_of(best, limits());
+      reached = reached_of(best, *source, request, measured);
+      if (std::max(reached.prefill_fraction, reached.decode_fraction) <= 1) break;
+    }
+    const double most = std::max(reached.prefill_fraction, reached.decode_fraction);
+    if (most > 1) fail(ErrorCode::kInternal, "{:.3f} of a limit was reached: the limit is measured wrong", most);
+  }
 
   json::Value object;
   object.set("model", request.model.string());
@@ -167,7 +196,7 @@ Report bench(const RunContext& run, const BenchRequest& request) {
                                  cpu_name(), isa_name(best_isa()), context->pool.size());
   report_rate("prefill", request.prompt, measured.prefill, object, text);
   report_rate("decode", request.generate * request.batch, measured.decode, object, text);
-  if (request.roofline_bytes > 0) report_limits(best, *source, request, measured, object, text);
+  if (request.roofline_bytes > 0) report_limits(best, reached, request, object, text);
   report_peers(request, measured, object, text);
   return {std::move(text), json::dump(object)};
 }
