@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "encoding/encoding.h"
+#include "eval/statistics.h"
 
 namespace nibble::eval {
 
@@ -92,8 +93,7 @@ Rate make_rate(std::int64_t tokens, std::vector<double> seconds) {
   if (rate.seconds.empty()) return rate;
   std::vector<double> sorted = rate.seconds;
   std::sort(sorted.begin(), sorted.end());
-  const std::size_t n = sorted.size();
-  rate.median_tok_s = static_cast<double>(tokens) / ((sorted[(n - 1) / 2] + sorted[n / 2]) / 2);
+  rate.median_tok_s = static_cast<double>(tokens) / quantile(sorted, 0.5);
   rate.min_tok_s = static_cast<double>(tokens) / sorted.back();
   rate.max_tok_s = static_cast<double>(tokens) / sorted.front();
   return rate;

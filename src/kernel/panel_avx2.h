@@ -55,7 +55,23 @@ inline __m256i broadcast(const void* four) {
   return _mm256_set1_epi32(bits);
 }
 
-inline void prefetch(const uint8_t* line) { _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T0); }
+inline void prefetch(const uint8_t* begin, int n_bytes) {
+  for (int line = 0; line < n_bytes; line += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(begin + line), _MM_HINT_T0);
+  }
+}
+
+// Tokens that a tile of unpacked weights meets at a time.
+constexpr int kTileTokens = 4;
+
+// Tokens of one pass over all panels: their activations, `stride` bytes each, stay in the second-level cache. At least
+// 32, however long their rows: each pass unpacks the weights anew.
+inline int64_t chunk_tokens(int64_t stride) {
+  constexpr int64_t kChunkBytes = 320 << 10;
+  constexpr int64_t kMinChunk = 32;
+  const int64_t fitting = kChunkBytes / stride / kTileTokens * kTileTokens;
+  return fitting < kMinChunk ? kMinChunk : fitting;
+}
 
 // Lanes of the rows that exist.
 inline __m256i row_mask(int64_t rows) {

@@ -4,6 +4,7 @@
 
 #include "base/cpu.h"
 #include "eval/speed.h"
+#include "eval/statistics.h"
 #include "eval/token_work.h"
 #include "json/json.h"
 #include "kernel/roofline.h"
@@ -27,7 +28,7 @@ struct Measured {
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
-  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+  return eval::quantile(values, 0.5);
 }
 
 Measured measure(ExecContext& context, const model::Model& model, const BenchRequest& request) {

@@ -13,9 +13,6 @@ namespace {
 
 constexpr int kHalves = 2;
 constexpr int kStreamTokens = 2;
-constexpr int kTileTokens = 4;
-constexpr int64_t kChunkBytes = 320 << 10;  // of activations that stay in the second-level cache for all panels
-constexpr int64_t kMinChunk = 32;           // tokens, however long their rows: each chunk unpacks the weights anew
 constexpr int kPrefetchBytes = 2048;
 
 template <int kP>
@@ -40,13 +37,6 @@ inline void unpack(const uint8_t* block, __m256i (&w)[kGroups]) {
   w[5] = group<kP, 5>(block);
   w[6] = group<kP, 6>(block);
   w[7] = group<kP, 7>(block);
-}
-
-template <int kP>
-inline void prefetch(const uint8_t* block) {
-  for (int line = 0; line < block_bytes(kPlanes[kP]); line += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(block + line), _MM_HINT_T0);
-  }
 }
 
 // Scales of half a panel in one group.
@@ -108,7 +98,7 @@ void stream(const Job& job) {
         end = part_end(geometry, b);
         for (int h = 0; h < kHalves; ++h) zero[h] = load_zero<kP>(job, panel, group, h);
       }
-      prefetch<kP>(block + kPrefetchBytes);
+      prefetch(block + kPrefetchBytes, kBlockBytes);
       for (int h = 0; h < kHalves; ++h) {
         __m256i w[kGroups];
         unpack<kP>(block + h * 32, w);
@@ -167,6 +157,7 @@ void fill_tile(const Job& job, const uint8_t* panel, int64_t begin, Tile& tile) 
 // codes of the next tile lie, to be fetched meanwhile, or null.
 template <int kP, int kTokens>
 void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int64_t begin, const uint8_t* next) {
+  constexpr int kBlockBytes = block_bytes(kPlanes[kP]);
   const Activations& a = job.activations;
   __m256 y[kHalves][kTokens] = {};
   for (int h = 0; h < kHalves && begin > 0; ++h) {
@@ -177,7 +168,7 @@ void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int6
   }
   __m256 s[kHalves][kTokens] = {};
   for (int b = 0, part = 0; b < tile.count; ++b) {
-    if (next != nullptr) prefetch<kP>(next + b * block_bytes(kPlanes[kP]));
+    if (next != nullptr) prefetch(next + b * kBlockBytes, kBlockBytes);
     __m256i sum[kHalves][kTokens];
     dot_panel<kProducts<kP>, kTokens>(tile.codes[b], codes_of(a, token) + (begin + b) * kBlock, a.stride, sum);
     for (int t = 0; t < kTokens; ++t) {
@@ -227,8 +218,7 @@ template <int kP>
 void compute(const Job& job) {
   if (job.n == 1) return stream<kP, 1>(job);
   if (job.n == kStreamTokens) return stream<kP, kStreamTokens>(job);
-  const int64_t fitting = kChunkBytes / job.activations.stride / kTileTokens * kTileTokens;
-  const int64_t chunk = fitting < kMinChunk ? kMinChunk : fitting;
+  const int64_t chunk = chunk_tokens(job.activations.stride);
   for (int64_t first = 0; first < job.n; first += chunk) {
     multiply_panels<kP>(job, first, first + chunk < job.n ? first + chunk : job.n);
   }

@@ -13,9 +13,6 @@ namespace {
 
 constexpr int kStreamBlocks = 256;
 constexpr int kTileBlocks = 16;  // of 16 rows: 8 KiB of codes
-constexpr int kTileTokens = 4;
-constexpr int64_t kChunkBytes = 320 << 10;  // of activations that stay in the second-level cache for all panels
-constexpr int64_t kMinChunk = 32;           // tokens, however long their rows: each chunk unpacks the weights anew
 constexpr int kPrefetchBytes = 2048;
 
 template <int kFormat>
@@ -156,9 +153,7 @@ void stream(const Job& job) {
         const uint8_t* block = header + kF.header_bytes;
         const int end = count - b < kSuperBlocks ? count : b + kSuperBlocks;
         for (int in_super = 0; b < end; ++b, ++in_super, block += kF.block_bytes) {
-          for (int line = 0; line < kF.block_bytes; line += 64) {
-            prefetch(block + kPrefetchBytes + line);
-          }
+          prefetch(block + kPrefetchBytes, kF.block_bytes);
 #pragma GCC unroll 8
           for (int h = 0; h < 2; ++h) {
             __m256i w[kGroups];
@@ -248,7 +243,7 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
   for (int sub = 0; sub < count * kSubs; ++sub) {
     if (next != nullptr) {
       constexpr int kSubBytes = kTileBytes<kFormat> / (kTileBlocks * kSubs);
-      for (int line = 0; line < kSubBytes; line += 64) prefetch(next + sub * kSubBytes + line);
+      prefetch(next + sub * kSubBytes, kSubBytes);
     }
     __m256i sum[2][kTokens];
     dot_panel<kProducts<kFormat>, kTokens>(tile.codes[sub / kSubs] + sub % kSubs * (kF.sub / 4), codes + sub * kF.sub,
@@ -313,8 +308,7 @@ template <int kFormat>
 void compute(const Job& job) noexcept {
   if (stream_some<kFormat, kStreamTokens<kFormat>>(job)) return;
   const __m256i levels = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
-  const int64_t fitting = kChunkBytes / job.activations.stride / kTileTokens * kTileTokens;
-  const int64_t chunk = fitting < kMinChunk ? kMinChunk : fitting;
+  const int64_t chunk = chunk_tokens(job.activations.stride);
   for (int64_t first = 0; first < job.n; first += chunk) {
     const int64_t end = first + chunk < job.n ? first + chunk : job.n;
     for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
