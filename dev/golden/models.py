@@ -1,11 +1,12 @@
 """Golden logits of tiny random models, made by transformers: src/model/testdata/<case>/{config.json, model.safetensors, golden.safetensors}.
 
 golden.safetensors holds `tokens` (80) and `logits` (80, vocab) of one forward pass in f32; the weights are rounded to bf16 first.
-Made with transformers 5.23, torch 2.13. Run: python dev/golden/models.py
+Made with transformers 5.23, torch 2.13. Run: python dev/golden/models.py [CASE...]
 """
 import json
 import pathlib
 import shutil
+import sys
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,20 @@ CASES = {
     "qwen2": dict(model_type="qwen2", tie_word_embeddings=True, use_sliding_window=True, sliding_window=20, max_window_layers=1),
     "qwen3": dict(model_type="qwen3", head_dim=16, rope_theta=1000000.0),
 }
+GEMMA = dict(head_dim=12, tie_word_embeddings=True, rms_norm_eps=1e-6)
+LONGROPE = dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.3], long_factor=[1.0, 2.0, 4.0])
+IDS = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0)
+FAMILIES = {
+    "phi3": dict(model_type="phi3", sliding_window=24),
+    "phi3_longrope": dict(model_type="phi3", num_attention_heads=4, partial_rotary_factor=0.75, original_max_position_embeddings=96,
+                          max_position_embeddings=256, rope_scaling=LONGROPE, tie_word_embeddings=True),
+    "gemma": dict(GEMMA, model_type="gemma", num_key_value_heads=1, hidden_activation="gelu_pytorch_tanh"),
+    "gemma2": dict(GEMMA, model_type="gemma2", num_hidden_layers=4, sliding_window=16, query_pre_attn_scalar=12, attn_logit_softcapping=2.0,
+                   final_logit_softcapping=3.0, hidden_activation="gelu_pytorch_tanh"),
+    "gemma3": dict(GEMMA, model_type="gemma3_text", num_hidden_layers=7, hidden_size=24, num_attention_heads=2, num_key_value_heads=1, intermediate_size=20, sliding_window=16, query_pre_attn_scalar=12,
+                   hidden_activation="gelu_pytorch_tanh", rope_theta=1000000.0),
+}
+CASES |= {name: IDS | options for name, options in FAMILIES.items()}
 NEW_STYLE = {"llama_rope3", "qwen3"}  # config.json as transformers 5 writes it, with rope_parameters
 
 
@@ -42,11 +57,12 @@ def make(name, options):
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(config).float().eval()
     generator = torch.Generator().manual_seed(2)
+    centre = 0.0 if written["model_type"].startswith("gemma") else 1.0  # Gemma's norms scale by 1 + weight
     with torch.no_grad():
         for key, tensor in model.named_parameters():
             values = torch.randn(tensor.shape, generator=generator)
             scale = 0.1 if tensor.dim() == 1 else 1.5 * tensor.shape[-1] ** -0.5
-            tensor.copy_((values * scale + (1.0 if "norm" in key else 0.0)).bfloat16().float())
+            tensor.copy_((values * scale + (centre if "norm" in key else 0.0)).bfloat16().float())
     tokens = torch.randint(0, written["vocab_size"], (80,), generator=generator)
     with torch.no_grad():
         logits = model(tokens[None]).logits[0]
@@ -59,5 +75,5 @@ def make(name, options):
     print(name, sum(f.stat().st_size for f in folder.iterdir()), float(logits.std()), sorted(state)[:3])
 
 
-for case, case_options in CASES.items():
-    make(case, case_options)
+for case in sys.argv[1:] or CASES:
+    make(case, CASES[case])

@@ -54,7 +54,8 @@ double attention_macs(const model::ModelSpec& spec, std::int64_t context) {
 }
 
 bool is_linear(const model::WeightSlot& slot) {
-  return !slot.bias && slot.shape.rank() >= 2 && slot.role != Role::kTokenEmbedding;
+  return !slot.bias && model::is_matrix(slot.role) && slot.role != Role::kTokenEmbedding &&
+         slot.role != Role::kPositionEmbedding;
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ TokenWork token_work(const model::ModelSource& source, Isa isa) {
   for (std::size_t slot = 0; slot < spec.weights.size(); ++slot) {
     const model::WeightSlot& weight = spec.weights[slot];
     const container::TensorEntry* entry = source.weight(slot).entry;
-    if (entry == nullptr || weight.bias || weight.shape.rank() < 2) continue;
+    if (entry == nullptr || weight.bias || !model::is_matrix(weight.role)) continue;
+    if (weight.role == Role::kPositionEmbedding) continue;
     const bool embedding = weight.role == Role::kTokenEmbedding;
     if (embedding && !spec.tied) continue;
     const encoding::EncodingInfo& encoding = *entry->view.encoding;

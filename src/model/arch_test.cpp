@@ -49,7 +49,8 @@ TEST(Arch, EveryVariantSurvivesTheWayThroughGguf) {
       EXPECT_EQ(other->hf_name, slot.hf_name);
       EXPECT_EQ(other->gguf_name, slot.gguf_name);
       EXPECT_EQ(other->shape, slot.shape);
-      EXPECT_EQ(other->gguf_rope_heads, slot.gguf_rope_heads);
+      EXPECT_EQ(other->gguf_rows, slot.gguf_rows);
+      EXPECT_EQ(other->hf_rows, slot.hf_rows);
     }
   }
 }
@@ -96,7 +97,7 @@ TEST(Arch, RefusesConfigurationsThatMakeNoSense) {
       {"vocab_size", 0},
       {"rms_norm_eps", 0.0},
       {"rope_theta", -1.0},
-      {"hidden_act", "gelu"},
+      {"hidden_act", "no-such-activation"},
       {"max_position_embeddings", 0},
       {"intermediate_size", -1},
       {"rope_scaling", json::Object{{"type", "spiral"}}},

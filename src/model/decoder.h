@@ -18,12 +18,20 @@ struct Linear {
   std::vector<float> bias;  // empty: none
 };
 
+struct Norm {
+  std::vector<float> weight, bias;  // empty: none
+  bool empty() const { return weight.empty(); }
+};
+
 struct DecoderBlock {
   BlockSpec spec;
-  std::vector<float> attn_norm, ffn_norm;
-  std::vector<float> q_norm, k_norm;  // (head_dim), empty: none
-  Linear q, k, v, output, gate, up, down;
+  Norm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
+  Norm q_norm, k_norm;
+  Linear q, k, v, output, gate, up, down;  // parts of a fused weight are matrices of their own
 };
+
+// The rotations that blocks choose from (BlockRope::kMain and kLocal).
+inline constexpr int kRopes = 2;
 
 struct Decoder {
   ModelSpec spec;
@@ -31,10 +39,12 @@ struct Decoder {
   MathPath path{};
   const ops::OpTable* ops = nullptr;
   std::shared_ptr<const Matrix> embedding;
-  Linear head;  // a tied one is the embedding
+  std::shared_ptr<const Matrix> positions;  // learned ones; null: none
+  Linear head;                              // a tied one is the embedding
   std::vector<DecoderBlock> blocks;
-  std::vector<float> output_norm;
-  RopeFrequencies rope;  // of rope scalings that do not look at the length
+  Norm output_norm;
+  std::vector<float> alibi;      // slope of each head; empty: none
+  RopeFrequencies rope[kRopes];  // of rope scalings that do not look at the length
 };
 
 // Consecutive tokens of one segment inside a part of the batch.
@@ -64,26 +74,39 @@ class ForwardPart {
   };
   void embed();
   void prepare_rope();
+  void fill_rope(const RopeSpec& spec, const RopeFrequencies& fixed, float* cos, float* sin);
   void run_block(int layer);
+  void run_attention(int layer, const DecoderBlock& block);
+  void run_feed_forward(int layer, const DecoderBlock& block);
+  // Norms and scales the output of one half as the block asks, and adds it to the residual stream.
+  void finish_half(const Norm& post_norm, float* out, bool add);
   void attention(int layer, const DecoderBlock& block);
+  void norm_queries_and_keys(const DecoderBlock& block);
+  void finish_head(float* head, const Norm& norm, int index, std::int64_t row, const BlockSpec& spec);
   void rotate_and_store(const Piece& piece, int layer, const DecoderBlock& block, int kv_head);
   void attend(const Piece& piece, int layer, const DecoderBlock& block, int kv_head, std::int64_t first,
               std::int64_t count, int thread);
   void keep_wanted_rows(const DecoderBlock& block);
   void emit_logits();
+  void finish_logits(float* logits);
 
-  // normed = norm(x) for n rows of the hidden size, rounded to every format that `linears` ask for.
-  void norm_and_round(const float* x, const std::vector<float>& weight, std::span<const Linear* const> linears);
+  void norm(const Norm& norm, const float* x, std::int64_t n, float* out) const;
+  // norm(x) for n rows of the hidden size (x itself where there is no norm), rounded to every format that `linears` ask
+  // for.
+  const float* norm_and_round(const float* x, const Norm& norm, std::span<const Linear* const> linears);
   // Rounds x, (n, cols), to those formats.
   void round_activations(const float* x, std::int64_t cols, std::span<const Linear* const> linears);
   void choose_formats(std::int64_t cols, std::span<const Linear* const> linears);
   void round_row(const float* x, std::int64_t cols, std::int64_t row);
   const std::byte* activations_of(const Matrix& matrix, const float* x);
   // Products of the rounded activations with every linear. kKeep: each into its own out. kAddTo: out is then added to
-  // the residual stream. kGate: the first out becomes silu(first) * second.
-  enum class After : std::uint8_t { kKeep, kAddTo, kGate };
-  void run_linears(std::span<const LinearUse> uses, const float* x, After after);
-  void finish_tile(std::span<const LinearUse> uses, After after, std::int64_t row_begin, std::int64_t row_end);
+  // the residual stream. kGate: the first out becomes activation(first) * second; kActivate: out becomes
+  // activation(out).
+  enum class After : std::uint8_t { kKeep, kAddTo, kGate, kActivate };
+  void run_linears(std::span<const LinearUse> uses, const float* x, After after, Activation activation = {});
+  void finish_tile(std::span<const LinearUse> uses, After after, Activation activation, std::int64_t row_begin,
+                   std::int64_t row_end);
+  void for_rows(std::int64_t cols, const std::function<void(std::int64_t row)>& body);
   void observe_input(int layer, std::span<const Role> roles, const float* x, std::int64_t cols);
   float* thread_scratch(int thread) { return scratch_ + thread * scratch_floats_; }
 

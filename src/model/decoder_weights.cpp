@@ -1,99 +1,160 @@
 #include "model/decoder_weights.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "base/error.h"
 #include "base/format.h"
 
 namespace nibble::model {
 
 namespace {
 
-std::string gguf_name(Role role, int layer, bool bias) {
-  const std::string prefix = layer < 0 ? "" : format_text("blk.{}.", layer);
-  return format_text("{}{}.{}", prefix, role_name(role), bias ? "bias" : "weight");
+// Llama's names, which most architectures have taken over.
+constexpr RoleNames kUsualNames[] = {
+    {Role::kTokenEmbedding, "model.embed_tokens"},
+    {Role::kOutputNorm, "model.norm"},
+    {Role::kOutput, "lm_head"},
+    {Role::kAttnNorm, "input_layernorm"},
+    {Role::kAttnQ, "self_attn.q_proj"},
+    {Role::kAttnK, "self_attn.k_proj"},
+    {Role::kAttnV, "self_attn.v_proj"},
+    {Role::kAttnQkv, "self_attn.qkv_proj"},
+    {Role::kAttnOutput, "self_attn.o_proj"},
+    {Role::kAttnQNorm, "self_attn.q_norm"},
+    {Role::kAttnKNorm, "self_attn.k_norm"},
+    {Role::kAttnPostNorm, "post_attention_layernorm"},
+    {Role::kFfnNorm, "post_attention_layernorm"},
+    {Role::kFfnGate, "mlp.gate_proj"},
+    {Role::kFfnUp, "mlp.up_proj"},
+    {Role::kFfnGateUp, "mlp.gate_up_proj"},
+    {Role::kFfnDown, "mlp.down_proj"},
+    {Role::kFfnPostNorm, "post_feedforward_layernorm"},
+};
+
+const RoleNames* find_names(std::span<const RoleNames> names, Role role) {
+  const auto found = std::ranges::find(names, role, &RoleNames::role);
+  return found == names.end() ? nullptr : &*found;
 }
 
 class SlotList {
  public:
-  SlotList(ModelSpec& spec, bool from_gguf) : spec_(spec), from_gguf_(from_gguf) {}
+  SlotList(ModelSpec& spec, const Dialect& dialect, bool from_gguf)
+      : spec_(spec), dialect_(dialect), from_gguf_(from_gguf) {}
 
-  void set_layer(int layer) {
-    layer_ = layer;
-    prefix_ = format_text("model.layers.{}.", layer);
-  }
+  void set_layer(int layer) { layer_ = layer; }  // -1: outside the blocks
 
-  WeightSlot& add(Role role, std::string_view hf_stem, Shape shape) {
-    return push(role, prefix_ + std::string(hf_stem) + ".weight", shape, false);
-  }
-
-  // A linear and, when the architecture may have one, its bias.
-  void add_linear(Role role, std::string_view hf_stem, Shape shape, bool bias, int rope_heads = 0) {
-    add(role, hf_stem, shape).gguf_rope_heads = rope_heads;
-    if (!bias && !from_gguf_) return;
-    WeightSlot& slot = push(role, prefix_ + std::string(hf_stem) + ".bias", Shape{shape.rows()}, true);
-    slot.gguf_rope_heads = rope_heads;
-    slot.optional = from_gguf_;
-  }
-
-  WeightSlot& push(Role role, std::string hf_name, Shape shape, bool bias) {
+  WeightSlot& add(Role role, Shape shape, bool bias = false) {
     WeightSlot slot;
     slot.role = role;
     slot.bias = bias;
     slot.layer = layer_;
-    slot.hf_name = std::move(hf_name);
-    slot.gguf_name = gguf_name(role, layer_, bias);
     slot.shape = shape;
+    const RoleNames* own = find_names(dialect_.names, role);
+    const RoleNames* usual = find_names(kUsualNames, role);
+    const std::string_view end = bias ? ".bias" : ".weight";
+    const std::string_view hf = own != nullptr && !own->hf.empty() ? own->hf : usual != nullptr ? usual->hf : "";
+    const std::string_view gguf = own != nullptr && !own->gguf.empty() ? own->gguf : role_name(role);
+    const std::string hf_prefix = layer_ < 0 ? "" : format_text("{}{}.", dialect_.hf_blocks, layer_);
+    if (!hf.empty()) slot.hf_name = format_text("{}{}{}", hf_prefix, hf, end);
+    slot.gguf_name = format_text("{}{}{}", layer_ < 0 ? "" : format_text("blk.{}.", layer_), gguf, end);
     return spec_.weights.emplace_back(std::move(slot));
   }
 
-  void leave_blocks() {
-    layer_ = -1;
-    prefix_.clear();
+  // A linear of a block and, when the architecture may have one, its bias.
+  void add_linear(Role role, Shape shape, bool bias, const RowOrder& hf_rows = {}, const RowOrder& gguf_rows = {}) {
+    WeightSlot& weight = add(role, shape);
+    weight.hf_rows = hf_rows;
+    weight.gguf_rows = gguf_rows;
+    weight.hf_transposed = dialect_.hf_transposed;
+    if (!bias && !from_gguf_) return;
+    WeightSlot& slot = add(role, Shape{shape.rows()}, true);
+    slot.hf_rows = hf_rows;
+    slot.gguf_rows = gguf_rows;
+    slot.optional = from_gguf_;
+  }
+
+  void add_norm(Role role, std::int64_t size, const RowOrder& hf_rows = {}, const RowOrder& gguf_rows = {}) {
+    WeightSlot& weight = add(role, {size});
+    weight.gguf_add = dialect_.gguf_norm_plus_one ? 1.0f : 0.0f;
+    weight.hf_rows = hf_rows;
+    weight.gguf_rows = gguf_rows;
+    if (spec_.norm_bias && role != Role::kAttnQNorm && role != Role::kAttnKNorm) add(role, {size}, true);
   }
 
  private:
   ModelSpec& spec_;
+  const Dialect& dialect_;
   bool from_gguf_;
   int layer_ = -1;
-  std::string prefix_;
 };
 
-void add_block(SlotList& list, const ModelSpec& spec, int layer, const GgufDialect& dialect) {
-  const BlockSpec& block = spec.blocks[static_cast<std::size_t>(layer)];
+void add_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block, const Dialect& dialect) {
   const std::int64_t q_rows = std::int64_t{block.n_heads} * block.head_dim;
   const std::int64_t kv_rows = std::int64_t{block.n_kv_heads} * block.head_dim;
-  const int q_heads = dialect.interleaved_rope ? block.n_heads : 0;
-  const int k_heads = dialect.interleaved_rope ? block.n_kv_heads : 0;
-  list.set_layer(layer);
-  list.add(Role::kAttnNorm, "input_layernorm", {spec.hidden});
-  list.add_linear(Role::kAttnQ, "self_attn.q_proj", {q_rows, spec.hidden}, block.qkv_bias, q_heads);
-  list.add_linear(Role::kAttnK, "self_attn.k_proj", {kv_rows, spec.hidden}, block.qkv_bias, k_heads);
-  list.add_linear(Role::kAttnV, "self_attn.v_proj", {kv_rows, spec.hidden}, block.qkv_bias);
-  if (block.qk_norm) {
-    list.add(Role::kAttnQNorm, "self_attn.q_norm", {block.head_dim});
-    list.add(Role::kAttnKNorm, "self_attn.k_norm", {block.head_dim});
+  const RowOrder q_hf = {dialect.hf_rope, block.n_heads, 0}, q_gguf = {dialect.gguf_rope, block.n_heads, 0};
+  const RowOrder k_hf = {dialect.hf_rope, block.n_kv_heads, 0}, k_gguf = {dialect.gguf_rope, block.n_kv_heads, 0};
+  if (block.qkv_fused) {
+    const RowOrder order = {dialect.hf_qkv, block.n_kv_heads, block.n_heads / block.n_kv_heads};
+    list.add_linear(Role::kAttnQkv, {q_rows + 2 * kv_rows, spec.hidden}, block.qkv_bias, order);
+  } else {
+    list.add_linear(Role::kAttnQ, {q_rows, spec.hidden}, block.qkv_bias, q_hf, q_gguf);
+    list.add_linear(Role::kAttnK, {kv_rows, spec.hidden}, block.qkv_bias, k_hf, k_gguf);
+    list.add_linear(Role::kAttnV, {kv_rows, spec.hidden}, block.qkv_bias);
   }
-  list.add_linear(Role::kAttnOutput, "self_attn.o_proj", {spec.hidden, q_rows}, block.output_bias);
-  list.add(Role::kFfnNorm, "post_attention_layernorm", {spec.hidden});
-  list.add_linear(Role::kFfnGate, "mlp.gate_proj", {block.ffn, spec.hidden}, block.ffn_bias);
-  list.add_linear(Role::kFfnUp, "mlp.up_proj", {block.ffn, spec.hidden}, block.ffn_bias);
-  list.add_linear(Role::kFfnDown, "mlp.down_proj", {spec.hidden, block.ffn}, block.ffn_bias);
+  if (block.qk_norm == QkNorm::kPerHead) {
+    list.add_norm(Role::kAttnQNorm, block.head_dim);
+    list.add_norm(Role::kAttnKNorm, block.head_dim);
+  } else if (block.qk_norm != QkNorm::kNone) {
+    list.add_norm(Role::kAttnQNorm, q_rows, q_hf, q_gguf);
+    list.add_norm(Role::kAttnKNorm, kv_rows, k_hf, k_gguf);
+  }
+  list.add_linear(Role::kAttnOutput, {spec.hidden, q_rows}, block.output_bias);
+}
+
+void add_block(SlotList& list, const ModelSpec& spec, int layer, const Dialect& dialect) {
+  const BlockSpec& block = spec.blocks[static_cast<std::size_t>(layer)];
+  list.set_layer(layer);
+  if (block.attn_norm) list.add_norm(Role::kAttnNorm, spec.hidden);
+  add_attention(list, spec, block, dialect);
+  if (block.attn_post_norm) list.add_norm(Role::kAttnPostNorm, spec.hidden);
+  if (block.ffn_norm) list.add_norm(Role::kFfnNorm, spec.hidden);
+  if (block.gated && block.gate_up_fused) {
+    list.add_linear(Role::kFfnGateUp, {2 * block.ffn, spec.hidden}, block.ffn_bias);
+  } else {
+    if (block.gated) list.add_linear(Role::kFfnGate, {block.ffn, spec.hidden}, block.ffn_bias);
+    list.add_linear(Role::kFfnUp, {block.ffn, spec.hidden}, block.ffn_bias);
+  }
+  list.add_linear(Role::kFfnDown, {spec.hidden, block.ffn}, block.ffn_bias);
+  if (block.ffn_post_norm) list.add_norm(Role::kFfnPostNorm, spec.hidden);
+}
+
+void add_rope_factors(SlotList& list, const ModelSpec& spec, bool from_gguf) {
+  const Shape shape = {spec.rope.dims / 2};
+  const bool longrope = spec.rope.scaling == RopeScaling::kLongRope;
+  const bool factors = spec.rope.scaling == RopeScaling::kLlama3 || (!longrope && !spec.rope.factors.empty());
+  if (factors || from_gguf) list.add(Role::kRopeFactors, shape).optional = from_gguf;
+  if (!longrope && !from_gguf) return;
+  list.add(Role::kRopeFactorsLong, shape).optional = from_gguf;
+  list.add(Role::kRopeFactorsShort, shape).optional = from_gguf;
 }
 
 }  // namespace
 
-void add_decoder_weights(ModelSpec& spec, const GgufDialect& dialect, bool from_gguf) {
+void add_decoder_weights(ModelSpec& spec, const Dialect& dialect, bool from_gguf) {
+  validate(spec);  // shapes are made of its sizes
   spec.weights.clear();
-  SlotList list(spec, from_gguf);
-  list.push(Role::kTokenEmbedding, "model.embed_tokens.weight", {spec.vocab, spec.hidden}, false);
-  for (int layer = 0; layer < spec.n_layers(); ++layer) add_block(list, spec, layer, dialect);
-  list.leave_blocks();
-  list.push(Role::kOutputNorm, "model.norm.weight", {spec.hidden}, false);
-  if (!spec.tied) list.push(Role::kOutput, "lm_head.weight", {spec.vocab, spec.hidden}, false).optional = from_gguf;
-  const bool factors = spec.rope.scaling == RopeScaling::kLlama3 || !spec.rope.factors.empty();
-  if (factors || from_gguf) {
-    list.push(Role::kRopeFactors, "", {spec.rope.dims / 2}, false).optional = from_gguf;
+  SlotList list(spec, dialect, from_gguf);
+  list.add(Role::kTokenEmbedding, {spec.vocab, spec.hidden});
+  if (spec.positions == Positions::kLearned) {
+    list.add(Role::kPositionEmbedding, {spec.context + spec.position_offset, spec.hidden});
   }
+  for (int layer = 0; layer < spec.n_layers(); ++layer) add_block(list, spec, layer, dialect);
+  list.set_layer(-1);
+  list.add_norm(Role::kOutputNorm, spec.hidden);
+  if (!spec.tied) list.add(Role::kOutput, {spec.vocab, spec.hidden}).optional = from_gguf;
+  if (spec.head_bias || from_gguf) list.add(Role::kOutput, {spec.vocab}, true).optional = from_gguf;
+  if (spec.positions == Positions::kRotary) add_rope_factors(list, spec, from_gguf);
 }
 
 }  // namespace nibble::model

@@ -1,17 +1,34 @@
-// The weights of a gated decoder under the names most architectures share.
+// The weights of a decoder as tensors of both dialects: from the options of its blocks and a table of names.
 #pragma once
+
+#include <span>
+#include <string_view>
 
 #include "model/model_spec.h"
 
 namespace nibble::model {
 
-// What GGUF's dialect of an architecture does to the weights (formats: RoPE layout).
-struct GgufDialect {
-  bool interleaved_rope = false;  // rows of q and k are stored in pair order
+// What a weight of a role is called, without ".weight": in Hugging Face's files after the prefix of its block, and in
+// GGUF where that is not role_name(). An empty name: as usual.
+struct RoleNames {
+  Role role;
+  std::string_view hf;
+  std::string_view gguf = {};
+};
+
+// How an architecture's files differ from Llama's.
+struct Dialect {
+  std::string_view hf_blocks = "model.layers.";  // before the number of a block
+  std::span<const RoleNames> names = {};
+  RowOrder::Kind hf_rope = RowOrder::Kind::kCanonical;    // of q and k
+  RowOrder::Kind gguf_rope = RowOrder::Kind::kCanonical;  // likewise
+  RowOrder::Kind hf_qkv = RowOrder::Kind::kCanonical;     // of a fused q, k and v
+  bool hf_transposed = false;                             // linears of the blocks lie (in, out)
+  bool gguf_norm_plus_one = false;                        // norms hold 1 + weight
 };
 
 // Fills spec.weights from the rest of the spec. `from_gguf` marks as optional what only the file's tensors tell: head,
 // biases, rope factors.
-void add_decoder_weights(ModelSpec& spec, const GgufDialect& dialect, bool from_gguf);
+void add_decoder_weights(ModelSpec& spec, const Dialect& dialect, bool from_gguf);
 
 }  // namespace nibble::model

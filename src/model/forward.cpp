@@ -28,7 +28,7 @@ std::int64_t scratch_of(const Decoder& decoder) {
     const std::int64_t rows = std::max<std::int64_t>(group, ops::kQueryRows);
     most = std::max(most, ops::attention_scratch_floats(rows, block.spec.head_dim));
     for (const Linear* linear : {&block.q, &block.k, &block.v, &block.output, &block.gate, &block.up, &block.down}) {
-      most = std::max(most, linear->matrix->scratch_floats());
+      if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
     }
   }
   return (most + 15) / 16 * 16;
@@ -58,6 +58,8 @@ ForwardPart::ForwardPart(ExecContext& context, const Decoder& decoder, KvCache::
   x_ = work.residual.floats(n_ * decoder.spec.hidden);
   work.normed.floats(n_ * decoder.spec.hidden);
   work.projected.floats(n_ * decoder.spec.hidden);
+  const bool parallel = std::ranges::any_of(decoder.blocks, [](const auto& block) { return block.spec.parallel; });
+  if (parallel) work.attention_out.floats(n_ * decoder.spec.hidden);
   work.q.floats(n_ * all_rows(decoder, q_size));
   work.attended.floats(n_ * all_rows(decoder, q_size));
   work.k.floats(n_ * all_rows(decoder, kv_size));
@@ -80,11 +82,19 @@ void ForwardPart::run() {
 }
 
 void ForwardPart::embed() {
-  const std::int64_t hidden = decoder_.spec.hidden;
+  const ModelSpec& spec = decoder_.spec;
+  const std::int64_t hidden = spec.hidden;
+  const auto scale = static_cast<float>(spec.embedding_scale);
   for (const Piece& piece : pieces_) {
     const auto body = [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> at(decoder_.positions != nullptr ? static_cast<std::size_t>(hidden) : 0);
       for (std::int64_t i = begin; i < end; ++i) {
-        decoder_.embedding->row(piece.tokens[static_cast<std::size_t>(i)], x_ + (piece.row + i) * hidden);
+        float* row = x_ + (piece.row + i) * hidden;
+        decoder_.embedding->row(piece.tokens[static_cast<std::size_t>(i)], row);
+        if (scale != 1) ops_.scale(row, scale, hidden);
+        if (at.empty()) continue;
+        decoder_.positions->row(piece.position + i + spec.position_offset, at.data());
+        ops_.add(row, at.data(), hidden);
       }
     };
     context_.pool.parallel_for(static_cast<std::int64_t>(piece.tokens.size()), 32, body);
@@ -93,13 +103,24 @@ void ForwardPart::embed() {
 }
 
 void ForwardPart::prepare_rope() {
-  const std::int64_t pairs = decoder_.spec.rope.dims / 2;
-  float* cos = cache_.work.cos.floats(n_ * pairs);
-  float* sin = cache_.work.sin.floats(n_ * pairs);
-  const bool fixed = rope_is_fixed(decoder_.spec.rope);
+  const ModelSpec& spec = decoder_.spec;
+  if (spec.positions != Positions::kRotary) return;
+  Workspace& work = cache_.work;
+  const auto prepare = [&](const RopeSpec& rope, const RopeFrequencies& fixed, WorkBuffer& cos, WorkBuffer& sin) {
+    const std::int64_t floats = n_ * (rope.dims / 2);
+    fill_rope(rope, fixed, cos.floats(floats), sin.floats(floats));
+  };
+  prepare(spec.rope, decoder_.rope[0], work.cos, work.sin);
+  const bool local = std::ranges::any_of(spec.blocks, [](const auto& b) { return b.rope == BlockRope::kLocal; });
+  if (local) prepare(spec.local_rope, decoder_.rope[1], work.local_cos, work.local_sin);
+}
+
+void ForwardPart::fill_rope(const RopeSpec& spec, const RopeFrequencies& fixed, float* cos, float* sin) {
+  const std::int64_t pairs = spec.dims / 2;
+  const bool is_fixed = rope_is_fixed(spec);
   for (const Piece& piece : pieces_) {
-    const RopeFrequencies own = fixed ? RopeFrequencies{} : rope_frequencies(decoder_.spec.rope, piece.end_position);
-    const RopeFrequencies& rope = fixed ? decoder_.rope : own;
+    const RopeFrequencies own = is_fixed ? RopeFrequencies{} : rope_frequencies(spec, piece.end_position);
+    const RopeFrequencies& rope = is_fixed ? fixed : own;
     const auto body = [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         for (std::int64_t j = 0; j < pairs; ++j) {
@@ -116,44 +137,84 @@ void ForwardPart::prepare_rope() {
 
 void ForwardPart::run_block(int layer) {
   const DecoderBlock& block = decoder_.blocks[static_cast<std::size_t>(layer)];
-  Workspace& work = cache_.work;
-  const std::int64_t hidden = decoder_.spec.hidden;
-  float* normed = work.normed.floats();
+  run_attention(layer, block);
+  if (n_ == 0) return;
+  run_feed_forward(layer, block);
+  if (block.spec.parallel) {
+    const std::int64_t hidden = decoder_.spec.hidden;
+    const float* attention = cache_.work.attention_out.floats();
+    for_rows(hidden, [&](std::int64_t row) { ops_.add(x_ + row * hidden, attention + row * hidden, hidden); });
+  }
+  if (observer_ != nullptr) observer_->block_output(context_, layer, x_, n_, decoder_.spec.hidden);
+}
 
-  static constexpr Role kAttnInputs[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};
-  const Linear* const attn_inputs[] = {&block.q, &block.k, &block.v};
-  norm_and_round(x_, block.attn_norm, attn_inputs);
-  observe_input(layer, kAttnInputs, normed, hidden);
+// To the residual stream; of a parallel block to work.attention_out, as its other half reads the stream, too.
+void ForwardPart::run_attention(int layer, const DecoderBlock& block) {
+  Workspace& work = cache_.work;
+  static constexpr Role kInputs[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};
+  static constexpr Role kFusedInput[] = {Role::kAttnQkv};
+  const Linear* const inputs[] = {&block.q, &block.k, &block.v};
+  const float* x = norm_and_round(x_, block.attn_norm, inputs);
+  observe_input(layer, block.spec.qkv_fused ? std::span<const Role>(kFusedInput) : kInputs, x, decoder_.spec.hidden);
   const LinearUse qkv[] = {{&block.q, work.q.floats()}, {&block.k, work.k.floats()}, {&block.v, work.v.floats()}};
-  run_linears(qkv, normed, After::kKeep);
+  run_linears(qkv, x, After::kKeep);
 
   attention(layer, block);
   if (layer + 1 == decoder_.spec.n_layers() && observer_ == nullptr) keep_wanted_rows(block);
   if (n_ == 0) return;
 
-  static constexpr Role kAttnOutputs[] = {Role::kAttnOutput};
-  const Linear* const attn_outputs[] = {&block.output};
+  static constexpr Role kOutputs[] = {Role::kAttnOutput};
+  const Linear* const outputs[] = {&block.output};
   float* attended = work.attended.floats();
-  observe_input(layer, kAttnOutputs, attended, q_size(block.spec));
-  round_activations(attended, q_size(block.spec), attn_outputs);
-  const LinearUse output[] = {{&block.output, work.projected.floats()}};
-  run_linears(output, attended, After::kAddTo);
+  observe_input(layer, kOutputs, attended, q_size(block.spec));
+  round_activations(attended, q_size(block.spec), outputs);
+  float* out = block.spec.parallel ? work.attention_out.floats() : work.projected.floats();
+  const LinearUse output[] = {{&block.output, out}};
+  const bool plain = !block.spec.parallel && block.attn_post_norm.empty() && decoder_.spec.residual_scale == 1;
+  run_linears(output, attended, plain ? After::kAddTo : After::kKeep);
+  if (!plain) finish_half(block.attn_post_norm, out, !block.spec.parallel);
+}
 
-  static constexpr Role kFfnInputs[] = {Role::kFfnGate, Role::kFfnUp};
-  const Linear* const ffn_inputs[] = {&block.gate, &block.up};
-  norm_and_round(x_, block.ffn_norm, ffn_inputs);
-  observe_input(layer, kFfnInputs, normed, hidden);
-  float* gate = work.gate.floats();
-  const LinearUse gate_up[] = {{&block.gate, gate}, {&block.up, work.up.floats()}};
-  run_linears(gate_up, normed, After::kGate);
+void ForwardPart::run_feed_forward(int layer, const DecoderBlock& block) {
+  Workspace& work = cache_.work;
+  static constexpr Role kInputs[] = {Role::kFfnGate, Role::kFfnUp};
+  static constexpr Role kFusedInput[] = {Role::kFfnGateUp};
+  const Linear* const inputs[] = {&block.up, &block.gate};
+  const std::span<const Linear* const> used(inputs, block.spec.gated ? 2 : 1);
+  const bool shared = block.spec.parallel && block.ffn_norm.empty();
+  const float* x = norm_and_round(x_, shared ? block.attn_norm : block.ffn_norm, used);
+  const std::span<const Role> roles(kInputs);
+  observe_input(layer,
+                !block.spec.gated          ? roles.subspan(1)
+                : block.spec.gate_up_fused ? kFusedInput
+                                           : roles,
+                x, decoder_.spec.hidden);
+  float* inner = block.spec.gated ? work.gate.floats() : work.up.floats();
+  const LinearUse gate_up[] = {{&block.gate, work.gate.floats()}, {&block.up, work.up.floats()}};
+  const std::span<const LinearUse> uses(gate_up);
+  run_linears(block.spec.gated ? uses : uses.subspan(1), x, block.spec.gated ? After::kGate : After::kActivate,
+              block.spec.activation);
 
-  static constexpr Role kFfnOutputs[] = {Role::kFfnDown};
-  const Linear* const ffn_outputs[] = {&block.down};
-  observe_input(layer, kFfnOutputs, gate, block.spec.ffn);
-  round_activations(gate, block.spec.ffn, ffn_outputs);
+  static constexpr Role kOutputs[] = {Role::kFfnDown};
+  const Linear* const outputs[] = {&block.down};
+  observe_input(layer, kOutputs, inner, block.spec.ffn);
+  round_activations(inner, block.spec.ffn, outputs);
   const LinearUse down[] = {{&block.down, work.projected.floats()}};
-  run_linears(down, gate, After::kAddTo);
-  if (observer_ != nullptr) observer_->block_output(context_, layer, x_, n_, hidden);
+  const bool plain = block.ffn_post_norm.empty() && decoder_.spec.residual_scale == 1;
+  run_linears(down, inner, plain ? After::kAddTo : After::kKeep);
+  if (!plain) finish_half(block.ffn_post_norm, work.projected.floats(), true);
+}
+
+void ForwardPart::finish_half(const Norm& post_norm, float* out, bool add) {
+  const std::int64_t hidden = decoder_.spec.hidden;
+  const auto scale = static_cast<float>(decoder_.spec.residual_scale);
+  if (post_norm.empty() && scale == 1 && !add) return;
+  for_rows(hidden, [&](std::int64_t row) {
+    float* y = out + row * hidden;
+    if (!post_norm.empty()) norm(post_norm, y, hidden, y);
+    if (scale != 1) ops_.scale(y, scale, hidden);
+    if (add) ops_.add(x_ + row * hidden, y, hidden);
+  });
 }
 
 // After the last attention only the rows whose logits are wanted matter.
@@ -169,6 +230,17 @@ void ForwardPart::keep_wanted_rows(const DecoderBlock& block) {
   keep(cache_.work.attended.floats(), q_size(block.spec));
   n_ = static_cast<std::int64_t>(wanted_.size());
   compacted_ = true;
+}
+
+void ForwardPart::finish_logits(float* logits) {
+  const std::int64_t vocab = decoder_.spec.vocab;
+  const auto scale = static_cast<float>(decoder_.spec.logit_scale);
+  const auto cap = static_cast<float>(decoder_.spec.logit_softcap);
+  if (scale == 1 && cap == 0) return;
+  for_rows(vocab, [&](std::int64_t row) {
+    if (scale != 1) ops_.scale(logits + row * vocab, scale, vocab);
+    if (cap != 0) ops_.softcap(logits + row * vocab, cap, vocab);
+  });
 }
 
 void ForwardPart::emit_logits() {
@@ -189,10 +261,11 @@ void ForwardPart::emit_logits() {
     context_.check_cancelled();
     n_ = std::min(most, total - begin);
     float* logits = cache_.work.logits.floats(n_ * vocab);
-    norm_and_round(x_ + begin * hidden, decoder_.output_norm, head_input);
-    observe_input(-1, kHead, cache_.work.normed.floats(), hidden);
+    const float* x = norm_and_round(x_ + begin * hidden, decoder_.output_norm, head_input);
+    observe_input(-1, kHead, x, hidden);
     const LinearUse head[] = {{&decoder_.head, logits}};
-    run_linears(head, cache_.work.normed.floats(), After::kKeep);
+    run_linears(head, x, After::kKeep);
+    finish_logits(logits);
     // Runs of rows that lie in one piece.
     for (std::int64_t i = 0; i < n_;) {
       const std::int64_t row = wanted_[static_cast<std::size_t>(begin + i)];

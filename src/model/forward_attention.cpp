@@ -7,26 +7,52 @@
 
 namespace nibble::model {
 
+// Norms that span all heads of a token.
+void ForwardPart::norm_queries_and_keys(const DecoderBlock& block) {
+  const BlockSpec& spec = block.spec;
+  const std::int64_t q_size = std::int64_t{spec.n_heads} * spec.head_dim;
+  const std::int64_t k_size = std::int64_t{spec.n_kv_heads} * spec.head_dim;
+  for_rows(q_size, [&](std::int64_t row) {
+    float* q = cache_.work.q.floats() + row * q_size;
+    float* k = cache_.work.k.floats() + row * k_size;
+    norm(block.q_norm, q, q_size, q);
+    norm(block.k_norm, k, k_size, k);
+  });
+}
+
+void ForwardPart::finish_head(float* head, const Norm& norm, int index, std::int64_t row, const BlockSpec& spec) {
+  if (spec.qk_norm == QkNorm::kPerHead) {
+    this->norm(norm, head, spec.head_dim, head);
+  } else if (spec.qk_norm == QkNorm::kPerHeadOwn) {
+    const auto eps = static_cast<float>(decoder_.spec.norm_eps);
+    const float* weight = norm.weight.data() + std::int64_t{index} * spec.head_dim;
+    const bool rms = decoder_.spec.norm == NormKind::kRms;
+    if (rms) ops_.rms_norm(head, weight, eps, spec.head_dim, head);
+    if (!rms) ops_.layer_norm(head, weight, nullptr, eps, spec.head_dim, head);
+  }
+  if (decoder_.spec.positions != Positions::kRotary || spec.rope == BlockRope::kNone) return;
+  const bool local = spec.rope == BlockRope::kLocal;
+  const std::int64_t pairs = (local ? decoder_.spec.local_rope : decoder_.spec.rope).dims / 2;
+  const Workspace& work = cache_.work;
+  const std::int64_t at = row * pairs;
+  ops_.rotate(head, (local ? work.local_cos : work.cos).floats() + at,
+              (local ? work.local_sin : work.sin).floats() + at, pairs);
+}
+
 void ForwardPart::rotate_and_store(const Piece& piece, int layer, const DecoderBlock& block, int kv_head) {
   const BlockSpec& spec = block.spec;
   const int group = spec.n_heads / spec.n_kv_heads;
   const std::int64_t dim = spec.head_dim;
-  const std::int64_t pairs = decoder_.spec.rope.dims / 2;
-  const auto eps = static_cast<float>(decoder_.spec.norm_eps);
   const ops::KvOps& kv = ops_.kv[static_cast<int>(cache_.type)];
   KvCache::State::Layer& cache = cache_.layers[static_cast<std::size_t>(layer)];
   Workspace& work = cache_.work;
-  const auto finish_head = [&](float* head, const std::vector<float>& norm, std::int64_t row) {
-    if (!norm.empty()) ops_.rms_norm(head, norm.data(), eps, dim, head);
-    ops_.rotate(head, work.cos.floats() + row * pairs, work.sin.floats() + row * pairs, pairs);
-  };
   for (std::size_t i = 0; i < piece.tokens.size(); ++i) {
     const std::int64_t row = piece.row + static_cast<std::int64_t>(i);
     const std::int64_t position = piece.position + static_cast<std::int64_t>(i);
     float* q = work.q.floats() + (row * spec.n_heads + std::int64_t{kv_head} * group) * dim;
-    for (int h = 0; h < group; ++h) finish_head(q + h * dim, block.q_norm, row);
+    for (int h = 0; h < group; ++h) finish_head(q + h * dim, block.q_norm, kv_head * group + h, row, spec);
     float* k = work.k.floats() + (row * spec.n_kv_heads + kv_head) * dim;
-    finish_head(k, block.k_norm, row);
+    finish_head(k, block.k_norm, kv_head, row, spec);
     const std::int64_t slot = position % ops::kKeyBlock;
     kv.store_k(cache.keys(piece.sequence, position / ops::kKeyBlock, kv_head), slot, k, spec.head_dim);
     const float* v = work.v.floats() + (row * spec.n_kv_heads + kv_head) * dim;
@@ -51,7 +77,10 @@ void ForwardPart::attend(const Piece& piece, int layer, const DecoderBlock& bloc
   task.head_dim = spec.head_dim;
   task.first_position = piece.position + first;
   task.window = spec.window;
-  task.scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
+  const double scale = decoder_.spec.attention_scale;
+  task.scale = scale > 0 ? static_cast<float>(scale) : 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
+  task.softcap = static_cast<float>(decoder_.spec.attention_softcap);
+  task.slopes = decoder_.alibi.empty() ? nullptr : decoder_.alibi.data() + std::int64_t{kv_head} * group;
   task.k = cache.keys(piece.sequence, 0, kv_head);
   task.k_stride = cache.k_stride();
   task.v = cache.values(piece.sequence, 0, kv_head);
@@ -61,6 +90,7 @@ void ForwardPart::attend(const Piece& piece, int layer, const DecoderBlock& bloc
 }
 
 void ForwardPart::attention(int layer, const DecoderBlock& block) {
+  if (block.spec.qk_norm == QkNorm::kWhole) norm_queries_and_keys(block);
   const int heads = block.spec.n_kv_heads;
   const std::int64_t group = block.spec.n_heads / heads;
   const std::int64_t tile = std::max<std::int64_t>(1, ops::kQueryRows / group);

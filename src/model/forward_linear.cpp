@@ -47,19 +47,34 @@ void ForwardPart::round_activations(const float* x, std::int64_t cols, std::span
   context_.pool.parallel_for(n_, n_ * cols < kSerialNumbers ? n_ : 1, body);
 }
 
-void ForwardPart::norm_and_round(const float* x, const std::vector<float>& weight,
-                                 std::span<const Linear* const> linears) {
+void ForwardPart::norm(const Norm& norm, const float* x, std::int64_t n, float* out) const {
+  const auto eps = static_cast<float>(decoder_.spec.norm_eps);
+  if (decoder_.spec.norm == NormKind::kRms) return ops_.rms_norm(x, norm.weight.data(), eps, n, out);
+  ops_.layer_norm(x, norm.weight.data(), norm.bias.empty() ? nullptr : norm.bias.data(), eps, n, out);
+}
+
+const float* ForwardPart::norm_and_round(const float* x, const Norm& norm, std::span<const Linear* const> linears) {
   const std::int64_t hidden = decoder_.spec.hidden;
+  if (norm.empty()) {
+    round_activations(x, hidden, linears);
+    return x;
+  }
   choose_formats(hidden, linears);
   float* normed = cache_.work.normed.floats();
-  const auto eps = static_cast<float>(decoder_.spec.norm_eps);
   const auto body = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      ops_.rms_norm(x + row * hidden, weight.data(), eps, hidden, normed + row * hidden);
+      this->norm(norm, x + row * hidden, hidden, normed + row * hidden);
       round_row(normed + row * hidden, hidden, row);
     }
   };
   context_.pool.parallel_for(n_, n_ * hidden < kSerialNumbers ? n_ : 1, body);
+  return normed;
+}
+
+void ForwardPart::for_rows(std::int64_t cols, const std::function<void(std::int64_t row)>& body) {
+  context_.pool.parallel_for(n_, n_ * cols < kSerialNumbers ? n_ : 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) body(row);
+  });
 }
 
 const std::byte* ForwardPart::activations_of(const Matrix& matrix, const float* x) {
@@ -69,8 +84,8 @@ const std::byte* ForwardPart::activations_of(const Matrix& matrix, const float* 
   return reinterpret_cast<const std::byte*>(x);
 }
 
-void ForwardPart::finish_tile(std::span<const LinearUse> uses, After after, std::int64_t row_begin,
-                              std::int64_t row_end) {
+void ForwardPart::finish_tile(std::span<const LinearUse> uses, After after, Activation activation,
+                              std::int64_t row_begin, std::int64_t row_end) {
   const std::int64_t count = row_end - row_begin;
   for (const LinearUse& use : uses) {
     if (use.linear->bias.empty()) continue;
@@ -82,11 +97,12 @@ void ForwardPart::finish_tile(std::span<const LinearUse> uses, After after, std:
   for (std::int64_t t = 0; t < n_; ++t) {
     const std::int64_t at = t * ldo + row_begin;
     if (after == After::kAddTo) ops_.add(x_ + at, uses[0].out + at, count);
-    if (after == After::kGate) ops_.silu_gate(uses[0].out + at, uses[1].out + at, count);
+    if (after == After::kGate) ops_.gate[static_cast<int>(activation)](uses[0].out + at, uses[1].out + at, count);
+    if (after == After::kActivate) ops_.activate[static_cast<int>(activation)](uses[0].out + at, count);
   }
 }
 
-void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, After after) {
+void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, After after, Activation activation) {
   // A job is what must share row ranges: gate and up together, everything else alone.
   const std::size_t per_job = after == After::kGate ? 2 : 1;
   std::int64_t total_rows = 0;
@@ -126,7 +142,7 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
         job.uses[u].linear->matrix->compute(job.activations[u], n_, begin, end, job.uses[u].out, rows,
                                             thread_scratch(thread));
       }
-      finish_tile(job.uses, after, begin, end);
+      finish_tile(job.uses, after, activation, begin, end);
     }
   });
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/checked.h"
+#include "model/rope.h"
 
 namespace nibble::model {
 
@@ -43,14 +44,15 @@ void read_rope(const Metadata& metadata, const Keys& key, int head_dim, ModelSpe
   const double factor =
       metadata.get_float(key("rope.scaling.factor"), metadata.get_float(key("rope.scale_linear"), 0.0));
   rope.factor = factor == 0 ? 1.0 : factor;
-  if (type == "none" || (type == "linear" && rope.factor == 1)) {
-    rope.scaling = RopeScaling::kNone;
+  const std::string attn = key("rope.scaling.attn_factor");
+  if (type == "none" || type == "longrope" || (type == "linear" && rope.factor == 1)) {
+    rope.scaling = RopeScaling::kNone;  // long and short factors among the tensors make it longrope
     rope.factor = 1;
+    rope.attention_factor = metadata.get_float(attn, 0.0);
   } else if (type == "linear") {
     rope.scaling = RopeScaling::kLinear;
   } else if (type == "yarn") {
     rope.scaling = RopeScaling::kYarn;
-    const std::string attn = key("rope.scaling.attn_factor");
     if (metadata.contains(attn)) rope.attention_factor = metadata.get_float(attn) * yarn_default(rope.factor);
     rope.beta_fast = metadata.get_float(key("rope.scaling.yarn_beta_fast"), 32.0);
     rope.beta_slow = metadata.get_float(key("rope.scaling.yarn_beta_slow"), 1.0);
@@ -59,7 +61,8 @@ void read_rope(const Metadata& metadata, const Keys& key, int head_dim, ModelSpe
   }
 }
 
-void write_rope(const RopeSpec& rope, const Keys& key, Metadata& metadata) {
+void write_rope(const ModelSpec& spec, const Keys& key, Metadata& metadata) {
+  const RopeSpec& rope = spec.rope;
   metadata.set(key("rope.dimension_count"), static_cast<std::uint32_t>(rope.dims));
   metadata.set(key("rope.freq_base"), static_cast<float>(rope.theta));
   // llama3 travels as the tensor of factors; dynamic scaling changes nothing up to the trained context and has no key.
@@ -77,7 +80,9 @@ void write_rope(const RopeSpec& rope, const Keys& key, Metadata& metadata) {
     metadata.set(key("rope.scaling.yarn_beta_fast"), static_cast<float>(rope.beta_fast));
     metadata.set(key("rope.scaling.yarn_beta_slow"), static_cast<float>(rope.beta_slow));
   } else if (rope.scaling == RopeScaling::kLongRope) {
-    fail(ErrorCode::kUnsupported, "GGUF files of this architecture cannot hold longrope scaling");
+    // The factors are tensors; the scaling of cos and sin does not follow from keys.
+    metadata.set(key("rope.scaling.original_context_length"), checked_cast<std::uint32_t>(rope.original_context));
+    metadata.set(key("rope.scaling.attn_factor"), rope_frequencies(rope, 1).attention_factor);
   }
 }
 
@@ -93,6 +98,19 @@ void write_per_layer(Metadata& metadata, const std::string& key, const ModelSpec
   }
 }
 
+std::string_view norm_key(NormKind norm) {
+  return norm == NormKind::kRms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
+}
+
+struct ScaleKey {
+  std::string_view key;
+  double ModelSpec::*value;
+};
+constexpr ScaleKey kScaleKeys[] = {
+    {"embedding_scale", &ModelSpec::embedding_scale}, {"residual_scale", &ModelSpec::residual_scale},
+    {"attention.scale", &ModelSpec::attention_scale}, {"attn_logit_softcapping", &ModelSpec::attention_softcap},
+    {"logit_scale", &ModelSpec::logit_scale},         {"final_logit_softcapping", &ModelSpec::logit_softcap}};
+
 std::int64_t vocabulary_size(const Metadata& metadata, const Keys& key) {
   if (metadata.contains(key("vocab_size"))) return metadata.get_int(key("vocab_size"));
   if (metadata.contains("tokenizer.ggml.tokens")) {
@@ -103,7 +121,9 @@ std::int64_t vocabulary_size(const Metadata& metadata, const Keys& key) {
 
 }  // namespace
 
-ModelSpec decoder_from_gguf(const Metadata& metadata, std::string_view arch) {
+std::string arch_key(const ModelSpec& spec, std::string_view key) { return Keys(spec.arch)(key); }
+
+ModelSpec decoder_from_gguf(const Metadata& metadata, std::string_view arch, NormKind norm) {
   const Keys key(arch);
   ModelSpec spec;
   spec.arch = arch;
@@ -111,7 +131,8 @@ ModelSpec decoder_from_gguf(const Metadata& metadata, std::string_view arch) {
   spec.hidden = metadata.get_int(key("embedding_length"));
   spec.context = metadata.get_int(key("context_length"));
   spec.vocab = vocabulary_size(metadata, key);
-  spec.norm_eps = metadata.get_float(key("attention.layer_norm_rms_epsilon"));
+  spec.norm = norm;
+  spec.norm_eps = metadata.get_float(key(norm_key(norm)));
   const std::int64_t n_layers = metadata.get_int(key("block_count"));
   if (n_layers < 1 || n_layers > (1 << 14)) fail(ErrorCode::kFormat, "number of layers is {}", n_layers);
   const auto count = static_cast<std::size_t>(n_layers);
@@ -150,12 +171,59 @@ void decoder_to_gguf(const ModelSpec& spec, Metadata& metadata) {
   const auto head_dim = static_cast<std::uint32_t>(spec.blocks[0].head_dim);
   metadata.set(key("attention.key_length"), head_dim);
   metadata.set(key("attention.value_length"), head_dim);
-  metadata.set(key("attention.layer_norm_rms_epsilon"), static_cast<float>(spec.norm_eps));
+  metadata.set(key(norm_key(spec.norm)), static_cast<float>(spec.norm_eps));
   metadata.set(key("vocab_size"), checked_cast<std::uint32_t>(spec.vocab));
   if (std::ranges::any_of(spec.blocks, [](const BlockSpec& b) { return b.window > 0; })) {
     write_per_layer(metadata, key("attention.sliding_window"), spec, [](const BlockSpec& b) { return b.window; });
   }
-  write_rope(spec.rope, key, metadata);
+  if (spec.positions == Positions::kRotary) write_rope(spec, key, metadata);
+}
+
+void windows_from_gguf(const Metadata& metadata, std::int64_t default_period, ModelSpec& spec) {
+  const std::string key = arch_key(spec, "attention.sliding_window_pattern");
+  const std::vector<std::int64_t> pattern =
+      metadata.contains(key) ? metadata.get_ints(key) : std::vector<std::int64_t>{default_period};
+  const bool by_layer = pattern.size() == spec.blocks.size() && pattern.size() > 1;
+  if (!by_layer && (pattern.size() != 1 || pattern[0] < 1)) {
+    fail(ErrorCode::kFormat, "key '{}' is no pattern for {} layers", key, spec.blocks.size());
+  }
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+    const bool sliding = by_layer ? pattern[i] != 0 : (static_cast<std::int64_t>(i) + 1) % pattern[0] != 0;
+    if (!sliding) spec.blocks[i].window = 0;
+  }
+}
+
+void windows_to_gguf(const ModelSpec& spec, std::int64_t default_period, Metadata& metadata) {
+  std::int64_t window = 0;
+  std::vector<bool> sliding;
+  bool usual = true;
+  for (const BlockSpec& block : spec.blocks) {
+    if (block.window != 0 && window != 0 && block.window != window) {
+      fail(ErrorCode::kUnsupported, "windows of different sizes have no form in a GGUF file of '{}'", spec.arch);
+    }
+    if (block.window != 0) window = block.window;
+    sliding.push_back(block.window != 0);
+    usual = usual && sliding.back() == (static_cast<std::int64_t>(sliding.size()) % default_period != 0);
+  }
+  metadata.erase(arch_key(spec, "attention.sliding_window"));
+  if (window == 0) return;
+  metadata.set(arch_key(spec, "attention.sliding_window"), checked_cast<std::uint32_t>(window));
+  if (!usual)
+    metadata.set(arch_key(spec, "attention.sliding_window_pattern"), container::MetaArray{std::move(sliding)});
+}
+
+void scales_from_gguf(const Metadata& metadata, ModelSpec& spec) {
+  for (const ScaleKey& scale : kScaleKeys) {
+    spec.*scale.value = metadata.get_float(arch_key(spec, scale.key), spec.*scale.value);
+  }
+}
+
+void scales_to_gguf(const ModelSpec& spec, Metadata& metadata) {
+  const ModelSpec plain;
+  for (const ScaleKey& scale : kScaleKeys) {
+    if (spec.*scale.value == plain.*scale.value) continue;
+    metadata.set(arch_key(spec, scale.key), static_cast<float>(spec.*scale.value));
+  }
 }
 
 }  // namespace nibble::model

@@ -1,5 +1,6 @@
 #include "model/hf_config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/checked.h"
@@ -30,10 +31,10 @@ double yarn_attention_factor(const json::Value& rope, double factor) {
   return scaled(mscale) / scaled(mscale_all);
 }
 
-void parse_scaling(const json::Value& rope, ModelSpec& spec) {
-  RopeSpec& out = spec.rope;
+void parse_scaling(const json::Value& rope, const json::Value& config, const ModelSpec& spec, RopeSpec& out) {
   const std::string type = rope.get("rope_type", rope.get("type", "default"));
-  out.original_context = rope.get("original_max_position_embeddings", spec.context);
+  const std::int64_t original = config.get("original_max_position_embeddings", spec.context);
+  out.original_context = rope.get("original_max_position_embeddings", original);
   const double derived = static_cast<double>(spec.context) / static_cast<double>(out.original_context);
   out.factor = rope.get("factor", type == "default" ? 1.0 : derived);
   if (type == "default" || type == "none") {
@@ -64,43 +65,110 @@ void parse_scaling(const json::Value& rope, ModelSpec& spec) {
   }
 }
 
-void parse_rope(const json::Value& config, int head_dim, ModelSpec& spec) {
+RopeSpec parse_rope(const json::Value& rope, const json::Value& config, const HfDefaults& defaults,
+                    const ModelSpec& spec) {
+  RopeSpec out;
+  out.theta = rope.get("rope_theta", config.get("rope_theta", defaults.theta));
+  const double partial =
+      rope.get("partial_rotary_factor", config.get("partial_rotary_factor", defaults.partial_rotary));
+  if (!(partial >= 0 && partial <= 1)) fail(ErrorCode::kFormat, "partial_rotary_factor is {}", partial);
+  out.dims = static_cast<int>(spec.blocks[0].head_dim * partial);
+  parse_scaling(rope, config, spec, out);
+  return out;
+}
+
+// One set of parameters for all layers, or one for each type of layer.
+void parse_ropes(const json::Value& config, const HfDefaults& defaults, ModelSpec& spec) {
   static const json::Value kNothing;
   const json::Value* rope = config.find("rope_parameters");
   if (rope == nullptr || !rope->is_object()) rope = config.find("rope_scaling");
   if (rope == nullptr || !rope->is_object()) rope = &kNothing;
-  spec.rope.theta = rope->get("rope_theta", config.get("rope_theta", 10000.0));
-  const double partial = rope->get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0));
-  if (!(partial >= 0 && partial <= 1)) fail(ErrorCode::kFormat, "partial_rotary_factor is {}", partial);
-  spec.rope.dims = static_cast<int>(head_dim * partial);
-  parse_scaling(*rope, spec);
+  if (const json::Value* full = rope->find("full_attention")) {
+    spec.local_rope = parse_rope(rope->at("sliding_attention"), config, defaults, spec);
+    rope = full;
+  }
+  spec.rope = parse_rope(*rope, config, defaults, spec);
 }
+
+constexpr std::pair<std::string_view, Activation> kActivationNames[] = {
+    {"silu", Activation::kSilu},         {"swish", Activation::kSilu},
+    {"gelu", Activation::kGelu},         {"gelu_pytorch_tanh", Activation::kGeluTanh},
+    {"gelu_new", Activation::kGeluTanh}, {"gelu_fast", Activation::kGeluTanh},
+    {"relu", Activation::kRelu},         {"relu2", Activation::kRelu2}};
 
 }  // namespace
 
+Activation parse_activation(std::string_view name) {
+  const auto found = std::ranges::find(kActivationNames, name, [](const auto& entry) { return entry.first; });
+  if (found == std::end(kActivationNames)) fail(ErrorCode::kUnsupported, "activation '{}' is not known", name);
+  return found->second;
+}
+
+std::string_view activation_name(Activation activation) {
+  return std::ranges::find(kActivationNames, activation, [](const auto& entry) { return entry.second; })->first;
+}
+
+void require_flag(const json::Value& config, std::string_view key, bool value, bool fallback) {
+  if (config.get(key, fallback) == value) return;
+  fail(ErrorCode::kUnsupported, "config.json '{}' is {}: models of this kind are not known", key, !value);
+}
+
+json::Value with_usual_keys(const json::Value& config, std::span<const KeyAlias> aliases) {
+  json::Value out = config;
+  for (const KeyAlias& alias : aliases) {
+    const json::Value* value = config.find(alias.own);
+    if (value != nullptr && !value->is_null()) out.set(alias.usual, *value);
+  }
+  return out;
+}
+
+json::Value with_own_keys(const json::Value& config, std::span<const KeyAlias> aliases) {
+  json::Value out;
+  for (const auto& [key, value] : config.as_object()) {
+    const auto alias = std::ranges::find(aliases, key, &KeyAlias::usual);
+    out.set(alias == aliases.end() ? std::string_view(key) : alias->own, value);
+  }
+  return out;
+}
+
 ModelSpec decoder_from_hf(const json::Value& config, const HfDefaults& defaults) {
-  const std::string activation = config.get("hidden_act", "silu");
-  if (activation != "silu") fail(ErrorCode::kUnsupported, "activation '{}' is not known", activation);
   ModelSpec spec;
   spec.hidden = required_int(config, "hidden_size");
   spec.vocab = required_int(config, "vocab_size");
   spec.context = config.get("max_position_embeddings", defaults.context);
   spec.norm_eps = config.get("rms_norm_eps", defaults.norm_eps);
-  spec.tied = config.get("tie_word_embeddings", false);
+  spec.tied = config.get("tie_word_embeddings", defaults.tied);
 
   BlockSpec block;
+  block.activation = parse_activation(config.get("hidden_act", defaults.activation));
   block.n_heads = small_int(required_int(config, "num_attention_heads"));
   if (block.n_heads <= 0) fail(ErrorCode::kFormat, "number of attention heads is {}", block.n_heads);
   const int kv_default = defaults.kv_heads > 0 ? defaults.kv_heads : block.n_heads;
   block.n_kv_heads = small_int(config.get("num_key_value_heads", kv_default));
   const std::int64_t head_default = defaults.head_dim > 0 ? defaults.head_dim : spec.hidden / block.n_heads;
   block.head_dim = small_int(config.get("head_dim", head_default));
-  block.ffn = required_int(config, "intermediate_size");
+  const bool own_ffn = defaults.ffn_per_hidden == 0 || config.find("intermediate_size") != nullptr;
+  block.ffn = own_ffn ? required_int(config, "intermediate_size") : defaults.ffn_per_hidden * spec.hidden;
   const std::int64_t n_layers = required_int(config, "num_hidden_layers");
   if (n_layers < 1 || n_layers > (1 << 14)) fail(ErrorCode::kFormat, "number of layers is {}", n_layers);
   spec.blocks.assign(static_cast<std::size_t>(n_layers), block);
-  with_context("config.json rope parameters", [&] { parse_rope(config, block.head_dim, spec); });
+  with_context("config.json rope parameters", [&] { parse_ropes(config, defaults, spec); });
   return spec;
+}
+
+std::vector<bool> layers_of_type(const ModelSpec& spec, const json::Value& config, std::string_view type,
+                                 bool (*fallback)(std::int64_t layer)) {
+  const json::Value* types = config.find("layer_types");
+  const bool named = types != nullptr && types->is_array();
+  if (named && types->as_array().size() != spec.blocks.size()) {
+    fail(ErrorCode::kFormat, "config.json 'layer_types' has {} entries for {} layers", types->as_array().size(),
+         spec.blocks.size());
+  }
+  std::vector<bool> is(spec.blocks.size());
+  for (std::size_t i = 0; i < is.size(); ++i) {
+    is[i] = named ? types->as_array()[i].as_string() == type : fallback(static_cast<std::int64_t>(i));
+  }
+  return is;
 }
 
 void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_t default_window) {
@@ -108,15 +176,11 @@ void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_
   const std::int64_t window = config.get("sliding_window", default_window);
   const json::Value* types = config.find("layer_types");
   const bool named = types != nullptr && types->is_array();
-  if (named && types->as_array().size() != spec.blocks.size()) {
-    fail(ErrorCode::kFormat, "config.json 'layer_types' has {} entries for {} layers", types->as_array().size(),
-         spec.blocks.size());
-  }
-  const std::int64_t first = config.get("max_window_layers", 28);
+  const std::vector<bool> sliding =
+      layers_of_type(spec, config, "sliding_attention", [](std::int64_t) { return true; });
+  const std::int64_t first = named ? 0 : config.get("max_window_layers", 28);
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
-    const bool sliding =
-        named ? types->as_array()[i].as_string() == "sliding_attention" : static_cast<std::int64_t>(i) >= first;
-    if (sliding) spec.blocks[i].window = window;
+    if (sliding[i] && static_cast<std::int64_t>(i) >= first) spec.blocks[i].window = window;
   }
 }
 

@@ -1,6 +1,10 @@
 // The keys that the configurations of Hugging Face's gated decoders share.
 #pragma once
 
+#include <span>
+#include <string_view>
+#include <vector>
+
 #include "json/json.h"
 #include "model/model_spec.h"
 
@@ -12,7 +16,20 @@ struct HfDefaults {
   std::int64_t context = 2048;
   int kv_heads = 0;  // 0: as many as query heads
   int head_dim = 0;  // 0: hidden size / heads
+  std::string_view activation = "silu";
+  bool tied = false;
+  double theta = 10000;
+  double partial_rotary = 1;
+  int ffn_per_hidden = 0;  // 0: the key must be there
 };
+
+// A key of an architecture's own for what others call differently.
+struct KeyAlias {
+  std::string_view own, usual;
+};
+// `config` with the usual keys beside the own ones, and the way back: with the own ones in their place.
+json::Value with_usual_keys(const json::Value& config, std::span<const KeyAlias> aliases);
+json::Value with_own_keys(const json::Value& config, std::span<const KeyAlias> aliases);
 
 // Sizes, norm, rope, one BlockSpec per layer; no windows, no biases, no weights. Throws Error{kFormat} naming the key.
 ModelSpec decoder_from_hf(const json::Value& config, const HfDefaults& defaults);
@@ -20,5 +37,15 @@ ModelSpec decoder_from_hf(const json::Value& config, const HfDefaults& defaults)
 // Windows of the layers that `layer_types` calls sliding, or else of the layers from `max_window_layers` on, when
 // `use_sliding_window` is set.
 void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_t default_window);
+// Is layer i called `type` in 'layer_types', or, where that is absent, by `fallback(i)`?
+std::vector<bool> layers_of_type(const ModelSpec& spec, const json::Value& config, std::string_view type,
+                                 bool (*fallback)(std::int64_t layer));
+
+// "silu", "gelu", "gelu_pytorch_tanh", ... Throws Error{kUnsupported}.
+Activation parse_activation(std::string_view name);
+std::string_view activation_name(Activation activation);
+
+// A switch that this program knows in one position only. Throws Error{kUnsupported} naming it.
+void require_flag(const json::Value& config, std::string_view key, bool value, bool fallback);
 
 }  // namespace nibble::model

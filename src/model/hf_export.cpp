@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/hf_config.h"
 #include "model/rope.h"
 
 namespace nibble::model {
@@ -29,6 +30,15 @@ RopeSpec llama3_behind(const RopeSpec& rope) {
                                [](float a, float b) { return std::abs(a - b) <= 1e-5f * std::abs(b); });
   if (!same) fail(ErrorCode::kUnsupported, "the rope factors of this file have no form in config.json");
   return guess;
+}
+
+// GGUF holds numbers in f32: 1e-5 comes back as 9.99999974e-06. The shortest decimal that is the same f32 is meant.
+double plain(double value) { return std::stod(format_text("{}", static_cast<float>(value))); }
+
+json::Array numbers(const std::vector<float>& values) {
+  json::Array out;
+  for (const float value : values) out.emplace_back(plain(static_cast<double>(value)));
+  return out;
 }
 
 json::Value scaling_json(const RopeSpec& given) {
@@ -58,14 +68,16 @@ json::Value scaling_json(const RopeSpec& given) {
       value.set("original_max_position_embeddings", rope.original_context);
       break;
     case RopeScaling::kLongRope:
-      fail(ErrorCode::kUnsupported, "longrope scaling is not written to config.json");
+      value.set("rope_type", "longrope");
+      value.set("short_factor", numbers(rope.factors));
+      value.set("long_factor", numbers(rope.long_factors));
+      value.set("original_max_position_embeddings", rope.original_context);
+      if (rope.attention_factor != 0) value.set("attention_factor", plain(rope.attention_factor));
+      break;
   }
   value.set("factor", rope.factor);
   return value;
 }
-
-// GGUF holds numbers in f32: 1e-5 comes back as 9.99999974e-06. The shortest decimal that is the same f32 is meant.
-double plain(double value) { return std::stod(format_text("{}", static_cast<float>(value))); }
 
 }  // namespace
 
@@ -93,7 +105,7 @@ json::Value decoder_to_hf(const ModelSpec& spec, std::string_view model_type, st
   }
   const json::Value scaling = scaling_json(spec.rope);
   if (!scaling.is_null()) config.set("rope_scaling", scaling);
-  config.set("hidden_act", "silu");
+  config.set("hidden_act", activation_name(block.activation));
   config.set("tie_word_embeddings", spec.tied);
   return config;
 }

@@ -17,6 +17,7 @@ class WorkBuffer {
     return buffer_.data();
   }
   float* floats() { return buffer_.as<float>(); }
+  const float* floats() const { return buffer_.as<float>(); }
   float* floats(std::int64_t n) {
     return reinterpret_cast<float*>(bytes(static_cast<std::uint64_t>(n) * sizeof(float)));
   }
@@ -28,7 +29,8 @@ class WorkBuffer {
 struct Workspace {
   static constexpr std::size_t kFormats = 4;  // activation formats that linears of one input may ask for
 
-  WorkBuffer residual, normed, q, k, v, attended, projected, gate, up, logits, cos, sin, threads;
+  WorkBuffer residual, normed, q, k, v, attended, projected, attention_out, gate, up, logits, cos, sin, local_cos,
+      local_sin, threads;
   WorkBuffer activations[kFormats];
 };
 

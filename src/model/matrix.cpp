@@ -1,6 +1,8 @@
 #include "model/matrix.h"
 
 #include <algorithm>
+#include <cstring>
+#include <numeric>
 
 #include "base/aligned_buffer.h"
 #include "base/error.h"
@@ -45,10 +47,11 @@ class DecodedMatrix final : public Matrix {
  public:
   // Panels of about a megabyte, so that one stays in a core's cache between decoding and the product. Their height
   // depends on the matrix alone: the library under gemm_nt may sum differently for different shapes.
-  DecodedMatrix(const ModelSource& source, std::size_t slot, std::int64_t rows, std::int64_t cols)
-      : Matrix(rows, cols),
+  DecodedMatrix(const ModelSource& source, const SlotRows& rows, std::int64_t cols)
+      : Matrix(rows.end - rows.begin, cols),
         source_(source),
-        slot_(slot),
+        slot_(rows.slot),
+        first_(rows.begin),
         panel_(std::clamp<std::int64_t>((1 << 18) / cols / 16 * 16, 16, 256)) {}
 
   const kernel::ActivationFormat* activation() const override { return nullptr; }
@@ -59,15 +62,18 @@ class DecodedMatrix final : public Matrix {
     const auto* x = reinterpret_cast<const float*>(activations);
     for (std::int64_t begin = row_begin; begin < row_end; begin += panel_) {
       const std::int64_t end = std::min(begin + panel_, row_end);
-      source_.read_rows(slot_, begin, end, scratch);
+      source_.read_rows(slot_, first_ + begin, first_ + end, scratch);
       linalg::gemm_nt(n, end - begin, cols(), x, cols(), scratch, cols(), out + begin, ldo);
     }
   }
-  void row(std::int64_t row, float* out) const override { source_.read_rows(slot_, row, row + 1, out); }
+  void row(std::int64_t row, float* out) const override {
+    source_.read_rows(slot_, first_ + row, first_ + row + 1, out);
+  }
 
  private:
   const ModelSource& source_;
   std::size_t slot_;
+  std::int64_t first_;
   std::int64_t panel_;
 };
 
@@ -81,29 +87,59 @@ void check_finite(ExecContext& context, const TensorView& view) {
   });
 }
 
+// A matrix that lies transposed, in canonical order and its own (plain) type.
+Tensor transposed_copy(const TensorView& view) {
+  const std::int64_t rows = view.cols(), cols = view.rows();
+  const std::size_t size = dtype_bytes(view.encoding->dtype);
+  Tensor copy(*view.encoding, {rows, cols});
+  std::byte* out = copy.add_part(PartRole::kCodes, view.encoding->dtype, {rows, cols}).data();
+  const std::byte* in = view.data().data();
+  for (std::int64_t c = 0; c < cols; ++c) {
+    for (std::int64_t r = 0; r < rows; ++r, in += size)
+      std::memcpy(out + static_cast<std::size_t>(r * cols + c) * size, in, size);
+  }
+  return copy;
+}
+
+// Where the rows of a part of a weight lie; empty for the whole in canonical order.
+std::vector<std::int32_t> part_map(const StoredRows& weight, const SlotRows& rows) {
+  if (!weight.row_map.empty()) return {weight.row_map.begin() + rows.begin, weight.row_map.begin() + rows.end};
+  std::vector<std::int32_t> map;
+  if (rows.begin == 0) return map;
+  map.resize(static_cast<std::size_t>(rows.end - rows.begin));
+  std::iota(map.begin(), map.end(), static_cast<std::int32_t>(rows.begin));
+  return map;
+}
+
 }  // namespace
 
-std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, std::size_t slot,
+std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, const SlotRows& rows,
                                                  Isa isa, std::uint64_t& packed_bytes) {
-  const SourceWeight& weight = source.weight(slot);
-  const TensorView& view = weight.entry->view;
-  const kernel::LinearKernel& linear = kernel::choose_linear(*view.encoding, view.cols(), isa);
-  auto matrix = std::make_unique<PackedMatrix>(linear, kernel::MatrixInfo{view.encoding, view.rows(), view.cols()});
+  const StoredRows& weight = source.weight(rows.slot);
+  const TensorView& view = weight.view;
+  const kernel::LinearKernel& linear = kernel::choose_linear(*view.encoding, weight.cols(), isa);
+  const kernel::MatrixInfo info = {view.encoding, rows.end - rows.begin, weight.cols()};
+  auto matrix = std::make_unique<PackedMatrix>(linear, info);
+  const std::vector<std::int32_t> map = part_map(weight, rows);
   source.reader().will_need(*weight.entry);
-  with_context(format_text("tensor '{}'", weight.entry->name),
-               [&] { matrix->pack(context, view, weight.row_map.empty() ? nullptr : weight.row_map.data()); });
+  with_context(format_text("tensor '{}'", weight.entry->name), [&] {
+    const Tensor turned = weight.transposed ? transposed_copy(view) : Tensor();
+    matrix->pack(context, weight.transposed ? turned.view() : view, map.empty() ? nullptr : map.data());
+  });
   source.reader().drop(*weight.entry);
   packed_bytes = matrix->bytes();
   return matrix;
 }
 
-std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source, std::size_t slot) {
-  const container::TensorEntry& entry = *source.weight(slot).entry;
-  source.reader().will_need(entry);
-  with_context(format_text("tensor '{}'", entry.name), [&] { check_finite(context, entry.view); });
-  source.reader().drop(entry);
-  const Shape& shape = source.spec().weights[slot].shape;
-  return std::make_unique<DecodedMatrix>(source, slot, shape.rows(), shape.cols());
+std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source,
+                                                  const SlotRows& rows) {
+  const container::TensorEntry& entry = *source.weight(rows.slot).entry;
+  if (rows.begin == 0) {
+    source.reader().will_need(entry);
+    with_context(format_text("tensor '{}'", entry.name), [&] { check_finite(context, entry.view); });
+    source.reader().drop(entry);
+  }
+  return std::make_unique<DecodedMatrix>(source, rows, source.weight(rows.slot).cols());
 }
 
 }  // namespace nibble::model

@@ -34,11 +34,18 @@ class Matrix {
   std::int64_t rows_, cols_;
 };
 
-// Copies the weights of a slot into the layout of the best kernel, with all threads; `packed_bytes` tells the memory
-// taken. Both throw Error{kFormat} naming tensor and row of a weight that is NaN or infinite.
-std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, std::size_t slot,
+// Rows [begin, end) of a slot: the part of a fused weight that one linear multiplies by.
+struct SlotRows {
+  std::size_t slot = 0;
+  std::int64_t begin = 0, end = 0;
+};
+
+// Copies the weights into the layout of the best kernel, with all threads; `packed_bytes` tells the memory taken. Both
+// throw Error{kFormat} naming tensor and row of a weight that is NaN or infinite.
+std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, const SlotRows& rows,
                                                  Isa isa, std::uint64_t& packed_bytes);
 // Reads the file whenever it is asked; `source` must outlive it. Products are f32, a panel of rows at a time.
-std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source, std::size_t slot);
+std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source,
+                                                  const SlotRows& rows);
 
 }  // namespace nibble::model

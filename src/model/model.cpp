@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "base/error.h"
@@ -32,13 +33,14 @@ class Loader {
   void load(Decoder& decoder) {
     const ModelSpec& spec = decoder.spec;
     // A tied embedding is packed for the head and looked up in the packing; any other stays in the file.
-    decoder.embedding =
-        spec.tied ? matrix(Role::kTokenEmbedding, -1) : decoded_matrix(index(Role::kTokenEmbedding, -1));
+    decoder.embedding = spec.tied ? matrix(Role::kTokenEmbedding, -1) : table(Role::kTokenEmbedding);
+    if (spec.find(Role::kPositionEmbedding, -1) != nullptr) decoder.positions = table(Role::kPositionEmbedding);
     decoder.blocks.resize(spec.blocks.size());
     for (int layer = 0; layer < spec.n_layers(); ++layer)
       load_block(spec, layer, decoder.blocks[static_cast<std::size_t>(layer)]);
-    decoder.output_norm = vector(Role::kOutputNorm, -1);
+    decoder.output_norm = norm(Role::kOutputNorm, -1);
     decoder.head.matrix = spec.tied ? decoder.embedding : matrix(Role::kOutput, -1);
+    decoder.head.bias = vector(Role::kOutput, -1, true);
   }
   std::uint64_t weight_bytes() const { return weight_bytes_; }
 
@@ -54,17 +56,46 @@ class Loader {
   void load_block(const ModelSpec& spec, int layer, DecoderBlock& block) {
     context_.check_cancelled();
     block.spec = spec.blocks[static_cast<std::size_t>(layer)];
-    block.attn_norm = vector(Role::kAttnNorm, layer);
-    block.q_norm = vector(Role::kAttnQNorm, layer);
-    block.k_norm = vector(Role::kAttnKNorm, layer);
-    block.ffn_norm = vector(Role::kFfnNorm, layer);
-    const std::pair<Linear*, Role> linears[] = {{&block.q, Role::kAttnQ},      {&block.k, Role::kAttnK},
-                                                {&block.v, Role::kAttnV},      {&block.output, Role::kAttnOutput},
-                                                {&block.gate, Role::kFfnGate}, {&block.up, Role::kFfnUp},
-                                                {&block.down, Role::kFfnDown}};
-    for (const auto& [linear, role] : linears) {
-      linear->matrix = matrix(role, layer);
-      linear->bias = vector(role, layer, true);
+    block.attn_norm = norm(Role::kAttnNorm, layer);
+    block.attn_post_norm = norm(Role::kAttnPostNorm, layer);
+    block.q_norm = norm(Role::kAttnQNorm, layer);
+    block.k_norm = norm(Role::kAttnKNorm, layer);
+    block.ffn_norm = norm(Role::kFfnNorm, layer);
+    block.ffn_post_norm = norm(Role::kFfnPostNorm, layer);
+    const std::int64_t q_rows = std::int64_t{block.spec.n_heads} * block.spec.head_dim;
+    const std::int64_t kv_rows = std::int64_t{block.spec.n_kv_heads} * block.spec.head_dim;
+    const std::pair<Linear*, std::int64_t> qkv[] = {{&block.q, q_rows}, {&block.k, kv_rows}, {&block.v, kv_rows}};
+    const Role qkv_roles[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};
+    load_group(layer, Role::kAttnQkv, qkv, qkv_roles);
+    if (block.spec.gated) {
+      const std::pair<Linear*, std::int64_t> gate_up[] = {{&block.gate, block.spec.ffn}, {&block.up, block.spec.ffn}};
+      const Role gate_up_roles[] = {Role::kFfnGate, Role::kFfnUp};
+      load_group(layer, Role::kFfnGateUp, gate_up, gate_up_roles);
+    } else {
+      load_linear(block.up, Role::kFfnUp, layer);
+    }
+    load_linear(block.output, Role::kAttnOutput, layer);
+    load_linear(block.down, Role::kFfnDown, layer);
+  }
+
+  void load_linear(Linear& linear, Role role, int layer) {
+    linear.matrix = matrix(role, layer);
+    linear.bias = vector(role, layer, true);
+  }
+
+  // Linears of one input: each from its own tensor, or all from the fused one where the model has it.
+  void load_group(int layer, Role fused, std::span<const std::pair<Linear*, std::int64_t>> parts,
+                  std::span<const Role> roles) {
+    if (index(fused, layer) == kNone) {
+      for (std::size_t i = 0; i < parts.size(); ++i) load_linear(*parts[i].first, roles[i], layer);
+      return;
+    }
+    const std::vector<float> bias = vector(fused, layer, true);
+    std::int64_t row = 0;
+    for (const auto& [linear, rows] : parts) {
+      linear->matrix = matrix({index(fused, layer), row, row + rows}, options_.path == MathPath::kExact);
+      if (!bias.empty()) linear->bias.assign(bias.begin() + row, bias.begin() + row + rows);
+      row += rows;
     }
   }
 
@@ -73,21 +104,35 @@ class Loader {
     return slot == nullptr ? kNone : static_cast<std::size_t>(slot - source_.spec().weights.data());
   }
 
-  std::shared_ptr<const Matrix> matrix(Role role, int layer) {
+  SlotRows whole(Role role, int layer) const {
     const std::size_t slot = index(role, layer);
-    if (options_.path == MathPath::kExact) return decoded_matrix(slot);
-    std::uint64_t packed_bytes = 0;
-    std::shared_ptr<const Matrix> out = make_packed_matrix(context_, source_, slot, options_.isa, packed_bytes);
-    weight_bytes_ += packed_bytes;
-    task_.add(source_.weight(slot).entry->view.n_bytes());
+    return {slot, 0, source_.spec().weights[slot].shape.rows()};
+  }
+
+  std::shared_ptr<const Matrix> matrix(Role role, int layer) {
+    return matrix(whole(role, layer), options_.path == MathPath::kExact);
+  }
+  // A table whose rows are looked up in the file.
+  std::shared_ptr<const Matrix> table(Role role) { return matrix(whole(role, -1), true); }
+
+  std::shared_ptr<const Matrix> matrix(const SlotRows& rows, bool decoded) {
+    const Shape& shape = source_.spec().weights[rows.slot].shape;
+    const std::uint64_t bytes = source_.weight(rows.slot).entry->view.n_bytes() *
+                                static_cast<std::uint64_t>(rows.end - rows.begin) /
+                                static_cast<std::uint64_t>(shape.rows());
+    std::uint64_t held = bytes;  // of the file when decoded: read again and again
+    std::shared_ptr<const Matrix> out = decoded ? make_decoded_matrix(context_, source_, rows)
+                                                : make_packed_matrix(context_, source_, rows, options_.isa, held);
+    weight_bytes_ += held;
+    task_.add(bytes);
     return out;
   }
 
-  std::shared_ptr<const Matrix> decoded_matrix(std::size_t slot) {
-    const std::uint64_t bytes = source_.weight(slot).entry->view.n_bytes();
-    std::shared_ptr<const Matrix> out = make_decoded_matrix(context_, source_, slot);
-    weight_bytes_ += bytes;  // of the file, but read again and again
-    task_.add(bytes);
+  Norm norm(Role role, int layer) {
+    Norm out = {vector(role, layer), vector(role, layer, true)};
+    if (source_.spec().norm_add_one) {
+      for (float& weight : out.weight) weight += 1;
+    }
     return out;
   }
 
@@ -111,6 +156,19 @@ class Loader {
   ProgressTask task_;
   std::uint64_t weight_bytes_ = 0;
 };
+
+// Press et al. 2022: 2^(-8 i / n) of n heads; where n is no power of two, those of the power below and then every other
+// one of the power above.
+std::vector<float> alibi_slopes(const ModelSpec& spec) {
+  const int n = spec.blocks[0].n_heads;
+  const int below = static_cast<int>(std::bit_floor(static_cast<unsigned>(n)));
+  std::vector<float> slopes;
+  for (int i = 0; i < n; ++i) {
+    const double exponent = i < below ? 8.0 * (i + 1) / below : 4.0 * (2 * (i - below) + 1) / below;
+    slopes.push_back(static_cast<float>(std::exp2(-exponent) * spec.alibi_scale));
+  }
+  return slopes;
+}
 
 bool cache_fits(const ModelSpec& spec, KvCache& cache) {
   const KvCache::State& state = cache.state();
@@ -138,6 +196,11 @@ void check_segments(const Decoder& decoder, KvCache& cache, std::span<const Segm
     if (static_cast<std::int64_t>(segment.tokens.size()) > cache.context() - length) {
       fail(ErrorCode::kInvalidArgument, "{} tokens after {} do not fit a context of {}", segment.tokens.size(), length,
            cache.context());
+    }
+    if (decoder.positions != nullptr &&
+        static_cast<std::int64_t>(segment.tokens.size()) > decoder.spec.context - length) {
+      fail(ErrorCode::kInvalidArgument, "{} tokens after {}: the model has positions for {}", segment.tokens.size(),
+           length, decoder.spec.context);
     }
     for (const token::TokenId id : segment.tokens) {
       if (id < 0 || id >= decoder.spec.vocab) {
@@ -180,7 +243,11 @@ std::shared_ptr<const Model> Model::load(ExecContext& context, std::shared_ptr<c
   decoder.spec = source->spec();
   decoder.path = options.path;
   decoder.ops = &ops::choose_ops(options.isa);
-  if (rope_is_fixed(decoder.spec.rope)) decoder.rope = rope_frequencies(decoder.spec.rope, 0);
+  if (decoder.spec.positions == Positions::kAlibi) decoder.alibi = alibi_slopes(decoder.spec);
+  const RopeSpec* const ropes[kRopes] = {&decoder.spec.rope, &decoder.spec.local_rope};
+  for (int i = 0; i < kRopes; ++i) {
+    if (rope_is_fixed(*ropes[i])) decoder.rope[i] = rope_frequencies(*ropes[i], 0);
+  }
   with_context(source->reader().path().string(), [&] {
     Loader loader(context, *source, options);
     loader.load(decoder);

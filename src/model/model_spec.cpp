@@ -8,11 +8,91 @@
 namespace nibble::model {
 
 std::string_view role_name(Role role) {
-  static constexpr std::array<std::string_view, 15> kNames = {
-      "token_embd",  "output_norm", "output",   "attn_norm", "attn_q", "attn_k",   "attn_v",    "attn_output",
-      "attn_q_norm", "attn_k_norm", "ffn_norm", "ffn_gate",  "ffn_up", "ffn_down", "rope_freqs"};
-  static_assert(kNames.size() == static_cast<std::size_t>(Role::kRopeFactors) + 1);
+  static constexpr std::array<std::string_view, 22> kNames = {"token_embd",
+                                                              "position_embd",
+                                                              "output_norm",
+                                                              "output",
+                                                              "attn_norm",
+                                                              "attn_q",
+                                                              "attn_k",
+                                                              "attn_v",
+                                                              "attn_qkv",
+                                                              "attn_output",
+                                                              "attn_q_norm",
+                                                              "attn_k_norm",
+                                                              "post_attention_norm",
+                                                              "ffn_norm",
+                                                              "ffn_gate",
+                                                              "ffn_up",
+                                                              "ffn_up",
+                                                              "ffn_down",
+                                                              "post_ffw_norm",
+                                                              "rope_freqs",
+                                                              "rope_factors_long",
+                                                              "rope_factors_short"};
+  static_assert(kNames.size() == static_cast<std::size_t>(Role::kRopeFactorsShort) + 1);
   return kNames[static_cast<std::size_t>(role)];
+}
+
+bool is_rope_factors(Role role) {
+  return role == Role::kRopeFactors || role == Role::kRopeFactorsLong || role == Role::kRopeFactorsShort;
+}
+
+bool is_matrix(Role role) {
+  switch (role) {
+    case Role::kTokenEmbedding:
+    case Role::kPositionEmbedding:
+    case Role::kOutput:
+    case Role::kAttnQ:
+    case Role::kAttnK:
+    case Role::kAttnV:
+    case Role::kAttnQkv:
+    case Role::kAttnOutput:
+    case Role::kFfnGate:
+    case Role::kFfnUp:
+    case Role::kFfnGateUp:
+    case Role::kFfnDown:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::vector<std::int32_t> stored_rows(const RowOrder& order, std::int64_t rows) {
+  std::vector<std::int32_t> map;
+  if (order.kind == RowOrder::Kind::kCanonical) return map;
+  map.resize(static_cast<std::size_t>(rows));
+  const auto put = [&](std::int64_t canonical, std::int64_t stored) {
+    map[static_cast<std::size_t>(canonical)] = static_cast<std::int32_t>(stored);
+  };
+  if (order.kind == RowOrder::Kind::kPairs) {
+    const std::int64_t head = rows / order.heads, half = head / 2;
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const std::int64_t in_head = row % head;
+      put(row, row - in_head + 2 * (in_head % half) + in_head / half);
+    }
+    return map;
+  }
+  const std::int64_t per_group = order.group + 2;
+  const std::int64_t dim = rows / (order.heads * per_group);
+  const std::int64_t n_query = std::int64_t{order.heads} * order.group;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t head = row / dim;  // of all queries, then keys, then values
+    const std::int64_t kv = (head - n_query) % order.heads, part = (head - n_query) / order.heads;
+    const std::int64_t at =
+        head < n_query ? head / order.group * per_group + head % order.group : kv * per_group + order.group + part;
+    put(row, at * dim + row % dim);
+  }
+  return map;
+}
+
+std::vector<std::int32_t> canonical_rows(const RowOrder& order, std::int64_t rows) {
+  const std::vector<std::int32_t> stored = stored_rows(order, rows);
+  std::vector<std::int32_t> map(stored.size());
+  for (std::size_t row = 0; row < stored.size(); ++row) {
+    map[static_cast<std::size_t>(stored[row])] = static_cast<std::int32_t>(row);
+  }
+  return map;
 }
 
 const WeightSlot* ModelSpec::find(Role role, int layer, bool bias) const {
@@ -25,7 +105,7 @@ const WeightSlot* ModelSpec::find(Role role, int layer, bool bias) const {
 std::uint64_t ModelSpec::parameters() const {
   std::uint64_t sum = 0;
   for (const WeightSlot& slot : weights) {
-    if (slot.role != Role::kRopeFactors) sum += static_cast<std::uint64_t>(slot.shape.elements());
+    if (!is_rope_factors(slot.role)) sum += static_cast<std::uint64_t>(slot.shape.elements());
   }
   return sum;
 }
@@ -48,27 +128,7 @@ void check_factors(const std::vector<float>& factors, int dims) {
   }
 }
 
-}  // namespace
-
-void validate(const ModelSpec& spec) {
-  check_range("number of layers", spec.n_layers(), 1, 1 << 14);
-  check_range("hidden size", spec.hidden, 1, 1 << 20);
-  check_range("vocabulary size", spec.vocab, 1, 1 << 26);
-  check_range("context length", spec.context, 1, std::int64_t{1} << 40);
-  if (!(spec.norm_eps > 0 && spec.norm_eps < 1)) fail(ErrorCode::kFormat, "norm epsilon is {}", spec.norm_eps);
-  for (const BlockSpec& block : spec.blocks) {
-    check_range("number of attention heads", block.n_heads, 1, 1 << 14);
-    check_range("number of key/value heads", block.n_kv_heads, 1, block.n_heads);
-    if (block.n_heads % block.n_kv_heads != 0) {
-      fail(ErrorCode::kFormat, "{} attention heads do not share {} key/value heads evenly", block.n_heads,
-           block.n_kv_heads);
-    }
-    check_range("head size", block.head_dim, 2, 1 << 12);
-    check_range("feed-forward size", block.ffn, 1, 1 << 24);
-    check_range("attention window", block.window, 0, std::int64_t{1} << 40);
-    check_range("rotated dimensions", spec.rope.dims, 0, block.head_dim);
-  }
-  const RopeSpec& rope = spec.rope;
+void check_rope(const RopeSpec& rope) {
   if (rope.dims % 2 != 0) fail(ErrorCode::kFormat, "number of rotated dimensions {} is odd", rope.dims);
   if (!(rope.theta > 0)) fail(ErrorCode::kFormat, "rope base frequency is {}", rope.theta);
   if (!(rope.factor > 0)) fail(ErrorCode::kFormat, "rope scaling factor is {}", rope.factor);
@@ -79,6 +139,44 @@ void validate(const ModelSpec& spec) {
   if (rope.scaling == RopeScaling::kLongRope && (rope.factors.empty() || rope.long_factors.empty())) {
     fail(ErrorCode::kFormat, "longrope scaling without its short and long factors");
   }
+}
+
+void check_block(const ModelSpec& spec, const BlockSpec& block) {
+  check_range("number of attention heads", block.n_heads, 1, 1 << 14);
+  check_range("number of key/value heads", block.n_kv_heads, 1, block.n_heads);
+  if (block.n_heads % block.n_kv_heads != 0) {
+    fail(ErrorCode::kFormat, "{} attention heads do not share {} key/value heads evenly", block.n_heads,
+         block.n_kv_heads);
+  }
+  check_range("head size", block.head_dim, 2, 1 << 12);
+  check_range("feed-forward size", block.ffn, 1, 1 << 24);
+  check_range("attention window", block.window, 0, std::int64_t{1} << 40);
+  if (spec.positions != Positions::kRotary || block.rope == BlockRope::kNone) return;
+  const RopeSpec& rope = block.rope == BlockRope::kLocal ? spec.local_rope : spec.rope;
+  check_range("rotated dimensions", rope.dims, 0, block.head_dim);
+}
+
+void check_scale(std::string_view what, double value, bool positive) {
+  if (!std::isfinite(value) || value < 0 || (positive && value == 0)) fail(ErrorCode::kFormat, "{} is {}", what, value);
+}
+
+}  // namespace
+
+void validate(const ModelSpec& spec) {
+  check_range("number of layers", spec.n_layers(), 1, 1 << 14);
+  check_range("hidden size", spec.hidden, 1, 1 << 20);
+  check_range("vocabulary size", spec.vocab, 1, 1 << 26);
+  check_range("context length", spec.context, 1, std::int64_t{1} << 40);
+  if (!(spec.norm_eps > 0 && spec.norm_eps < 1)) fail(ErrorCode::kFormat, "norm epsilon is {}", spec.norm_eps);
+  check_scale("embedding scale", spec.embedding_scale, true);
+  check_scale("residual scale", spec.residual_scale, true);
+  check_scale("attention scale", spec.attention_scale, false);
+  check_scale("attention soft cap", spec.attention_softcap, false);
+  check_scale("logit scale", spec.logit_scale, true);
+  check_scale("logit soft cap", spec.logit_softcap, false);
+  for (const BlockSpec& block : spec.blocks) check_block(spec, block);
+  check_rope(spec.rope);
+  check_rope(spec.local_rope);
 }
 
 }  // namespace nibble::model

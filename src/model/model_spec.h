@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ops/op_table.h"
 #include "tensor/shape.h"
 
 namespace nibble::model {
@@ -13,25 +14,43 @@ namespace nibble::model {
 // What a weight is for. Names as text: role_name(), the GGUF stem of the role ("attn_q", "ffn_down", "token_embd").
 enum class Role : std::uint8_t {
   kTokenEmbedding,
+  kPositionEmbedding,
   kOutputNorm,
   kOutput,
   kAttnNorm,
   kAttnQ,
   kAttnK,
   kAttnV,
+  kAttnQkv,  // q, k and v one below the other
   kAttnOutput,
   kAttnQNorm,
   kAttnKNorm,
+  kAttnPostNorm,
   kFfnNorm,
   kFfnGate,
   kFfnUp,
+  kFfnGateUp,  // gate and up one below the other
   kFfnDown,
+  kFfnPostNorm,
   kRopeFactors,
+  kRopeFactorsLong,  // longrope: of sequences beyond the original context, and of those up to it
+  kRopeFactorsShort,
 };
 std::string_view role_name(Role role);
+// Is it a matrix that activations are multiplied by, or a table that rows are looked up in?
+bool is_matrix(Role role);
+bool is_rope_factors(Role role);
 
 // kNone with `factors` set divides each frequency by its factor: how a GGUF file holds llama3 scaling.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kDynamic, kYarn, kLlama3, kLongRope };
+
+enum class NormKind : std::uint8_t { kRms, kLayer };
+enum class Positions : std::uint8_t { kRotary, kLearned, kAlibi };
+using ops::Activation;
+// Norms of queries and keys: over each head with one set of weights or a set for each head, or over all heads at once.
+enum class QkNorm : std::uint8_t { kNone, kPerHead, kPerHeadOwn, kWhole };
+// Which rotation the queries and keys of a block get.
+enum class BlockRope : std::uint8_t { kMain, kLocal, kNone };
 
 struct RopeSpec {
   double theta = 10000;
@@ -45,6 +64,8 @@ struct RopeSpec {
   bool truncate = true;                              // yarn: the ramp's ends are rounded outwards to whole dimensions
   std::vector<float> factors;  // divisors of each frequency, (dims/2); longrope: of sequences up to original_context
   std::vector<float> long_factors;  // longrope: of longer sequences
+
+  bool operator==(const RopeSpec&) const = default;
 };
 
 struct BlockSpec {
@@ -56,39 +77,87 @@ struct BlockSpec {
   bool qkv_bias = false;
   bool output_bias = false;  // of the attention's output projection
   bool ffn_bias = false;
-  bool qk_norm = false;  // RMSNorm over each head of q and k
+  bool qkv_fused = false;      // one tensor holds q, k and v
+  bool gate_up_fused = false;  // one tensor holds gate and up
+  bool gated = true;           // activation(gate) * up; else activation(up)
+  Activation activation = Activation::kSilu;
+  QkNorm qk_norm = QkNorm::kNone;  // of the model's kind of norm
+  BlockRope rope = BlockRope::kMain;
+  // Norms before and after each half. Without a norm before the feed-forward a parallel block shares the first one.
+  bool attn_norm = true, attn_post_norm = false, ffn_norm = true, ffn_post_norm = false;
+  bool parallel = false;  // both halves read the block's input
+
+  bool operator==(const BlockSpec&) const = default;
 };
 
-// One tensor of the model: its canonical (Hugging Face) name, its GGUF name, and what GGUF's dialect of this
-// architecture does to it.
+// How a file orders the rows of a weight or the entries of its bias. Canonical: rotary pairs are (i, i + half of the
+// head), and a fused matrix is all of q, then k, then v.
+struct RowOrder {
+  enum class Kind : std::uint8_t {
+    kCanonical,
+    kPairs,  // rotary pairs of each of `heads` lie side by side (formats.md 1.5)
+    kGroups  // for each of `heads` key/value heads: its `group` query heads, its key, its value
+  };
+  Kind kind = Kind::kCanonical;
+  int heads = 0;
+  int group = 0;
+
+  bool operator==(const RowOrder&) const = default;
+};
+// Where canonical row r of `rows` is stored; empty for the canonical order.
+std::vector<std::int32_t> stored_rows(const RowOrder& order, std::int64_t rows);
+// Its inverse: the canonical row that stored row r is.
+std::vector<std::int32_t> canonical_rows(const RowOrder& order, std::int64_t rows);
+
+// One tensor of the model: its canonical (Hugging Face) name, its GGUF name, and what the two dialects of this
+// architecture do to it.
 struct WeightSlot {
   Role role{};
   bool bias = false;
   int layer = -1;  // -1: not in a block
   std::string hf_name;
   std::string gguf_name;
-  Shape shape;              // canonical: (out, in), or (n)
-  int gguf_rope_heads = 0;  // > 0: GGUF holds these rows (and bias entries) in interleaved-pair order for that many
-                            // heads (formats.md 1.5)
-  float gguf_add = 0;       // added to each value in GGUF (gemma's norm + 1)
-  bool optional = false;    // may be absent (a tied head, rope factors); never set in the spec of an opened ModelSource
+  Shape shape;       // canonical: (out, in), or (n)
+  Shape file_shape;  // of a vector that the files hold as several rows; rank 0: as `shape`
+  RowOrder hf_rows, gguf_rows;
+  bool hf_transposed = false;  // Hugging Face's file holds (in, out)
+  float gguf_add = 0;          // added to each value in GGUF (norms that scale by 1 + weight)
+  bool optional = false;       // may be absent (a tied head, rope factors); never set in the spec of an opened source
+
+  bool operator==(const WeightSlot&) const = default;
 };
 
 struct ModelSpec {
-  std::string arch;  // GGUF's name: "llama", "qwen2", "qwen3"
+  std::string arch;  // GGUF's name of the architecture
   std::string name;  // general.name or folder name
   std::int64_t hidden = 0;
   std::int64_t vocab = 0;
   std::int64_t context = 0;  // trained context length
+  NormKind norm = NormKind::kRms;
   double norm_eps = 1e-5;
-  bool tied = false;  // the head is the token embedding
+  bool norm_bias = false;
+  bool norm_add_one = false;  // norms scale by 1 + weight
+  bool tied = false;          // the head is the token embedding
+  bool head_bias = false;
+  Positions positions = Positions::kRotary;
+  std::int64_t position_offset = 0;  // learned: the row of position 0
+  double alibi_scale = 1;            // of the slopes
   RopeSpec rope;
+  RopeSpec local_rope;  // of blocks with BlockRope::kLocal
+  double embedding_scale = 1;
+  double residual_scale = 1;     // of what each half adds to the residual stream
+  double attention_scale = 0;    // of the scores; 0: 1 / sqrt(head_dim)
+  double attention_softcap = 0;  // scores are softcap * tanh(score / softcap); 0: as they are
+  double logit_scale = 1;
+  double logit_softcap = 0;
   std::vector<BlockSpec> blocks;
   std::vector<WeightSlot> weights;  // every tensor the model needs, block by block in evaluation order
 
   int n_layers() const { return static_cast<int>(blocks.size()); }
   const WeightSlot* find(Role role, int layer, bool bias = false) const;  // null when absent
   std::uint64_t parameters() const;                                       // elements of all weights, a tied head once
+
+  bool operator==(const ModelSpec&) const = default;
 };
 
 // Throws Error{kFormat} when sizes contradict each other or are beyond reason. Every spec made from a file passes

@@ -47,33 +47,28 @@ ModelSpec describe(const CheckpointReader& reader) {
        container::kind_name(reader.kind()));
 }
 
-// Canonical row of each head from GGUF's order: pair (2i, 2i+1) there is (i, i + half) here.
-std::vector<std::int32_t> rope_row_map(std::int64_t rows, int n_heads) {
-  const std::int64_t head = rows / n_heads;
-  std::vector<std::int32_t> map(static_cast<std::size_t>(rows));
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const std::int64_t in_head = row % head;
-    const std::int64_t half = head / 2;
-    map[static_cast<std::size_t>(row)] =
-        static_cast<std::int32_t>(row - in_head + 2 * (in_head % half) + in_head / half);
-  }
-  return map;
+Shape shape_in_file(const WeightSlot& slot, bool gguf) {
+  if (slot.file_shape.rank() > 0) return slot.file_shape;
+  return !gguf && slot.hf_transposed ? Shape{slot.shape[1], slot.shape[0]} : slot.shape;
 }
 
-SourceWeight bind(const CheckpointReader& reader, const WeightSlot& slot) {
-  SourceWeight weight;
+StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
+  StoredRows weight;
   const bool gguf = reader.kind() == Kind::kGguf;
   const std::string& name = gguf ? slot.gguf_name : slot.hf_name;
   if (name.empty()) return weight;
   weight.entry = slot.optional ? reader.find(name) : &reader.at(name);
   if (weight.entry == nullptr) return weight;
-  const TensorView& view = weight.entry->view;
-  if (view.shape != slot.shape) {
-    fail(ErrorCode::kFormat, "tensor '{}' has shape {}, expected {}", name, view.shape.to_string(),
-         slot.shape.to_string());
+  weight.view = weight.entry->view;
+  const Shape expected = shape_in_file(slot, gguf);
+  if (weight.view.shape != expected) {
+    fail(ErrorCode::kFormat, "tensor '{}' has shape {}, expected {}", name, weight.view.shape.to_string(),
+         expected.to_string());
   }
-  with_context(format_text("tensor '{}'", name), [&] { encoding::validate(view); });
-  if (gguf && slot.gguf_rope_heads > 0) weight.row_map = rope_row_map(slot.shape.dims()[0], slot.gguf_rope_heads);
+  with_context(format_text("tensor '{}'", name), [&] { encoding::validate(weight.view); });
+  weight.transposed = !gguf && slot.hf_transposed;
+  if (slot.file_shape.rank() > 0) weight.view.shape = slot.shape;
+  weight.row_map = stored_rows(gguf ? slot.gguf_rows : slot.hf_rows, slot.shape.dims()[0]);
   if (gguf) weight.add = -slot.gguf_add;
   return weight;
 }
@@ -81,16 +76,54 @@ SourceWeight bind(const CheckpointReader& reader, const WeightSlot& slot) {
 // What the presence of tensors decides.
 void settle(ModelSpec& spec) {
   if (spec.find(Role::kOutput, -1) == nullptr) spec.tied = true;
+  spec.head_bias = spec.find(Role::kOutput, -1, true) != nullptr;
   for (int layer = 0; layer < spec.n_layers(); ++layer) {
     BlockSpec& block = spec.blocks[static_cast<std::size_t>(layer)];
-    const auto biased = [&](Role role) { return spec.find(role, layer, true) != nullptr; };
-    block.qkv_bias = biased(Role::kAttnQ) || biased(Role::kAttnK) || biased(Role::kAttnV);
-    block.output_bias = biased(Role::kAttnOutput);
-    block.ffn_bias = biased(Role::kFfnGate) || biased(Role::kFfnUp) || biased(Role::kFfnDown);
+    const auto biased = [&](std::initializer_list<Role> roles) {
+      return std::ranges::any_of(roles, [&](Role role) { return spec.find(role, layer, true) != nullptr; });
+    };
+    block.qkv_bias = biased({Role::kAttnQ, Role::kAttnK, Role::kAttnV, Role::kAttnQkv});
+    block.output_bias = biased({Role::kAttnOutput});
+    block.ffn_bias = biased({Role::kFfnGate, Role::kFfnUp, Role::kFfnGateUp, Role::kFfnDown});
   }
 }
 
 }  // namespace
+
+void StoredRows::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  const std::int64_t n_cols = cols();
+  if (transposed) {
+    // Of plain numbers only the columns that are wanted are decoded.
+    const bool plain = view.encoding->family == encoding::Family::kPlain;
+    const std::int64_t first = plain ? row_begin : 0;
+    const std::size_t size = plain ? dtype_bytes(view.encoding->dtype) : 0;
+    std::vector<float> row(static_cast<std::size_t>(plain ? row_end - row_begin : view.cols()));
+    for (std::int64_t c = 0; c < n_cols; ++c) {
+      if (plain) {
+        const std::byte* from = view.data().data() + static_cast<std::size_t>(c * view.cols() + first) * size;
+        view.encoding->decode(from, row.data(), row_end - row_begin);
+      } else {
+        encoding::decode_rows(view, c, c + 1, row.data());
+      }
+      for (std::int64_t r = row_begin; r < row_end; ++r)
+        out[(r - row_begin) * n_cols + c] = row[static_cast<std::size_t>(r - first)];
+    }
+  } else if (row_map.empty()) {
+    encoding::decode_rows(view, row_begin, row_end, out);
+  } else if (view.shape.rank() == 1) {
+    std::vector<float> stored(static_cast<std::size_t>(n_cols));
+    encoding::decode_rows(view, 0, 1, stored.data());
+    for (std::size_t i = 0; i < stored.size(); ++i) out[i] = stored[static_cast<std::size_t>(row_map[i])];
+  } else {
+    for (std::int64_t row = row_begin; row < row_end; ++row) {
+      const std::int64_t at = row_map[static_cast<std::size_t>(row)];
+      encoding::decode_rows(view, at, at + 1, out + (row - row_begin) * n_cols);
+    }
+  }
+  if (add != 0) {
+    for (std::int64_t i = 0; i < (row_end - row_begin) * n_cols; ++i) out[i] += add;
+  }
+}
 
 std::shared_ptr<const ModelSource> ModelSource::open(const std::filesystem::path& path) {
   return from_reader(container::open_model(path));
@@ -109,7 +142,7 @@ void ModelSource::bind_weights() {
   validate(spec);
   std::vector<WeightSlot> slots;
   for (WeightSlot& slot : spec.weights) {
-    SourceWeight weight = bind(*reader_, slot);
+    StoredRows weight = bind(*reader_, slot);
     if (weight.entry == nullptr && slot.optional) continue;
     slot.optional = false;
     slots.push_back(std::move(slot));
@@ -117,39 +150,28 @@ void ModelSource::bind_weights() {
   }
   spec.weights = std::move(slots);
   settle(spec);
-  for (std::size_t i = 0; i < weights_.size(); ++i) {
-    if (spec.weights[i].role != Role::kRopeFactors || weights_[i].entry == nullptr) continue;
-    std::vector<float> factors(static_cast<std::size_t>(spec.rope.dims / 2));
-    read_rows(i, 0, 1, factors.data());
-    spec.rope.factors = std::move(factors);
-  }
+  take_rope_factors();
   validate(spec);
 }
 
+void ModelSource::take_rope_factors() {
+  RopeSpec& rope = spec_.rope;
+  for (std::size_t i = 0; i < weights_.size(); ++i) {
+    const Role role = spec_.weights[i].role;
+    if (!is_rope_factors(role) || weights_[i].entry == nullptr) continue;
+    std::vector<float> factors(static_cast<std::size_t>(rope.dims / 2));
+    read_rows(i, 0, 1, factors.data());
+    (role == Role::kRopeFactorsLong ? rope.long_factors : rope.factors) = std::move(factors);
+    if (role == Role::kRopeFactorsLong) rope.scaling = RopeScaling::kLongRope;
+  }
+}
+
 void ModelSource::read_rows(std::size_t slot, std::int64_t row_begin, std::int64_t row_end, float* out) const {
-  const SourceWeight& weight = weights_[slot];
-  if (weight.entry == nullptr) {
-    const std::vector<float> factors = rope_factors(spec_.rope);
-    std::memcpy(out, factors.data(), factors.size() * sizeof(float));
-    return;
-  }
-  const TensorView& view = weight.entry->view;
-  const std::int64_t cols = view.cols();
-  if (weight.row_map.empty()) {
-    encoding::decode_rows(view, row_begin, row_end, out);
-  } else if (view.shape.rank() == 1) {
-    std::vector<float> stored(static_cast<std::size_t>(cols));
-    encoding::decode_rows(view, 0, 1, stored.data());
-    for (std::size_t i = 0; i < stored.size(); ++i) out[i] = stored[static_cast<std::size_t>(weight.row_map[i])];
-  } else {
-    for (std::int64_t row = row_begin; row < row_end; ++row) {
-      const std::int64_t at = weight.row_map[static_cast<std::size_t>(row)];
-      encoding::decode_rows(view, at, at + 1, out + (row - row_begin) * cols);
-    }
-  }
-  if (weight.add != 0) {
-    for (std::int64_t i = 0; i < (row_end - row_begin) * cols; ++i) out[i] += weight.add;
-  }
+  const StoredRows& weight = weights_[slot];
+  if (weight.entry != nullptr) return weight.read(row_begin, row_end, out);
+  const bool is_long = spec_.weights[slot].role == Role::kRopeFactorsLong;
+  const std::vector<float> factors = is_long ? spec_.rope.long_factors : rope_factors(spec_.rope);
+  std::memcpy(out, factors.data(), factors.size() * sizeof(float));
 }
 
 token::Vocabulary ModelSource::vocabulary() const {

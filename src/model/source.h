@@ -8,17 +8,23 @@
 
 #include "container/checkpoint.h"
 #include "model/model_spec.h"
+#include "tensor/tensor.h"
 #include "token/tokenizer.h"
 
 namespace nibble::model {
 
-// A weight where it lies. Canonical row r is row row_map[r] of the view (identity when empty; for a vector "row" means
-// element); canonical values are the view's plus `add`.
-struct SourceWeight {
-  const container::TensorEntry* entry =
-      nullptr;  // null: in no file but computed (the rope factors of a Hugging Face folder)
+// A tensor where it lies, read in another order: row r is row row_map[r] of the view (identity when empty; for a vector
+// "row" means element), or column r when the view is transposed; values are the view's plus `add`.
+struct StoredRows {
+  const container::TensorEntry* entry = nullptr;  // null: in no file but computed (rope factors)
+  TensorView view;                                // of the entry
   std::vector<std::int32_t> row_map;
+  bool transposed = false;
   float add = 0;
+
+  // Rows [row_begin, row_end) as f32; a vector is one row.
+  void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  std::int64_t cols() const { return transposed ? view.rows() : view.cols(); }
 };
 
 class ModelSource {
@@ -33,7 +39,7 @@ class ModelSource {
 
   const container::CheckpointReader& reader() const { return *reader_; }
   const ModelSpec& spec() const { return spec_; }
-  const SourceWeight& weight(std::size_t slot) const { return weights_[slot]; }  // slot: index into spec().weights
+  const StoredRows& weight(std::size_t slot) const { return weights_[slot]; }  // slot: index into spec().weights
   // Canonical f32 rows (row_end - row_begin, cols) of a slot; a vector is one row.
   void read_rows(std::size_t slot, std::int64_t row_begin, std::int64_t row_end, float* out) const;
   // The tokenizer's data, from the folder or the GGUF header. Throws Error{kNotFound} when the model has none.
@@ -42,9 +48,10 @@ class ModelSource {
  private:
   ModelSource() = default;
   void bind_weights();
+  void take_rope_factors();
   std::unique_ptr<container::CheckpointReader> reader_;
   ModelSpec spec_;
-  std::vector<SourceWeight> weights_;
+  std::vector<StoredRows> weights_;
 };
 
 }  // namespace nibble::model

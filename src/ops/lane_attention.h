@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "ops/kv_layout.h"
+#include "ops/lane_activation.h"
 #include "ops/lane_math.h"
 #include "ops/op_table.h"
 
@@ -44,12 +45,26 @@ struct KvBlock {
 
 // Four query rows over one block.
 struct RowState {
-  float* q;              // (4, padded), scaled
-  float* out;            // (4, padded), not yet divided by the sums
-  float* sum;            // (4, 16): lanes of the sum of weights
-  float* largest;        // (4): largest score so far
-  int64_t lo[4], hi[4];  // keys of the block that each row sees; empty when hi <= lo
+  float* q;                 // (4, padded), scaled
+  float* out;               // (4, padded), not yet divided by the sums
+  float* sum;               // (4, 16): lanes of the sum of weights
+  float* largest;           // (4): largest score so far
+  int64_t lo[4], hi[4];     // keys of the block that each row sees; empty when hi <= lo
+  float softcap;            // 0: none
+  float slope[4];           // ALiBi: added per key, counted from the row's own; 0: none
+  float first_distance[4];  // of the block's first key from the row's own
 };
+
+// Soft capping and ALiBi, where a model has them.
+inline void adjust_scores(const RowState& state, int row, float* scores) {
+  if (state.softcap > 0) {
+    for (int i = 0; i < kKeyBlock; i += kLanes)
+      Lanes::store(scores + i, softcap_lanes(Lanes::load(scores + i), state.softcap));
+  }
+  if (state.slope[row] == 0) return;
+  for (int i = 0; i < kKeyBlock; ++i)
+    scores[i] += state.slope[row] * (state.first_distance[row] + static_cast<float>(i));
+}
 
 template <int kRows, int kVectors, typename Load>
 inline void score_part(const RowState& state, const KvBlock& block, int head_dim, int64_t padded, int first,
@@ -118,6 +133,7 @@ void attend_rows(const RowState& state, const KvBlock& block, int head_dim, floa
   float alpha[kRows];
   int64_t begin = kKeyBlock, end = 0;
   for (int r = 0; r < kRows; ++r) {
+    if (state.softcap > 0 || state.slope[r] != 0) adjust_scores(state, r, scores + r * kKeyBlock);
     alpha[r] = weigh_row(scores + r * kKeyBlock, state.lo[r], state.hi[r], state.sum + r * kLanes, state.largest + r);
     if (state.hi[r] <= state.lo[r]) continue;
     begin = state.lo[r] < begin ? state.lo[r] : begin;
@@ -223,14 +239,24 @@ void attend(const AttentionTask& task) noexcept {
     const KvBlock block = block_at<kType>(task, base, clamp_key(last + 1 - base), memory.decoded);
     for (int64_t row = 0; row < rows; row += 4) {
       const int n = static_cast<int>(rows - row < 4 ? rows - row : 4);
-      RowState state = {
-          memory.q + row * padded, memory.out + row * padded, memory.sum + row * kLanes, memory.largest + row, {}, {}};
+      RowState state = {memory.q + row * padded,
+                        memory.out + row * padded,
+                        memory.sum + row * kLanes,
+                        memory.largest + row,
+                        {},
+                        {},
+                        task.softcap,
+                        {},
+                        {}};
       bool any = false;
       for (int r = 0; r < n; ++r) {
         const int64_t position = task.first_position + (row + r) / task.group;
         state.lo[r] = clamp_key(position - window + 1 - base);
         state.hi[r] = clamp_key(position + 1 - base);
         any = any || state.hi[r] > state.lo[r];
+        if (task.slopes == nullptr) continue;
+        state.slope[r] = task.slopes[(row + r) % task.group];
+        state.first_distance[r] = static_cast<float>(base - position);
       }
       if (any) attend_some_rows<Load>(n, state, block, task.head_dim, memory.scores);
     }

@@ -4,6 +4,7 @@
 // f16_value.
 #pragma once
 
+#include "ops/lane_activation.h"
 #include "ops/lane_attention.h"
 #include "ops/lane_math.h"
 #include "ops/lane_store.h"
@@ -25,6 +26,26 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* 
   }
 }
 
+// Two passes: the mean, then the variance about it.
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) noexcept {
+  V sum = Lanes::broadcast(0.0f);
+  for (int64_t i = 0; i < n; i += kLanes) sum = Lanes::add(sum, load_some(x + i, n - i, 0.0f));
+  const float mean = sum_lanes(sum) / static_cast<float>(n);
+  const V center = Lanes::broadcast(mean);
+  V square = Lanes::broadcast(0.0f);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const V v = Lanes::sub(load_some(x + i, n - i, mean), center);
+    square = Lanes::fma(v, v, square);
+  }
+  const V scale = Lanes::broadcast(1.0f / __builtin_sqrtf(sum_lanes(square) / static_cast<float>(n) + eps));
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const V v = Lanes::mul(Lanes::sub(load_some(x + i, n - i, 0.0f), center), scale);
+    V y = Lanes::mul(v, load_some(weight + i, n - i, 0.0f));
+    if (bias != nullptr) y = Lanes::add(y, load_some(bias + i, n - i, 0.0f));
+    store_some(out + i, y, n - i);
+  }
+}
+
 void rotate(float* x, const float* cos, const float* sin, int64_t pairs) noexcept {
   for (int64_t i = 0; i < pairs; i += kLanes) {
     const int64_t left = pairs - i;
@@ -43,22 +64,25 @@ void add(float* x, const float* y, int64_t n) noexcept {
   }
 }
 
-void silu_gate(float* gate, const float* up, int64_t n) noexcept {
-  const V one = Lanes::broadcast(1.0f);
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const V g = load_some(gate + i, n - i, 0.0f);
-    // exp(-g) stays finite: below g = -88 the result is smaller than 1e-36 in any case.
-    const V e = exp_lanes(Lanes::min(Lanes::sub(Lanes::broadcast(0.0f), g), Lanes::broadcast(88.0f)));
-    const V silu = Lanes::div(g, Lanes::add(one, e));
-    store_some(gate + i, Lanes::mul(silu, load_some(up + i, n - i, 0.0f)), n - i);
-  }
+void scale(float* x, float factor, int64_t n) noexcept {
+  const V f = Lanes::broadcast(factor);
+  for (int64_t i = 0; i < n; i += kLanes) store_some(x + i, Lanes::mul(load_some(x + i, n - i, 0.0f), f), n - i);
+}
+
+void softcap(float* x, float cap, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; i += kLanes) store_some(x + i, softcap_lanes(load_some(x + i, n - i, 0.0f), cap), n - i);
 }
 
 constexpr OpTable kTable = {
     rms_norm,
+    layer_norm,
     rotate,
     add,
-    silu_gate,
+    scale,
+    softcap,
+    {gate_by<silu_lanes>, gate_by<gelu_lanes>, gate_by<gelu_tanh_lanes>, gate_by<relu_lanes>, gate_by<relu2_lanes>},
+    {activate_by<silu_lanes>, activate_by<gelu_lanes>, activate_by<gelu_tanh_lanes>, activate_by<relu_lanes>,
+     activate_by<relu2_lanes>},
     {{store_k_f32, store_v_f32, attend<KvType::kF32, LoadF32>},
      {store_k_f16, store_v_f16, attend<KvType::kF16, LoadF16>},
      {store_k_q8, store_v_q8, attend<KvType::kQ8_0, LoadF32>}},

@@ -11,6 +11,10 @@ namespace nibble::ops {
 enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
 inline constexpr int kKvTypes = 3;
 
+// silu: x / (1 + exp(-x)); gelu: x * Phi(x), exactly or by its tanh form; relu2: relu(x) squared.
+enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu, kRelu2 };
+inline constexpr int kActivations = 5;
+
 // Attention of some consecutive tokens of one sequence over one key/value head. Query rows are (token, head of the
 // group).
 struct AttentionTask {
@@ -28,7 +32,9 @@ struct AttentionTask {
   int64_t k_stride;        // bytes from one block to the next
   const void* v;           // likewise the values
   int64_t v_stride;
-  float* scratch;  // attention_scratch_floats() of kv_layout.h, 64-byte aligned
+  float* scratch;                 // attention_scratch_floats() of kv_layout.h, 64-byte aligned
+  float softcap = 0;              // scores become softcap * tanh(score / softcap); 0: as they are
+  const float* slopes = nullptr;  // ALiBi: of each head of the group, times the distance of a key; null: none
 };
 
 struct KvOps {
@@ -41,12 +47,19 @@ struct KvOps {
 struct OpTable {
   // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]; out may be x.
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out) noexcept;
+  // out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]; bias may be null, out may be x.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) noexcept;
   // Rotates pairs (x[i], x[i + pairs]) by the angles whose cos and sin are given.
   void (*rotate)(float* x, const float* cos, const float* sin, int64_t pairs) noexcept;
   // x += y
   void (*add)(float* x, const float* y, int64_t n) noexcept;
-  // gate = gate / (1 + exp(-gate)) * up
-  void (*silu_gate)(float* gate, const float* up, int64_t n) noexcept;
+  // x *= factor
+  void (*scale)(float* x, float factor, int64_t n) noexcept;
+  // x = cap * tanh(x / cap)
+  void (*softcap)(float* x, float cap, int64_t n) noexcept;
+  // By Activation. gate = activation(gate) * up; x = activation(x)
+  void (*gate[kActivations])(float* gate, const float* up, int64_t n) noexcept;
+  void (*activate[kActivations])(float* x, int64_t n) noexcept;
   KvOps kv[kKvTypes];  // by KvType
 };
 

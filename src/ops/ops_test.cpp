@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -48,6 +49,68 @@ TEST_P(Ops, RmsNorm) {
   }
 }
 
+TEST_P(Ops, LayerNorm) {
+  for (const std::int64_t n : {1, 15, 16, 17, 100, 2048}) {
+    auto x = random_values(1, n, 3);
+    for (float& v : x) v += 5;
+    const auto weight = random_values(2, n), bias = random_values(3, n);
+    double mean = 0, square = 0;
+    for (const float v : x) mean += static_cast<double>(v) / static_cast<double>(n);
+    for (const float v : x) square += (v - mean) * (v - mean) / static_cast<double>(n);
+    for (const float* b : {bias.data(), static_cast<const float*>(nullptr)}) {
+      std::vector<float> out(static_cast<std::size_t>(n) + 1, -1.0f);
+      ops().layer_norm(x.data(), weight.data(), b, 1e-5f, n, out.data());
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const double expected = (x[i] - mean) / std::sqrt(square + 1e-5) * weight[i] + (b == nullptr ? 0.0f : b[i]);
+        EXPECT_NEAR(out[i], expected, 4e-6 * (1 + std::abs(expected))) << n;
+      }
+      EXPECT_EQ(out.back(), -1.0f);
+    }
+  }
+}
+
+TEST_P(Ops, ActivationsAndCaps) {
+  std::vector<float> x = random_values(5, 200, 3);
+  for (const float end : {-1e30f, -100.0f, -20.0f, -8.0f, -1e-6f, 0.0f, 1e-6f, 8.0f, 100.0f, 1e30f}) x.push_back(end);
+  const auto n = static_cast<std::int64_t>(x.size());
+  const auto up = random_values(6, n);
+  const auto exact = [](Activation activation, double v) {
+    const double tanh_form = std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v));
+    switch (activation) {
+      case Activation::kSilu:
+        return v / (1 + std::exp(-v));
+      case Activation::kGelu:
+        return v * 0.5 * std::erfc(-v / std::numbers::sqrt2);
+      case Activation::kGeluTanh:
+        return std::abs(v) > 50 ? std::max(v, 0.0) : 0.5 * v * (1 + tanh_form);
+      case Activation::kRelu:
+        return std::max(v, 0.0);
+      case Activation::kRelu2:
+        return v > 0 ? v * v : 0.0;
+    }
+    return 0.0;
+  };
+  for (int i = 0; i < kActivations; ++i) {
+    const auto activation = static_cast<Activation>(i);
+    auto plain = x, gate = x;
+    ops().activate[i](plain.data(), n);
+    ops().gate[i](gate.data(), up.data(), n);
+    for (std::size_t j = 0; j < x.size(); ++j) {
+      if (activation == Activation::kRelu2 && x[j] > 1e15f) continue;  // beyond f32
+      const double expected = exact(activation, static_cast<double>(x[j]));
+      EXPECT_NEAR(plain[j], expected, 1e-6 * std::abs(expected) + 3e-7) << i << ' ' << x[j];
+      EXPECT_FLOAT_EQ(gate[j], plain[j] * up[j]) << i << ' ' << x[j];
+    }
+  }
+  auto capped = x, scaled = x;
+  ops().softcap(capped.data(), 5.0f, n);
+  ops().scale(scaled.data(), 1.5f, n);
+  for (std::size_t j = 0; j < x.size(); ++j) {
+    EXPECT_NEAR(capped[j], 5 * std::tanh(static_cast<double>(x[j]) / 5), 2e-6) << x[j];
+    EXPECT_EQ(scaled[j], x[j] * 1.5f);
+  }
+}
+
 TEST_P(Ops, RotateTurnsPairs) {
   for (const std::int64_t pairs : {1, 3, 16, 40}) {
     auto x = random_values(3, 2 * pairs + 1);
@@ -76,7 +139,7 @@ TEST_P(Ops, AddAndSiluGate) {
     ops().add(x.data(), y.data(), n);
     for (std::size_t i = 0; i < x.size(); ++i) EXPECT_EQ(x[i], before[i] + y[i]);
     auto gate = before;
-    ops().silu_gate(gate.data(), y.data(), n);
+    ops().gate[0](gate.data(), y.data(), n);
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double expected = before[i] / (1 + std::exp(-static_cast<double>(before[i]))) * y[i];
       EXPECT_NEAR(gate[i], expected, 1e-6 * std::abs(expected) + 1e-12);
@@ -88,7 +151,7 @@ TEST_P(Ops, SiluGateAtTheEnds) {
   std::vector<float> gate = {-1e30f, -200, -100, -88, -87, -1e-20f, 0, 1e-20f, 87, 100, 1e30f};
   const auto before = gate;
   const std::vector<float> up(gate.size(), 1.0f);
-  ops().silu_gate(gate.data(), up.data(), static_cast<std::int64_t>(gate.size()));
+  ops().gate[0](gate.data(), up.data(), static_cast<std::int64_t>(gate.size()));
   for (std::size_t i = 0; i < gate.size(); ++i) {
     if (before[i] < -80) {
       EXPECT_LT(std::abs(gate[i]), std::abs(before[i]) * 1e-33f) << before[i];
@@ -104,6 +167,7 @@ TEST_P(Ops, SiluGateAtTheEnds) {
 struct Case {
   int head_dim, group, n_tokens;
   std::int64_t first, window;
+  float softcap = 0, slope = 0;  // head h of the group has slope * (h + 1)
 };
 
 struct Head {
@@ -126,8 +190,11 @@ struct Head {
     std::vector<float> out(q.size());
     AlignedBuffer scratch(static_cast<std::size_t>(attention_scratch_floats(c.n_tokens * c.group, c.head_dim)) * 4);
     const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+    std::vector<float> slopes;
+    for (int h = 1; h <= c.group; ++h) slopes.push_back(c.slope * static_cast<float>(h));
     ops.attend({q.data(), stride, out.data(), stride, c.n_tokens, c.group, c.head_dim, c.first, c.window, scale,
-                k.data(), k_stride, v.data(), v_stride, scratch.as<float>()});
+                k.data(), k_stride, v.data(), v_stride, scratch.as<float>(), c.softcap,
+                c.slope == 0 ? nullptr : slopes.data()});
     return out;
   }
   const KvOps& ops;
@@ -149,7 +216,11 @@ std::vector<double> reference(const Case& c, const std::vector<float>& q, const 
       double sum = 0;
       for (std::size_t d = 0; d < dim; ++d)
         sum += static_cast<double>(q[row * dim + d]) * keys[static_cast<std::size_t>(key) * dim + d];
-      score.push_back(sum / std::sqrt(static_cast<double>(dim)));
+      sum /= std::sqrt(static_cast<double>(dim));
+      if (c.softcap > 0) sum = c.softcap * std::tanh(sum / c.softcap);
+      const auto slope =
+          static_cast<double>(c.slope) * static_cast<double>(row % static_cast<std::size_t>(c.group) + 1);
+      score.push_back(sum + slope * static_cast<double>(key - position));
     }
     const double top = *std::ranges::max_element(score);
     double total = 0;
@@ -163,9 +234,19 @@ std::vector<double> reference(const Case& c, const std::vector<float>& q, const 
   return out;
 }
 
-constexpr Case kCases[] = {{64, 4, 1, 0, 0},    {64, 4, 1, 200, 0}, {64, 1, 70, 0, 0},    {128, 2, 9, 130, 0},
-                           {80, 3, 5, 61, 0},   {20, 5, 3, 127, 0}, {64, 2, 40, 100, 33}, {6, 1, 13, 0, 4},
-                           {64, 4, 16, 64, 64}, {32, 1, 1, 255, 1}};
+constexpr Case kCases[] = {{64, 4, 1, 0, 0},
+                           {64, 4, 1, 200, 0},
+                           {64, 1, 70, 0, 0},
+                           {128, 2, 9, 130, 0},
+                           {80, 3, 5, 61, 0},
+                           {20, 5, 3, 127, 0},
+                           {64, 2, 40, 100, 33},
+                           {6, 1, 13, 0, 4},
+                           {64, 4, 16, 64, 64},
+                           {32, 1, 1, 255, 1},
+                           {64, 2, 70, 3, 0, 1.5f},
+                           {32, 3, 66, 20, 0, 0, 0.25f},
+                           {20, 2, 5, 100, 40, 2.0f, 0.1f}};
 
 TEST_P(Ops, AttentionAgreesWithDouble) {
   const std::pair<KvType, double> kinds[] = {{KvType::kF32, 2e-6}, {KvType::kF16, 3e-3}, {KvType::kQ8_0, 4e-2}};
@@ -240,7 +321,7 @@ TEST(OpsAcrossIsas, VectorPathsGiveTheSameBits) {
     results.push_back(head.attend(c, q));
     auto x = q;
     table->rms_norm(q.data(), q.data(), 1e-6f, 77, x.data());
-    table->silu_gate(x.data(), q.data(), 1000);
+    table->gate[0](x.data(), q.data(), 1000);
     results.back().insert(results.back().end(), x.begin(), x.end());
   }
   EXPECT_EQ(results[0], results[1]);

@@ -62,10 +62,24 @@ void describe_gguf_to_gguf(Conversion& conversion) {
     SourceTensor tensor;
     const auto slot = slots.find(entry.name);
     tensor.tensor = {entry.name, slot != slots.end() ? slot->second->hf_name : "", entry.view.shape};
-    tensor.entry = &entry;
+    tensor.stored.entry = &entry;
+    tensor.stored.view = entry.view;
     tensor.kept_as = entry.view.encoding;
     conversion.tensors.push_back(std::move(tensor));
   }
+}
+
+// Rows that are read in canonical order, in another order instead.
+void reorder(model::StoredRows& stored, const model::RowOrder& order) {
+  const std::int64_t rows = stored.view.shape.dims()[0];
+  std::vector<std::int32_t> map = model::canonical_rows(order, rows);
+  if (map.empty()) return;
+  if (!stored.row_map.empty()) {
+    for (std::int32_t& row : map) row = stored.row_map[static_cast<std::size_t>(row)];
+  }
+  bool same = true;
+  for (std::size_t row = 0; row < map.size(); ++row) same = same && map[row] == static_cast<std::int32_t>(row);
+  stored.row_map = same ? std::vector<std::int32_t>() : std::move(map);
 }
 
 void describe_hf_to_gguf(Conversion& conversion) {
@@ -85,15 +99,16 @@ void describe_hf_to_gguf(Conversion& conversion) {
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {
     const model::WeightSlot& slot = spec.weights[i];
     SourceTensor tensor;
-    tensor.tensor = {slot.gguf_name, slot.hf_name, slot.shape};
-    tensor.entry = source.weight(i).entry;
-    if (tensor.entry == nullptr) {
+    const Shape& shape = slot.file_shape.rank() > 0 ? slot.file_shape : slot.shape;
+    tensor.tensor = {slot.gguf_name, slot.hf_name, shape};
+    tensor.stored = source.weight(i);
+    if (tensor.stored.entry == nullptr) {
       tensor.values.resize(static_cast<std::size_t>(slot.shape.elements()));
       source.read_rows(i, 0, slot.shape.rows(), tensor.values.data());
-    } else if (slot.gguf_rope_heads > 0) {
-      tensor.row_map = interleaved_rows(slot.shape.dims()[0], slot.gguf_rope_heads);
+    } else {
+      reorder(tensor.stored, slot.gguf_rows);
     }
-    tensor.add = slot.gguf_add;
+    tensor.stored.add += slot.gguf_add;
     tensor.kept_as = &f32;
     conversion.tensors.push_back(std::move(tensor));
   }
@@ -116,39 +131,20 @@ void note_unused(Conversion& conversion) {
 
 }  // namespace
 
-std::vector<std::int32_t> interleaved_rows(std::int64_t rows, int n_heads) {
-  const std::int64_t head = rows / n_heads;
-  std::vector<std::int32_t> map(static_cast<std::size_t>(rows));
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const std::int64_t in_head = row % head;
-    map[static_cast<std::size_t>(row)] =
-        static_cast<std::int32_t>(row - in_head + in_head % 2 * (head / 2) + in_head / 2);
-  }
-  return map;
-}
-
 const encoding::EncodingInfo& SourceTensor::source_type() const {
-  return entry != nullptr ? *entry->view.encoding : encoding::get("f32");
+  return stored.entry != nullptr ? *stored.view.encoding : encoding::get("f32");
 }
 
 void SourceTensor::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
   const std::int64_t cols = tensor.shape.cols();
-  if (entry == nullptr) {
+  if (stored.entry == nullptr) {
     std::copy(values.begin() + row_begin * cols, values.begin() + row_end * cols, out);
-  } else if (row_map.empty()) {
-    encoding::decode_rows(entry->view, row_begin, row_end, out);
-  } else if (tensor.shape.rank() == 1) {
-    std::vector<float> stored(static_cast<std::size_t>(cols));
-    encoding::decode_rows(entry->view, 0, 1, stored.data());
-    for (std::size_t i = 0; i < stored.size(); ++i) out[i] = stored[static_cast<std::size_t>(row_map[i])];
+  } else if (stored.view.shape.rank() == 1 && tensor.shape.rank() > 1) {  // a vector that files hold as rows
+    std::vector<float> all(static_cast<std::size_t>(tensor.shape.elements()));
+    stored.read(0, 1, all.data());
+    std::copy(all.begin() + row_begin * cols, all.begin() + row_end * cols, out);
   } else {
-    for (std::int64_t row = row_begin; row < row_end; ++row) {
-      const std::int64_t at = row_map[static_cast<std::size_t>(row)];
-      encoding::decode_rows(entry->view, at, at + 1, out + (row - row_begin) * cols);
-    }
-  }
-  if (add != 0) {
-    for (std::int64_t i = 0; i < (row_end - row_begin) * cols; ++i) out[i] += add;
+    stored.read(row_begin, row_end, out);
   }
 }
 
@@ -180,13 +176,15 @@ Conversion describe_for_hf(const std::filesystem::path& input, const encoding::E
   conversion.metadata.set("format", std::string("pt"));
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {
     const model::WeightSlot& slot = spec.weights[i];
-    const model::SourceWeight& weight = conversion.model->weight(i);
-    if (slot.role == model::Role::kRopeFactors || weight.entry == nullptr) continue;  // config.json says them
+    const model::StoredRows& weight = conversion.model->weight(i);
+    if (model::is_rope_factors(slot.role) || weight.entry == nullptr) continue;  // config.json says them
     SourceTensor tensor;
-    tensor.tensor = {slot.hf_name, slot.hf_name, slot.shape};
-    tensor.entry = weight.entry;
-    tensor.row_map = weight.row_map;
-    tensor.add = weight.add;
+    Shape shape = slot.file_shape.rank() > 0 ? slot.file_shape : slot.shape;
+    if (slot.hf_transposed) shape = {slot.shape[1], slot.shape[0]};
+    tensor.tensor = {slot.hf_name, slot.hf_name, shape};
+    tensor.stored = weight;
+    tensor.stored.transposed = slot.hf_transposed && !weight.transposed;  // back to how they lay, or turned
+    reorder(tensor.stored, slot.hf_rows);
     tensor.kept_as = &type;
     conversion.tensors.push_back(std::move(tensor));
   }

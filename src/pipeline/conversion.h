@@ -14,21 +14,21 @@
 
 namespace nibble::pipeline {
 
-// A tensor of the output. Its row r is row row_map[r] of the entry's view (identity when empty; for a vector, element
-// r), plus `add`.
+// A tensor of the output and where its rows lie in the input.
 struct SourceTensor {
-  RecipeTensor tensor;                            // names and shape as written
-  const container::TensorEntry* entry = nullptr;  // null: `values` are the tensor
+  RecipeTensor tensor;       // names and shape as written
+  model::StoredRows stored;  // without an entry `values` are the tensor
   std::vector<float> values;
-  std::vector<std::int32_t> row_map;
-  float add = 0;
   const encoding::EncodingInfo* kept_as = nullptr;  // its type when it is not quantized
 
   const encoding::EncodingInfo& source_type() const;
   // f32 rows [row_begin, row_end) as written, (row_end - row_begin, cols). A vector is one row.
   void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
   // Does the output hold the very bytes of the input when the types are equal? (Whole rows may still move.)
-  bool bytes_survive() const { return entry != nullptr && add == 0 && (row_map.empty() || tensor.shape.rank() > 1); }
+  bool bytes_survive() const {
+    const bool moves = stored.row_map.empty() || stored.view.shape.rank() > 1;
+    return stored.entry != nullptr && stored.add == 0 && !stored.transposed && moves;
+  }
 };
 
 struct Conversion {
@@ -44,10 +44,6 @@ struct Conversion {
 
 // general.quantization_version: of GGML's block layouts.
 inline constexpr std::uint32_t kQuantizationVersion = 2;
-
-// GGUF's order of the rows of heads whose rotary pairs lie side by side: its row r is canonical row [r]. The
-// inverse of the map that model/source.cpp reads GGUF rows through.
-std::vector<std::int32_t> interleaved_rows(std::int64_t rows, int n_heads);
 
 // A GGUF file from anything. From a GGUF file: the same tensors in the same order under the same metadata, of any
 // architecture. From a Hugging Face folder: GGUF's names, row order and keys, with the tokenizer; vectors and norms in

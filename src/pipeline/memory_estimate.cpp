@@ -60,12 +60,12 @@ constexpr Training kTrainings[] = {
     {"nf4 + LoRA", kNf4, true, 16, "QLoRA: rank 16 on every linear, AdamW in f32"},
 };
 
-bool is_block_linear(const WeightSlot& slot) { return slot.layer >= 0 && !slot.bias && slot.shape.rank() >= 2; }
+bool is_block_linear(const WeightSlot& slot) { return slot.layer >= 0 && !slot.bias && model::is_matrix(slot.role); }
 
 double recipe_bytes(const ModelSpec& spec, std::string_view name) {
   std::vector<RecipeTensor> tensors;
   for (const WeightSlot& slot : spec.weights) {
-    if (slot.role != Role::kRopeFactors) tensors.push_back({slot.gguf_name, slot.hf_name, slot.shape});
+    if (!model::is_rope_factors(slot.role)) tensors.push_back({slot.gguf_name, slot.hf_name, slot.shape});
   }
   ModelFacts facts;
   facts.arch = spec.arch;
@@ -150,7 +150,8 @@ double lora_parameters(const ModelSpec& spec, int rank) {
   for (const model::BlockSpec& block : spec.blocks) {
     const std::int64_t q = std::int64_t{block.n_heads} * block.head_dim;
     const std::int64_t kv = std::int64_t{block.n_kv_heads} * block.head_dim;
-    const std::int64_t ends = 2 * (spec.hidden + q) + 2 * (spec.hidden + kv) + 3 * (spec.hidden + block.ffn);
+    const std::int64_t ends =
+        2 * (spec.hidden + q) + 2 * (spec.hidden + kv) + (block.gated ? 3 : 2) * (spec.hidden + block.ffn);
     sum += static_cast<double>(rank) * static_cast<double>(ends);
   }
   return sum;

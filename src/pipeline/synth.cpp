@@ -77,8 +77,9 @@ token::Vocabulary dummy_vocabulary(std::int64_t size) {
 
 // Spread of a weight such that activations keep their size through the layers.
 float deviation_of(const WeightSlot& slot, int n_layers) {
-  if (slot.shape.rank() < 2) return slot.bias ? 0.02f : 0.1f;
-  const bool table = slot.role == Role::kTokenEmbedding || slot.role == Role::kOutput;
+  if (!model::is_matrix(slot.role) || slot.bias) return slot.bias ? 0.02f : 0.1f;
+  const bool table =
+      slot.role == Role::kTokenEmbedding || slot.role == Role::kPositionEmbedding || slot.role == Role::kOutput;
   if (table) return 0.02f;
   const float spread = 0.8f / std::sqrt(static_cast<float>(slot.shape.cols()));
   const bool into_residual = slot.role == Role::kAttnOutput || slot.role == Role::kFfnDown;
@@ -90,6 +91,8 @@ struct Item {
   const WeightSlot* slot = nullptr;
   container::PlannedTensor plan;
   std::vector<std::int32_t> row_map;
+  bool transposed = false;
+  float add = 0;
   std::uint64_t stream = 0;
 };
 
@@ -118,9 +121,13 @@ Synthesis describe(const json::Value& config, const std::string& shape, const en
     if (name.empty()) continue;
     Item item;
     item.slot = &slot;
-    const bool small = slot.shape.rank() < 2;
-    item.plan = {name, gguf && small ? &f32 : &type, slot.shape};
-    if (gguf && slot.gguf_rope_heads > 0) item.row_map = interleaved_rows(slot.shape.dims()[0], slot.gguf_rope_heads);
+    const bool small = !model::is_matrix(slot.role) || slot.bias;
+    item.transposed = !gguf && slot.hf_transposed && !slot.bias;
+    Shape shape_in_file = slot.file_shape.rank() > 0 ? slot.file_shape : slot.shape;
+    if (item.transposed) shape_in_file = {slot.shape[1], slot.shape[0]};
+    item.plan = {name, gguf && small ? &f32 : &type, shape_in_file};
+    item.row_map = model::canonical_rows(gguf ? slot.gguf_rows : slot.hf_rows, slot.shape.dims()[0]);
+    item.add = gguf ? slot.gguf_add : 0;
     item.stream = i;
     synthesis.items.push_back(std::move(item));
   }
@@ -143,6 +150,14 @@ Synthesis describe(const json::Value& config, const std::string& shape, const en
 // Rows [begin, end) of a tensor, bytes as written.
 void fill_rows(const Item& item, const RandomWeights& weights, std::int64_t begin, std::int64_t end, std::byte* out) {
   const std::int64_t cols = item.plan.shape.cols();
+  if (item.transposed) {
+    const std::int64_t inner = item.slot->shape.cols();
+    const std::size_t size = encoding::row_bytes(*item.plan.encoding, 1);
+    for (std::int64_t row = begin; row < end; ++row) {
+      for (std::int64_t col = 0; col < cols; ++col, out += size) weights.fill(col * inner + row, 1, out);
+    }
+    return;
+  }
   if (item.row_map.empty()) {
     weights.fill(begin * cols, (end - begin) * cols, out);
     return;
@@ -155,14 +170,15 @@ void fill_rows(const Item& item, const RandomWeights& weights, std::int64_t begi
 
 std::vector<float> small_values(const Item& item, const Synthesis& synthesis, std::uint64_t seed) {
   const WeightSlot& slot = *item.slot;
-  if (slot.role == Role::kRopeFactors) return model::rope_factors(synthesis.spec.rope);
+  if (slot.role == Role::kRopeFactorsLong) return synthesis.spec.rope.long_factors;
+  if (model::is_rope_factors(slot.role)) return model::rope_factors(synthesis.spec.rope);
   const auto n = static_cast<std::size_t>(slot.shape.elements());
   std::vector<float> canonical(n), values(n);
-  const RandomWeights weights(encoding::get("f32"), slot.bias ? 0.0f : 1.0f,
+  const RandomWeights weights(encoding::get("f32"), slot.bias || synthesis.spec.norm_add_one ? 0.0f : 1.0f,
                               deviation_of(slot, synthesis.spec.n_layers()), seed, item.stream);
   weights.fill(0, slot.shape.elements(), reinterpret_cast<std::byte*>(canonical.data()));
   for (std::size_t i = 0; i < n; ++i)
-    values[i] = item.row_map.empty() ? canonical[i] : canonical[static_cast<std::size_t>(item.row_map[i])];
+    values[i] = (item.row_map.empty() ? canonical[i] : canonical[static_cast<std::size_t>(item.row_map[i])]) + item.add;
   return values;
 }
 
@@ -203,7 +219,7 @@ void write_weights(ExecContext& context, const Synthesis& synthesis, std::uint64
   std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < synthesis.items.size(); ++i) {
     const Item& item = synthesis.items[i];
-    if (item.plan.shape.rank() < 2) {
+    if (item.slot->shape.rank() < 2) {
       write_small(item, i, synthesis, seed, writer);
     } else {
       write_matrix(context, item, i, synthesis, seed, writer, bytes);

@@ -103,8 +103,8 @@ struct Scratch {
 
 // The packed rows of a task, gathered in the order of the output.
 void copy_rows(const Work& work, std::int64_t row, std::int64_t n_rows, std::byte* out) {
-  const std::byte* data = work.source->entry->view.data().data();
-  const auto& map = work.source->row_map;
+  const std::byte* data = work.source->stored.entry->view.data().data();
+  const auto& map = work.source->stored.row_map;
   if (map.empty()) {
     std::memcpy(out, data + static_cast<std::uint64_t>(row) * work.row_bytes,
                 static_cast<std::uint64_t>(n_rows) * work.row_bytes);
@@ -242,7 +242,7 @@ std::vector<TensorOutcome> transfer(ExecContext& context, const Conversion& conv
     std::vector<Work> works;
     for (std::size_t i = begin; i < end; ++i) works.push_back(make_work(i, conversion, plan, options));
     for (std::size_t i = end; i < batch_end(plan, end); ++i) {
-      if (conversion.tensors[i].entry != nullptr) reader.will_need(*conversion.tensors[i].entry);
+      if (conversion.tensors[i].stored.entry != nullptr) reader.will_need(*conversion.tensors[i].stored.entry);
     }
     for (Work& work : works) {
       if (work.quantizer != nullptr) work.quantizer->prepare(context, Source(*work.source, work.rows, work.cols));
@@ -251,7 +251,7 @@ std::vector<TensorOutcome> transfer(ExecContext& context, const Conversion& conv
     for (const Work& work : works) {
       outcomes.push_back(finish(work));
       weights += static_cast<std::uint64_t>(work.rows * work.cols);
-      if (work.source->entry != nullptr) reader.drop(*work.source->entry);
+      if (work.source->stored.entry != nullptr) reader.drop(*work.source->stored.entry);
     }
     begin = end;
   }

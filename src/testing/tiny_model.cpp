@@ -65,11 +65,12 @@ void write_tokenizer(const std::filesystem::path& folder) {
           object({{"tokenizer_class", "PreTrainedTokenizerFast"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}})));
 }
 
-std::vector<float> random_weight(const model::WeightSlot& slot, std::uint64_t seed, std::uint64_t stream) {
+std::vector<float> random_weight(const model::WeightSlot& slot, float norm_centre, std::uint64_t seed,
+                                 std::uint64_t stream) {
   std::vector<float> values(static_cast<std::size_t>(slot.shape.elements()));
   const bool vector = slot.shape.rank() == 1;
   const float scale = vector ? 0.1f : std::sqrt(2.0f / static_cast<float>(slot.shape.cols()));
-  const float centre = vector && !slot.bias ? 1.0f : 0.0f;
+  const float centre = vector && !slot.bias ? norm_centre : 0.0f;
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = centre + scale * random_normal(seed, stream, i);
   return values;
 }
@@ -138,12 +139,15 @@ void write_tiny_model(const std::filesystem::path& folder, const json::Value& co
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {
     const model::WeightSlot& slot = spec.weights[i];
     if (slot.hf_name.empty()) continue;
-    plan.push_back({slot.hf_name, slot.shape.rank() == 1 ? &vector : &matrix, slot.shape});
+    Shape shape = slot.file_shape.rank() > 0 ? slot.file_shape : slot.shape;
+    if (slot.hf_transposed && !slot.bias) shape = {slot.shape[1], slot.shape[0]};  // random all the same
+    plan.push_back({slot.hf_name, slot.shape.rank() == 1 ? &vector : &matrix, shape});
     slots.push_back(i);
   }
+  const float norm_centre = spec.norm_add_one ? 0.0f : 1.0f;
   const auto writer = container::create_safetensors(folder / "model.safetensors", {}, plan);
   for (std::size_t i = 0; i < plan.size(); ++i) {
-    const std::vector<float> values = random_weight(spec.weights[slots[i]], options.seed, i);
+    const std::vector<float> values = random_weight(spec.weights[slots[i]], norm_centre, options.seed, i);
     std::vector<std::byte> bytes(encoding::tensor_bytes(*plan[i].encoding, plan[i].shape));
     plan[i].encoding->encode(values.data(), bytes.data(), static_cast<std::int64_t>(values.size()));
     writer->write(i, 0, bytes);

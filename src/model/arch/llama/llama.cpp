@@ -11,7 +11,7 @@ namespace nibble::model::llama {
 namespace {
 
 constexpr std::string_view kModelTypes[] = {"llama"};
-constexpr GgufDialect kDialect = {.interleaved_rope = true};
+constexpr Dialect kDialect = {.gguf_rope = RowOrder::Kind::kPairs};
 
 ModelSpec from_hf(const json::Value& config) {
   ModelSpec spec = decoder_from_hf(config, {.norm_eps = 1e-6, .context = 2048});

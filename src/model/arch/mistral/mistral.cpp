@@ -10,6 +10,7 @@ namespace nibble::model::mistral {
 namespace {
 
 constexpr std::string_view kModelTypes[] = {"mistral"};
+constexpr Dialect kDialect = {.gguf_rope = RowOrder::Kind::kPairs};
 constexpr std::int64_t kDefaultWindow = 4096;
 
 ModelSpec from_hf(const json::Value& config) {
@@ -19,13 +20,13 @@ ModelSpec from_hf(const json::Value& config) {
   for (BlockSpec& block : spec.blocks) {
     block.window = window == nullptr ? kDefaultWindow : window->is_null() ? 0 : window->as_int();
   }
-  add_decoder_weights(spec, {.interleaved_rope = true}, false);
+  add_decoder_weights(spec, kDialect, false);
   return spec;
 }
 
 ModelSpec from_gguf(const container::Metadata& metadata) {
   ModelSpec spec = decoder_from_gguf(metadata, "llama");
-  add_decoder_weights(spec, {.interleaved_rope = true}, true);
+  add_decoder_weights(spec, kDialect, true);
   return spec;
 }
 

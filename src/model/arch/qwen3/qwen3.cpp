@@ -15,7 +15,7 @@ ModelSpec from_hf(const json::Value& config) {
   ModelSpec spec = decoder_from_hf(config, {.norm_eps = 1e-6, .context = 32768, .kv_heads = 32, .head_dim = 128});
   spec.arch = "qwen3";
   for (BlockSpec& block : spec.blocks) {
-    block.qk_norm = true;
+    block.qk_norm = QkNorm::kPerHead;
     block.qkv_bias = block.output_bias = config.get("attention_bias", false);
   }
   apply_layer_windows(spec, config, 4096);
@@ -25,7 +25,7 @@ ModelSpec from_hf(const json::Value& config) {
 
 ModelSpec from_gguf(const container::Metadata& metadata) {
   ModelSpec spec = decoder_from_gguf(metadata, "qwen3");
-  for (BlockSpec& block : spec.blocks) block.qk_norm = true;
+  for (BlockSpec& block : spec.blocks) block.qk_norm = QkNorm::kPerHead;
   add_decoder_weights(spec, {}, true);
   return spec;
 }
