@@ -14,7 +14,7 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 AlignedBuffer::AlignedBuffer(std::size_t n_bytes) : size_(n_bytes) {
   if (n_bytes == 0) return;
-  const bool huge = n_bytes >= 2 * kHugePage;
+  const bool huge = n_bytes >= kHugePage / 2;
   const std::size_t alignment = huge ? kHugePage : kAlignment;
   if (n_bytes > SIZE_MAX - alignment) fail(ErrorCode::kInternal, "out of memory: {} bytes asked for", n_bytes);
   const std::size_t rounded = (n_bytes + alignment - 1) / alignment * alignment;

@@ -13,7 +13,7 @@ class AlignedBuffer {
   static constexpr std::size_t kAlignment = 64;
 
   AlignedBuffer() = default;
-  // Throws Error{kInternal} when memory is short. Buffers of 4 MiB and more ask for huge pages.
+  // Throws Error{kInternal} when memory is short. Buffers of 1 MiB and more ask for huge pages.
   explicit AlignedBuffer(std::size_t n_bytes);
   AlignedBuffer(AlignedBuffer&& other) noexcept { swap(other); }
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {

@@ -66,17 +66,31 @@ constexpr int kTileTokens = 4;
 
 // Tokens of one pass over all panels: their activations, `stride` bytes each, stay in the second-level cache. At least
 // 32, however long their rows: each pass unpacks the weights anew.
+constexpr int64_t kMaxChunk = 128;
 inline int64_t chunk_tokens(int64_t stride) {
   constexpr int64_t kChunkBytes = 320 << 10;
   constexpr int64_t kMinChunk = 32;
   const int64_t fitting = kChunkBytes / stride / kTileTokens * kTileTokens;
-  return fitting < kMinChunk ? kMinChunk : fitting;
+  return fitting < kMinChunk ? kMinChunk : fitting > kMaxChunk ? kMaxChunk : fitting;
 }
+
+// What the tokens of a pass have summed up in a panel so far. Kept apart from the output, whose rows lie so far apart
+// that they crowd into few sets of the caches.
+using PanelSums = float[kMaxChunk][2][kHalfRows];
 
 // Lanes of the rows that exist.
 inline __m256i row_mask(int64_t rows) {
   const int n = rows > kHalfRows ? kHalfRows : rows < 0 ? 0 : static_cast<int>(rows);
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+}
+
+// Writes the sums of `n` tokens to `out`, `ldo` apart: the first `rows` rows of the panel.
+inline void store_sums(const PanelSums& sums, int64_t n, float* out, int64_t ldo, int64_t rows) {
+  for (int h = 0; h < 2; ++h) {
+    const __m256i mask = row_mask(rows - h * kHalfRows);
+    for (int64_t t = 0; t < n; ++t)
+      _mm256_maskstore_ps(out + t * ldo + h * kHalfRows, mask, _mm256_load_ps(sums[t][h]));
+  }
 }
 
 // Keeps a sum at its point of the program: left alone, GCC reorders sums of integers so that all products come first,

@@ -2,7 +2,8 @@
 //
 // Keys: four groups of 16 positions; a group is (head_dim, 16 positions), so that scores of 16 keys come out side by
 // side without any sum across lanes. q8_0 keys add the scales after the codes of a group: (head_dim / 32 rounded up,
-// 16) halves. Values: one row per position, head_dim padded to 16; q8_0 rows add one half per 32 columns.
+// 16) halves. Values: one row per position, head_dim padded to 16; q8_0 adds the scales after all rows: (columns / 32
+// rounded up, 64 positions) halves.
 #pragma once
 
 #include <stdint.h>
@@ -24,7 +25,7 @@ static inline int64_t key_group_bytes(KvType type, int head_dim) {
   return kLanes * (head_dim * kv_number_bytes(type) + (type == KvType::kQ8_0 ? kv_groups(head_dim) * 2 : 0));
 }
 static inline int64_t value_row_bytes(KvType type, int head_dim) {
-  return padded_head(head_dim) * kv_number_bytes(type) + (type == KvType::kQ8_0 ? kv_groups(head_dim) * 2 : 0);
+  return padded_head(head_dim) * kv_number_bytes(type);
 }
 
 // Bytes of a block.
@@ -32,7 +33,8 @@ static inline int64_t key_block_bytes(KvType type, int head_dim) {
   return kKeyBlock / kLanes * key_group_bytes(type, head_dim);
 }
 static inline int64_t value_block_bytes(KvType type, int head_dim) {
-  return kKeyBlock * value_row_bytes(type, head_dim);
+  const int64_t scales = type == KvType::kQ8_0 ? kv_groups(head_dim) * 2 : 0;
+  return kKeyBlock * (value_row_bytes(type, head_dim) + scales);
 }
 static inline int64_t kv_blocks(int64_t context) { return (context + kKeyBlock - 1) / kKeyBlock; }
 
@@ -40,7 +42,7 @@ static inline int64_t kv_blocks(int64_t context) { return (context + kKeyBlock -
 static inline int64_t attention_scratch_floats(int64_t rows, int head_dim) {
   const int64_t padded_rows = (rows + 3) / 4 * 4;
   const int64_t per_row = padded_head(head_dim) * 2 + kLanes * 2;  // query, output, sum lanes, maximum (padded)
-  return padded_rows * per_row + 4 * kKeyBlock + kKeyBlock * (padded_head(head_dim) * 2);  // scores, decoded block
+  return padded_rows * per_row + 2 * 4 * kKeyBlock;                // weights, and those times the scales of values
 }
 
 }  // namespace nibble::ops

@@ -19,28 +19,39 @@ struct LoadF16 {
   static constexpr int64_t kBytes = 2;
   static V load(const char* p) { return Lanes::load_f16(reinterpret_cast<const uint16_t*>(p)); }
 };
+struct LoadI8 {
+  static constexpr int64_t kBytes = 1;
+  static V load(const char* p) { return Lanes::load_i8(reinterpret_cast<const int8_t*>(p)); }
+};
+
+constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // acc[r][v] += sum over i in [begin, end) of a[r][i] * b(i, v), where b(i, v) is the vector at b + i * step + v *
-// across.
+// across. Meanwhile the lines that begin at next + i * step are fetched into the second-level cache.
 template <int kRows, int kVectors, typename Load>
 inline void panel(const float* a, int64_t a_stride, const char* b, int64_t step, int64_t across, int64_t begin,
-                  int64_t end, V (&acc)[kRows][kVectors]) {
+                  int64_t end, const char* next, V (&acc)[kRows][kVectors]) {
+#pragma GCC unroll 2
   for (int64_t i = begin; i < end; ++i) {
+    if (i * step % kLine == 0) __builtin_prefetch(next + i * step, 0, 2);
     V row[kVectors];
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) row[v] = Load::load(b + i * step + v * across);
+#pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
       const V factor = Lanes::broadcast(a[r * a_stride + i]);
+#pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) acc[r][v] = Lanes::fma(factor, row[v], acc[r][v]);
     }
   }
 }
 
-// One block of keys and values as a panel sees it.
+// One block of keys and values, and where the next one lies (this one again at the end).
 struct KvBlock {
-  const char* k;  // 16 keys of dimension d at k + d * 16 numbers; the next 16 keys k_across further
-  int64_t k_across;
-  const char* v;  // rows of values, v_step apart
-  int64_t v_step;
+  const char* k;
+  const char* v;
+  const char* next_k;
+  const char* next_v;
 };
 
 // Four query rows over one block.
@@ -66,132 +77,155 @@ inline void adjust_scores(const RowState& state, int row, float* scores) {
     scores[i] += state.slope[row] * (state.first_distance[row] + static_cast<float>(i));
 }
 
-template <int kRows, int kVectors, typename Load>
+// Scores of the keys of kVectors groups.
+template <KvType kType, typename Load, int kRows, int kVectors>
 inline void score_part(const RowState& state, const KvBlock& block, int head_dim, int64_t padded, int first,
                        float* scores) {
-  V acc[kRows][kVectors];
-  for (auto& row : acc) {
-    for (V& v : row) v = Lanes::broadcast(0.0f);
+  constexpr int64_t kStep = kLanes * Load::kBytes;
+  const int64_t across = key_group_bytes(kType, head_dim);
+  const char* k = block.k + first * across;
+  const char* next = block.next_k + first * across;
+  V acc[kRows][kVectors] = {};
+  if constexpr (kType != KvType::kQ8_0) {
+    panel<kRows, kVectors, Load>(state.q, padded, k, kStep, across, 0, head_dim, next, acc);
+  } else {
+    const auto* scales = reinterpret_cast<const uint16_t*>(k + head_dim * kStep);
+    for (int64_t d = 0, group = 0; d < head_dim; d += kKvGroup, ++group) {
+      V part[kRows][kVectors] = {};
+      const int64_t end = d + kKvGroup < head_dim ? d + kKvGroup : head_dim;
+      panel<kRows, kVectors, Load>(state.q, padded, k, kStep, across, d, end, next, part);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const V scale = Lanes::load_f16(scales + v * (across / 2) + group * kLanes);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) acc[r][v] = Lanes::fma(part[r][v], scale, acc[r][v]);
+      }
+    }
   }
-  panel<kRows, kVectors, Load>(state.q, padded, block.k + first * block.k_across, kLanes * Load::kBytes, block.k_across,
-                               0, head_dim, acc);
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) Lanes::store(scores + r * kKeyBlock + (first + v) * kLanes, acc[r][v]);
   }
 }
 
-// Turns a row of scores into weights relative to the new maximum; returns the factor of what was summed so far.
-inline float weigh_row(float* scores, int64_t lo, int64_t hi, float* sum, float* largest) {
+// Scores of keys that the row does not see count as none; returns the largest of the rest.
+inline float mask_row(float* scores, int64_t lo, int64_t hi) {
   constexpr float kNone = -__builtin_inff();
-  if (hi <= lo) {
-    for (int i = 0; i < kKeyBlock; ++i) scores[i] = 0.0f;
-    return 1.0f;
-  }
   for (int64_t i = 0; i < lo; ++i) scores[i] = kNone;
   for (int64_t i = hi; i < kKeyBlock; ++i) scores[i] = kNone;
   V top = Lanes::load(scores);
   for (int i = kLanes; i < kKeyBlock; i += kLanes) top = Lanes::max(top, Lanes::load(scores + i));
-  const float block_top = max_lanes(top);
-  const float new_top = block_top > *largest ? block_top : *largest;
-  V alpha = exp_lanes(Lanes::broadcast(*largest - new_top));
-  *largest = new_top;
-  V total = Lanes::mul(Lanes::load(sum), alpha);
-  for (int i = 0; i < kKeyBlock; i += kLanes) {
-    const V weight = exp_lanes(Lanes::sub(Lanes::load(scores + i), Lanes::broadcast(new_top)));
-    Lanes::store(scores + i, weight);
-    total = Lanes::add(total, weight);
-  }
-  Lanes::store(sum, total);
-  alignas(64) float lane[kLanes];
-  Lanes::store(lane, alpha);
-  return lane[0];
+  return max_lanes(top);
 }
 
-template <int kRows, int kVectors, typename Load>
+// Turns rows of scores into weights relative to the new maxima; alpha: the factors of what was summed so far.
+template <int kRows>
+inline void weigh(const RowState& state, float* scores, float* alpha) {
+  alignas(64) float fall[kLanes] = {};  // of each row's maximum
+  for (int r = 0; r < kRows; ++r) {
+    if (state.hi[r] <= state.lo[r]) continue;
+    if (state.softcap > 0 || state.slope[r] != 0) adjust_scores(state, r, scores + r * kKeyBlock);
+    const float top = mask_row(scores + r * kKeyBlock, state.lo[r], state.hi[r]);
+    const float new_top = top > state.largest[r] ? top : state.largest[r];
+    fall[r] = state.largest[r] - new_top;
+    state.largest[r] = new_top;
+  }
+  Lanes::store(alpha, exp_lanes(Lanes::load(fall)));
+  for (int r = 0; r < kRows; ++r) {
+    float* row = scores + r * kKeyBlock;
+    if (state.hi[r] <= state.lo[r]) {
+      for (int i = 0; i < kKeyBlock; ++i) row[i] = 0.0f;
+      continue;
+    }
+    const V top = Lanes::broadcast(state.largest[r]);
+    V total = Lanes::mul(Lanes::load(state.sum + r * kLanes), Lanes::broadcast(alpha[r]));
+#pragma GCC unroll 4
+    for (int i = 0; i < kKeyBlock; i += kLanes) {
+      const V weight = exp_lanes(Lanes::sub(Lanes::load(row + i), top));
+      Lanes::store(row + i, weight);
+      total = Lanes::add(total, weight);
+    }
+    Lanes::store(state.sum + r * kLanes, total);
+  }
+}
+
+// Adds the weighted values of kVectors vectors of columns.
+template <KvType kType, typename Load, int kRows, int kVectors>
 inline void value_part(const RowState& state, const KvBlock& block, int64_t padded, int64_t first, int64_t begin,
                        int64_t end, const float* weights, const float* alpha) {
   V acc[kRows][kVectors];
   float* out = state.out + first * kLanes;
+#pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
     const V factor = Lanes::broadcast(alpha[r]);
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) acc[r][v] = Lanes::mul(Lanes::load(out + r * padded + v * kLanes), factor);
   }
-  panel<kRows, kVectors, Load>(weights, kKeyBlock, block.v + first * kLanes * Load::kBytes, block.v_step,
-                               kLanes * Load::kBytes, begin, end, acc);
+  constexpr int64_t kStep = kLanes * Load::kBytes;
+  const int64_t at = first * kStep;
+  const int64_t row_bytes = padded * Load::kBytes;
+  const char* next = (at % kLine == 0 ? block.next_v : block.v) + at;  // each line once
+  panel<kRows, kVectors, Load>(weights, kKeyBlock, block.v + at, row_bytes, kStep, begin, end, next, acc);
+#pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) Lanes::store(out + r * padded + v * kLanes, acc[r][v]);
   }
 }
 
-template <int kRows, typename Load>
+// The weights times the scales of the values in columns of one group: scaled[r][key].
+template <int kRows>
+inline void scale_weights(const float* weights, const uint16_t* scales, float* scaled) {
+  for (int key = 0; key < kKeyBlock; key += kLanes) {
+    const V scale = Lanes::load_f16(scales + key);
+    for (int r = 0; r < kRows; ++r) {
+      Lanes::store(scaled + r * kKeyBlock + key, Lanes::mul(Lanes::load(weights + r * kKeyBlock + key), scale));
+    }
+  }
+}
+
+template <KvType kType, typename Load, int kRows>
 void attend_rows(const RowState& state, const KvBlock& block, int head_dim, float* scores) {
-  constexpr int kWide = Lanes::kPanelVectors;
+  // Vectors at a time; of q8_0, no more than share a scale.
+  constexpr int kGroupVectors = kKvGroup / kLanes;
+  constexpr int kWide =
+      kType == KvType::kQ8_0 && Lanes::kPanelVectors > kGroupVectors ? kGroupVectors : Lanes::kPanelVectors;
   const int64_t padded = padded_head(head_dim);
   for (int first = 0; first < kKeyBlock / kLanes; first += kWide) {
-    score_part<kRows, kWide, Load>(state, block, head_dim, padded, first, scores);
+    score_part<kType, Load, kRows, kWide>(state, block, head_dim, padded, first, scores);
   }
-  float alpha[kRows];
+  alignas(64) float alpha[kLanes];
+  weigh<kRows>(state, scores, alpha);
   int64_t begin = kKeyBlock, end = 0;
   for (int r = 0; r < kRows; ++r) {
-    if (state.softcap > 0 || state.slope[r] != 0) adjust_scores(state, r, scores + r * kKeyBlock);
-    alpha[r] = weigh_row(scores + r * kKeyBlock, state.lo[r], state.hi[r], state.sum + r * kLanes, state.largest + r);
     if (state.hi[r] <= state.lo[r]) continue;
     begin = state.lo[r] < begin ? state.lo[r] : begin;
     end = state.hi[r] > end ? state.hi[r] : end;
   }
   const int64_t vectors = padded / kLanes;
-  int64_t first = 0;
-  for (; first + kWide <= vectors; first += kWide) {
-    value_part<kRows, kWide, Load>(state, block, padded, first, begin, end, scores, alpha);
+  const float* weights = scores;
+  const auto* scales = reinterpret_cast<const uint16_t*>(block.v + kKeyBlock * padded);
+  float* scaled = scores + 4 * kKeyBlock;
+  for (int64_t first = 0; first < vectors;) {
+    if (kType == KvType::kQ8_0 && first % kGroupVectors == 0) {
+      scale_weights<kRows>(scores, scales + first / kGroupVectors * kKeyBlock, scaled);
+      weights = scaled;
+    }
+    if (first + kWide <= vectors) {
+      value_part<kType, Load, kRows, kWide>(state, block, padded, first, begin, end, weights, alpha);
+      first += kWide;
+    } else {
+      value_part<kType, Load, kRows, 1>(state, block, padded, first, begin, end, weights, alpha);
+      ++first;
+    }
   }
-  for (; first < vectors; ++first) value_part<kRows, 1, Load>(state, block, padded, first, begin, end, scores, alpha);
 }
 
-template <typename Load>
+template <KvType kType, typename Load>
 void attend_some_rows(int n, const RowState& state, const KvBlock& block, int head_dim, float* scores) {
-  if (n == 4) return attend_rows<4, Load>(state, block, head_dim, scores);
-  if (n == 3) return attend_rows<3, Load>(state, block, head_dim, scores);
-  if (n == 2) return attend_rows<2, Load>(state, block, head_dim, scores);
-  attend_rows<1, Load>(state, block, head_dim, scores);
-}
-
-// A block of q8_0 keys and values decoded into `out`: keys (4, head_dim, 16), then values (64, padded).
-inline KvBlock decode_block(const char* k, const char* v, int head_dim, int64_t n_keys, float* out) {
-  const int64_t padded = padded_head(head_dim);
-  const int64_t group_bytes = key_group_bytes(KvType::kQ8_0, head_dim);
-  for (int group = 0; group * kLanes < n_keys; ++group) {
-    const char* src = k + group * group_bytes;
-    const auto* scales = reinterpret_cast<const uint16_t*>(src + int64_t{head_dim} * kLanes);
-    for (int d = 0; d < head_dim; ++d) {
-      const V scale = Lanes::load_f16(scales + d / kKvGroup * kLanes);
-      const V code = Lanes::load_i8(reinterpret_cast<const int8_t*>(src) + d * kLanes);
-      Lanes::store(out + (int64_t{group} * head_dim + d) * kLanes, Lanes::mul(code, scale));
-    }
-  }
-  float* values = out + kKeyBlock * padded;
-  const int64_t row_bytes = value_row_bytes(KvType::kQ8_0, head_dim);
-  for (int64_t key = 0; key < n_keys; ++key) {
-    const char* src = v + key * row_bytes;
-    const auto* scales = reinterpret_cast<const uint16_t*>(src + padded);
-    for (int64_t d = 0; d < padded; d += kLanes) {
-      const V scale = Lanes::broadcast(Lanes::f16_value(scales[d / kKvGroup]));
-      Lanes::store(values + key * padded + d,
-                   Lanes::mul(Lanes::load_i8(reinterpret_cast<const int8_t*>(src) + d), scale));
-    }
-  }
-  return {reinterpret_cast<const char*>(out), int64_t{head_dim} * kLanes * 4, reinterpret_cast<const char*>(values),
-          padded * 4};
-}
-
-template <KvType kType>
-inline KvBlock block_at(const AttentionTask& task, int64_t first_key, int64_t n_keys, float* decoded) {
-  const char* k = at(task.k, first_key / kKeyBlock * task.k_stride);
-  const char* v = at(task.v, first_key / kKeyBlock * task.v_stride);
-  if constexpr (kType == KvType::kQ8_0) {
-    return decode_block(k, v, task.head_dim, n_keys, decoded);
-  } else {
-    return {k, key_group_bytes(kType, task.head_dim), v, value_row_bytes(kType, task.head_dim)};
-  }
+  if (n == 4) return attend_rows<kType, Load, 4>(state, block, head_dim, scores);
+  if (n == 3) return attend_rows<kType, Load, 3>(state, block, head_dim, scores);
+  if (n == 2) return attend_rows<kType, Load, 2>(state, block, head_dim, scores);
+  attend_rows<kType, Load, 1>(state, block, head_dim, scores);
 }
 
 struct TaskMemory {
@@ -200,7 +234,6 @@ struct TaskMemory {
   float* sum;
   float* largest;
   float* scores;
-  float* decoded;
 };
 
 inline TaskMemory prepare(const AttentionTask& task) {
@@ -213,7 +246,6 @@ inline TaskMemory prepare(const AttentionTask& task) {
   memory.sum = memory.out + room * padded;
   memory.largest = memory.sum + room * kLanes;
   memory.scores = memory.largest + room * kLanes;
-  memory.decoded = memory.scores + 4 * kKeyBlock;
   for (int64_t row = 0; row < rows; ++row) {
     const float* q = task.q + row / task.group * task.q_stride + row % task.group * task.head_dim;
     for (int64_t d = 0; d < task.head_dim; ++d) memory.q[row * padded + d] = q[d] * task.scale;
@@ -236,7 +268,10 @@ void attend(const AttentionTask& task) noexcept {
   const int64_t window = task.window > 0 ? task.window : last + 1;
   const int64_t first_seen = task.first_position - window + 1 > 0 ? task.first_position - window + 1 : 0;
   for (int64_t base = first_seen / kKeyBlock * kKeyBlock; base <= last; base += kKeyBlock) {
-    const KvBlock block = block_at<kType>(task, base, clamp_key(last + 1 - base), memory.decoded);
+    const int64_t index = base / kKeyBlock;
+    const int64_t next = base + kKeyBlock <= last ? index + 1 : index;
+    const KvBlock block = {at(task.k, index * task.k_stride), at(task.v, index * task.v_stride),
+                     at(task.k, next * task.k_stride), at(task.v, next * task.v_stride)};
     for (int64_t row = 0; row < rows; row += 4) {
       const int n = static_cast<int>(rows - row < 4 ? rows - row : 4);
       RowState state = {memory.q + row * padded,
@@ -258,7 +293,7 @@ void attend(const AttentionTask& task) noexcept {
         state.slope[r] = task.slopes[(row + r) % task.group];
         state.first_distance[r] = static_cast<float>(base - position);
       }
-      if (any) attend_some_rows<Load>(n, state, block, task.head_dim, memory.scores);
+      if (any) attend_some_rows<kType, Load>(n, state, block, task.head_dim, memory.scores);
     }
   }
   for (int64_t row = 0; row < rows; ++row) {

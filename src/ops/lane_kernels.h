@@ -85,7 +85,7 @@ constexpr OpTable kTable = {
      activate_by<relu2_lanes>},
     {{store_k_f32, store_v_f32, attend<KvType::kF32, LoadF32>},
      {store_k_f16, store_v_f16, attend<KvType::kF16, LoadF16>},
-     {store_k_q8, store_v_q8, attend<KvType::kQ8_0, LoadF32>}},
+     {store_k_q8, store_v_q8, attend<KvType::kQ8_0, LoadI8>}},
 };
 
 }  // namespace

@@ -62,12 +62,11 @@ void store_k_q8(void* block, int64_t slot, const float* x, int head_dim) noexcep
 
 void store_v_q8(void* block, int64_t slot, const float* x, int head_dim) noexcept {
   const int64_t padded = padded_head(head_dim);
-  char* row = at(block, slot * value_row_bytes(KvType::kQ8_0, head_dim));
-  auto* codes = reinterpret_cast<int8_t*>(row);
-  auto* scales = reinterpret_cast<uint16_t*>(row + padded);
+  auto* codes = reinterpret_cast<int8_t*>(at(block, slot * padded));
+  auto* scales = reinterpret_cast<uint16_t*>(at(block, kKeyBlock * padded)) + slot;
   for (int d = 0, group = 0; d < head_dim; d += kKvGroup, ++group) {
     const int n = head_dim - d < kKvGroup ? head_dim - d : kKvGroup;
-    scales[group] = round_group(x + d, n, codes + d, 1);
+    scales[group * kKeyBlock] = round_group(x + d, n, codes + d, 1);
   }
   for (int64_t d = head_dim; d < padded; ++d) codes[d] = 0;
 }

@@ -217,11 +217,11 @@ void fill_tile(const uint8_t* panel, int64_t begin, int count, __m256i levels, T
   }
 }
 
-// One tile times kTokens tokens, added to `out` (or written to it, at the first blocks of a row). `next`: where the
-// next tile lies packed, to be fetched meanwhile, or null.
+// One tile times kTokens tokens, added to their sums (or written there, at the first blocks of a row). `next`: where
+// the next tile lies packed, to be fetched meanwhile, or null.
 template <int kFormat, int kTokens>
-void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t token, int64_t begin, int count,
-              const uint8_t* next) {
+void multiply(const Job& job, const Tile<kFormat>& tile, float (*sums)[2][kHalfRows], int64_t token, int64_t begin,
+              int count, const uint8_t* next) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
   alignas(32) int32_t corrections[kTokens][kTileBlocks * kSubs];
@@ -230,15 +230,11 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
   const int64_t stride = job.activations.stride;
   const int8_t* codes = codes_of(job.activations, token) + begin * kBlock;
   const auto* scales = reinterpret_cast<const int8_t*>(scales_of(job.activations, token) + begin);
-  float* out = job.out + token * job.ldo + row;
   __m256 y[2][kTokens];
 #pragma GCC unroll 8
   for (int h = 0; h < 2; ++h) {
-    const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      y[h][t] = begin == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(out + t * job.ldo + h * kHalfRows, mask);
-    }
+    for (int t = 0; t < kTokens; ++t) y[h][t] = begin == 0 ? _mm256_setzero_ps() : _mm256_load_ps(sums[t][h]);
   }
   for (int sub = 0; sub < count * kSubs; ++sub) {
     if (next != nullptr) {
@@ -265,19 +261,20 @@ void multiply(const Job& job, const Tile<kFormat>& tile, int64_t row, int64_t to
   }
 #pragma GCC unroll 8
   for (int h = 0; h < 2; ++h) {
-    const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) _mm256_maskstore_ps(out + t * job.ldo + h * kHalfRows, mask, y[h][t]);
+    for (int t = 0; t < kTokens; ++t) _mm256_store_ps(sums[t][h], y[h][t]);
   }
 }
 
 // Tokens [first, end) times a panel.
 template <int kFormat>
 void multiply_panel(const Job& job, int64_t row, int64_t first, int64_t end, __m256i levels) {
-  using Multiply = void (*)(const Job&, const Tile<kFormat>&, int64_t, int64_t, int64_t, int, const uint8_t*);
+  using Multiply =
+      void (*)(const Job&, const Tile<kFormat>&, float(*)[2][kHalfRows], int64_t, int64_t, int, const uint8_t*);
   static constexpr Multiply kMultiply[kTileTokens] = {multiply<kFormat, 1>, multiply<kFormat, 2>, multiply<kFormat, 3>,
                                                       multiply<kFormat, 4>};
   Tile<kFormat> tile;
+  alignas(32) PanelSums sums;
   const uint8_t* panel = job.packed + row / kPanelRows * job.panel_bytes;
   const int64_t n = end - first;
   const int64_t shares = (n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
@@ -288,9 +285,10 @@ void multiply_panel(const Job& job, int64_t row, int64_t first, int64_t end, __m
     for (int64_t i = 0; i < shares; ++i) {
       const int64_t token = n * i / shares;
       const int64_t tokens = n * (i + 1) / shares - token;
-      kMultiply[tokens - 1](job, tile, row, first + token, begin, count, i == 0 ? next : nullptr);
+      kMultiply[tokens - 1](job, tile, sums + token, first + token, begin, count, i == 0 ? next : nullptr);
     }
   }
+  store_sums(sums, n, job.out + first * job.ldo + row, job.ldo, job.row_end - row);
 }
 
 // Streams a job of at most kTokens tokens.
