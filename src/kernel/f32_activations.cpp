@@ -6,8 +6,14 @@ namespace nibble::kernel {
 
 namespace {
 
+// Rows a power of two apart crowd into few sets of the caches: long ones get 17 lines more.
+constexpr std::uint64_t kLine = 64;
+constexpr std::uint64_t kSpread = 17 * kLine;
+constexpr std::uint64_t kLong = 1024;
+
 std::uint64_t row_bytes(std::int64_t cols) noexcept {
-  return (static_cast<std::uint64_t>(cols) * sizeof(float) + 63) / 64 * 64;
+  const std::uint64_t bytes = (static_cast<std::uint64_t>(cols) * sizeof(float) + kLine - 1) / kLine * kLine;
+  return bytes < kLong ? bytes : bytes + kSpread;
 }
 
 void copy(const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols, std::byte* out) noexcept {

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t kSerialNumbers = 16384;  // below this many numbers, waking the threads costs more than the work
 constexpr std::int64_t kTilesPerThread =
-    8;  // shares are handed out as threads become free: a core may be busy elsewhere
+    24;  // shares are handed out as threads become free: a core may be busy elsewhere
 
 }  // namespace
 

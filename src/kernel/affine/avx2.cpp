@@ -153,18 +153,16 @@ void fill_tile(const Job& job, const uint8_t* panel, int64_t begin, Tile& tile) 
   }
 }
 
-// A tile times kTokens tokens, added to the output (or written to it, at the first blocks of a row). `next`: where the
+// A tile times kTokens tokens, added to their sums (or written there, at the first blocks of a row). `next`: where the
 // codes of the next tile lie, to be fetched meanwhile, or null.
 template <int kP, int kTokens>
-void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int64_t begin, const uint8_t* next) {
+void multiply(const Job& job, const Tile& tile, float (*sums)[kHalves][kHalfRows], int64_t token, int64_t begin,
+              const uint8_t* next) {
   constexpr int kBlockBytes = block_bytes(kPlanes[kP]);
   const Activations& a = job.activations;
   __m256 y[kHalves][kTokens] = {};
   for (int h = 0; h < kHalves && begin > 0; ++h) {
-    const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
-    for (int t = 0; t < kTokens; ++t) {
-      y[h][t] = _mm256_maskload_ps(job.out + (token + t) * job.ldo + row + h * kHalfRows, mask);
-    }
+    for (int t = 0; t < kTokens; ++t) y[h][t] = _mm256_load_ps(sums[t][h]);
   }
   __m256 s[kHalves][kTokens] = {};
   for (int b = 0, part = 0; b < tile.count; ++b) {
@@ -172,10 +170,10 @@ void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int6
     __m256i sum[kHalves][kTokens];
     dot_panel<kProducts<kP>, kTokens>(tile.codes[b], codes_of(a, token) + (begin + b) * kBlock, a.stride, sum);
     for (int t = 0; t < kTokens; ++t) {
-      const __m256i sums = sums_of(a, token + t, begin + b);
+      const __m256i a_sums = sums_of(a, token + t, begin + b);
       const __m256 a_scale = _mm256_set1_ps(scales_of(a, token + t)[begin + b]);
       for (int h = 0; h < kHalves; ++h) {
-        const __m256i zeros = _mm256_madd_epi16(tile.zeros[part][h], sums);
+        const __m256i zeros = _mm256_madd_epi16(tile.zeros[part][h], a_sums);
         s[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(sum[h][t], zeros)), a_scale, s[h][t]);
       }
     }
@@ -188,18 +186,21 @@ void multiply(const Job& job, const Tile& tile, int64_t token, int64_t row, int6
     }
     ++part;
   }
-  store<kTokens>(job, token, row, y);
+  for (int h = 0; h < kHalves; ++h) {
+    for (int t = 0; t < kTokens; ++t) _mm256_store_ps(sums[t][h], y[h][t]);
+  }
 }
 
 // Tokens [first, end), panel by panel.
 template <int kP>
 void multiply_panels(const Job& job, int64_t first, int64_t end) {
-  using Multiply = void (*)(const Job&, const Tile&, int64_t, int64_t, int64_t, const uint8_t*);
+  using Multiply = void (*)(const Job&, const Tile&, float(*)[kHalves][kHalfRows], int64_t, int64_t, const uint8_t*);
   static constexpr Multiply kMultiply[kTileTokens] = {multiply<kP, 1>, multiply<kP, 2>, multiply<kP, 3>,
                                                       multiply<kP, 4>};
   const int64_t n = end - first;
   const int64_t shares = (n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
   Tile tile;
+  alignas(32) PanelSums sums;
   for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
     const uint8_t* panel = job.packed + row / kPanelRows * job.geometry.bytes;
     for (int64_t begin = 0; begin < job.geometry.blocks; begin += kStretchBlocks) {
@@ -208,9 +209,10 @@ void multiply_panels(const Job& job, int64_t first, int64_t end) {
       for (int64_t i = 0; i < shares; ++i) {
         const int64_t token = n * i / shares;
         const int64_t tokens = n * (i + 1) / shares - token;
-        kMultiply[tokens - 1](job, tile, first + token, row, begin, i == 0 ? next : nullptr);
+        kMultiply[tokens - 1](job, tile, sums + token, first + token, begin, i == 0 ? next : nullptr);
       }
     }
+    store_sums(sums, n, job.out + first * job.ldo + row, job.ldo, job.row_end - row);
   }
 }
 

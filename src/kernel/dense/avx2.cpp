@@ -10,7 +10,9 @@ namespace {
 constexpr int kTokens = 6;  // 2 halves of a panel x 6 tokens of sums in registers
 constexpr int kHalfRows = 8;
 constexpr int kPrefetchBytes = 2048;
-constexpr int64_t kChunkTokens = 252;  // whose values in a stretch take 252 KiB, half a second-level cache
+// Tokens whose values in a stretch take 252 KiB, half a second-level cache, and panels whose sums for them stay there too.
+constexpr int64_t kChunkTokens = 252;
+constexpr int64_t kChunkPanels = 8;
 
 // Eight weights of one column.
 template <Scalar kScalar>
@@ -50,25 +52,31 @@ template <Scalar kScalar, int kPanels, int kN, bool kPrefetch>
   }
 }
 
-// A stretch of kPanels panels from `row` times kN tokens, added to the output (or written to it, at the first stretch).
+// Where sums go: those of a token `ldo` after the token's before, of panels from a first row on, `rows` of which exist.
+struct Out {
+  float* sums;
+  int64_t ldo;
+  int64_t rows;
+};
+
+// A stretch of kPanels panels times kN tokens, added to the sums (or written there, at the first stretch).
 template <Scalar kScalar, int kPanels, int kN, bool kPrefetch>
-void multiply(const Job& job, const uint8_t* w, int64_t across, int64_t row, int64_t begin, int count, int64_t token) {
+void multiply(const uint8_t* w, int64_t across, const uint8_t* x, int64_t x_stride, int count, bool first, Out out) {
   __m256 sum[2 * kPanels][kN];
 #pragma GCC unroll 8
   for (int h = 0; h < 2 * kPanels; ++h) {
 #pragma GCC unroll 8
     for (int t = 0; t < kN; ++t) sum[h][t] = _mm256_setzero_ps();
   }
-  sum_columns<kScalar, kPanels, kN, kPrefetch>(w, across, job.x + token * job.x_stride + begin * 4, job.x_stride, count,
-                                               sum);
+  sum_columns<kScalar, kPanels, kN, kPrefetch>(w, across, x, x_stride, count, sum);
 #pragma GCC unroll 8
   for (int h = 0; h < 2 * kPanels; ++h) {
-    const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
+    const __m256i mask = row_mask(out.rows - h * kHalfRows);
 #pragma GCC unroll 8
     for (int t = 0; t < kN; ++t) {
-      float* out = job.out + (token + t) * job.ldo + row + h * kHalfRows;
-      if (begin > 0) sum[h][t] = _mm256_add_ps(_mm256_maskload_ps(out, mask), sum[h][t]);
-      _mm256_maskstore_ps(out, mask, sum[h][t]);
+      float* to = out.sums + t * out.ldo + h * kHalfRows;
+      if (!first) sum[h][t] = _mm256_add_ps(_mm256_maskload_ps(to, mask), sum[h][t]);
+      _mm256_maskstore_ps(to, mask, sum[h][t]);
     }
   }
 }
@@ -87,8 +95,9 @@ void stream(const Job& job, int64_t token) {
   const auto panels = [&]<int kCount>() {
     const uint8_t* w = job.packed + row / kPanelRows * across;
     for (int64_t begin = 0; begin < job.cols; begin += kStretch) {
-      multiply<kScalar, kCount, kN, true>(job, w + begin * kBytes, across, row, begin, stretch_columns(job, begin),
-                                          token);
+      multiply<kScalar, kCount, kN, true>(w + begin * kBytes, across, job.x + token * job.x_stride + begin * 4,
+                                          job.x_stride, stretch_columns(job, begin), begin == 0,
+                                          {job.out + token * job.ldo + row, job.ldo, job.row_end - row});
     }
     row += kCount * kPanelRows;
   };
@@ -96,31 +105,52 @@ void stream(const Job& job, int64_t token) {
   while (row < job.row_end) panels.template operator()<1>();
 }
 
-// Tokens [first, end), many: a stretch of a panel is decoded once for all of them, and their values in that stretch
-// stay in the second-level cache for all panels.
+// Sums of a chunk. Kept apart from the output, whose rows lie so far apart that they crowd into few sets of the caches.
+using ChunkSums = float[kChunkPanels][kChunkTokens][kPanelRows];
+
+// A stretch of one panel, decoded once, times `n` tokens.
 template <Scalar kScalar>
-void multiply_chunk(const Job& job, int64_t first, int64_t end) {
-  using Multiply = void (*)(const Job&, const uint8_t*, int64_t, int64_t, int64_t, int, int64_t);
+void multiply_stretch(const Job& job, const uint8_t* w, const uint8_t* x, int64_t n, int count, bool first,
+                      float (*sums)[kPanelRows]) {
+  using Multiply = void (*)(const uint8_t*, int64_t, const uint8_t*, int64_t, int, bool, Out);
   static constexpr Multiply kMultiply[kTokens] = {multiply<kF32, 1, 1, false>, multiply<kF32, 1, 2, false>,
                                                   multiply<kF32, 1, 3, false>, multiply<kF32, 1, 4, false>,
                                                   multiply<kF32, 1, 5, false>, multiply<kF32, 1, 6, false>};
   constexpr int kBytes = kPanelRows * kScalarBytes[kScalar];
   alignas(32) float tile[kStretch][kPanelRows];
-  const int64_t n = end - first;
+  for (int c = 0; c < count; ++c, w += kBytes) {
+    _mm_prefetch(reinterpret_cast<const char*>(w + job.cols * kBytes), _MM_HINT_T0);  // the next panel's
+    _mm256_store_ps(tile[c], load<kScalar>(w));
+    _mm256_store_ps(tile[c] + kHalfRows, load<kScalar>(w + kBytes / 2));
+  }
   const int64_t shares = (n + kTokens - 1) / kTokens;  // tokens are shared out evenly
-  for (int64_t begin = 0; begin < job.cols; begin += kStretch) {
-    const int count = stretch_columns(job, begin);
-    for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
-      const uint8_t* w = job.packed + (row / kPanelRows * job.cols + begin) * kBytes;
-      for (int c = 0; c < count; ++c, w += kBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(w + job.cols * kBytes), _MM_HINT_T0);  // the next panel's
-        _mm256_store_ps(tile[c], load<kScalar>(w));
-        _mm256_store_ps(tile[c] + kHalfRows, load<kScalar>(w + kBytes / 2));
+  for (int64_t i = 0; i < shares; ++i) {
+    const int64_t token = n * i / shares;
+    const int64_t tokens = n * (i + 1) / shares - token;
+    kMultiply[tokens - 1](reinterpret_cast<const uint8_t*>(tile), 0, x + token * job.x_stride, job.x_stride, count,
+                          first, {sums[token], kPanelRows, kPanelRows});
+  }
+}
+
+// Tokens [first, end), many: their values in a stretch stay in the second-level cache for a few panels.
+template <Scalar kScalar>
+void multiply_chunk(const Job& job, int64_t first, int64_t end) {
+  constexpr int kBytes = kPanelRows * kScalarBytes[kScalar];
+  alignas(32) ChunkSums sums;
+  const uint8_t* x = job.x + first * job.x_stride;
+  for (int64_t row = job.row_begin; row < job.row_end; row += kChunkPanels * kPanelRows) {
+    const int64_t rows = job.row_end - row < kChunkPanels * kPanelRows ? job.row_end - row : kChunkPanels * kPanelRows;
+    for (int64_t begin = 0; begin < job.cols; begin += kStretch) {
+      for (int64_t r = 0; r < rows; r += kPanelRows) {
+        const uint8_t* w = job.packed + ((row + r) / kPanelRows * job.cols + begin) * kBytes;
+        multiply_stretch<kScalar>(job, w, x + begin * 4, end - first, stretch_columns(job, begin), begin == 0,
+                                  sums[r / kPanelRows]);
       }
-      for (int64_t i = 0; i < shares; ++i) {
-        const int64_t token = n * i / shares;
-        kMultiply[n * (i + 1) / shares - token - 1](job, reinterpret_cast<const uint8_t*>(tile), 0, row, begin, count,
-                                                    first + token);
+    }
+    for (int64_t t = first; t < end; ++t) {
+      for (int64_t r = 0; r < rows; r += kHalfRows) {
+        const __m256 sum = _mm256_load_ps(sums[r / kPanelRows][t - first] + r % kPanelRows);
+        _mm256_maskstore_ps(job.out + t * job.ldo + row + r, row_mask(rows - r), sum);
       }
     }
   }
