@@ -169,7 +169,7 @@ Report bench(const RunContext& run, const BenchRequest& request) {
   const Measured measured = measure(*context, *model, request);
   Reached reached;
   if (request.roofline_bytes > 0) {
-    for (int attempt = 0; attempt < 4; ++attempt) {
+    for (int attempt = 0; attempt < 10; ++attempt) {
       best = kernel::better_of(best, limits());
       reached = reached_of(best, *source, request, measured);
       if (std::max(reached.prefill_fraction, reached.decode_fraction) <= 1) break;
