@@ -38,6 +38,22 @@ bool is_word(char32_t code) {
   }
 }
 
+template <typename Append>
+std::string map_characters(std::string_view text, Append&& append) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const Utf8Char c = decode_utf8(text);
+    if (c.length > 0) {
+      append(c.code, out);
+    } else {
+      out += text[0];
+    }
+    text.remove_prefix(c.length > 0 ? static_cast<std::size_t>(c.length) : 1);
+  }
+  return out;
+}
+
 // The last character of a non-empty text; length 0 where it is malformed.
 Utf8Char last_char(std::string_view text) {
   for (std::size_t back = 1; back <= 4 && back <= text.size(); ++back) {
@@ -66,19 +82,35 @@ std::string normalize_unicode(std::string_view text, NormalForm form) {
 }
 
 std::string to_lower(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  while (!text.empty()) {
-    const Utf8Char c = decode_utf8(text);
-    const std::size_t length = c.length > 0 ? static_cast<std::size_t>(c.length) : 1;
-    if (c.length > 0) {
-      append_utf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c.code))), out);
+  return map_characters(text, [](char32_t code, std::string& out) {
+    append_utf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code))), out);
+  });
+}
+
+std::string to_upper(std::string_view text) {
+  return map_characters(text, [](char32_t code, std::string& out) {
+    if (code == 0xDF) {
+      out += "SS";
     } else {
-      out += text[0];
+      append_utf8(static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(code))), out);
     }
-    text.remove_prefix(length);
-  }
-  return out;
+  });
+}
+
+bool is_letter(char32_t code) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
+bool is_digit(char32_t code) { return utf8proc_category(static_cast<utf8proc_int32_t>(code)) == UTF8PROC_CATEGORY_ND; }
+
+bool is_upper(char32_t code) { return utf8proc_category(static_cast<utf8proc_int32_t>(code)) == UTF8PROC_CATEGORY_LU; }
+
+bool is_lower(char32_t code) { return utf8proc_category(static_cast<utf8proc_int32_t>(code)) == UTF8PROC_CATEGORY_LL; }
+
+bool is_printable(char32_t code) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
+  return code == ' ' || (category != UTF8PROC_CATEGORY_CN && category < UTF8PROC_CATEGORY_ZS);
 }
 
 std::size_t grapheme_length(std::string_view text) {
