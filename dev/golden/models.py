@@ -7,6 +7,7 @@ import json
 import pathlib
 import shutil
 import sys
+import tempfile
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -42,18 +43,69 @@ FAMILIES = {
                    final_logit_softcapping=3.0, hidden_activation="gelu_pytorch_tanh"),
     "gemma3": dict(GEMMA, model_type="gemma3_text", num_hidden_layers=7, hidden_size=24, num_attention_heads=2, num_key_value_heads=1, intermediate_size=20, sliding_window=16, query_pre_attn_scalar=12,
                    hidden_activation="gelu_pytorch_tanh", rope_theta=1000000.0),
+    "gpt2": dict(model_type="gpt2", n_embd=32, n_layer=2, n_head=4, n_positions=96, n_ctx=96, intermediate_size=None, tie_word_embeddings=True, layer_norm_epsilon=1e-5,
+                 activation_function="gelu_new", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0),
+    "opt": dict(model_type="opt", ffn_dim=40, word_embed_proj_dim=32, max_position_embeddings=96, tie_word_embeddings=True, dropout=0.0,
+                activation_function="relu", do_layer_norm_before=True),
+    "gpt_neox": dict(model_type="gpt_neox", rotary_pct=0.25, layer_norm_eps=1e-5, use_parallel_residual=True, hidden_act="gelu"),
+    "gpt_neox_sequential": dict(model_type="gpt_neox", rotary_pct=0.5, layer_norm_eps=1e-5, use_parallel_residual=False, hidden_act="gelu"),
+    "phi": dict(model_type="phi", partial_rotary_factor=0.5, layer_norm_eps=1e-5, hidden_act="gelu_new", num_key_value_heads=4, intermediate_size=128),
+    "falcon": dict(model_type="falcon", max_position_embeddings=2048, num_kv_heads=1, multi_query=True, tie_word_embeddings=True, bias=False, parallel_attn=True, new_decoder_architecture=False,
+                   alibi=False, intermediate_size=None),
+    "falcon_grouped": dict(model_type="falcon", max_position_embeddings=2048, num_kv_heads=2, tie_word_embeddings=True, bias=False, parallel_attn=True, new_decoder_architecture=True,
+                           alibi=False, ffn_hidden_size=128, intermediate_size=None),
+    "falcon_rw": dict(model_type="falcon", num_attention_heads=6, hidden_size=36, multi_query=False, tie_word_embeddings=True, bias=True,
+                      parallel_attn=False, new_decoder_architecture=False, alibi=True, intermediate_size=None),
+    "starcoder2": dict(model_type="starcoder2", norm_epsilon=1e-5, sliding_window=24, tie_word_embeddings=True, hidden_act="gelu_pytorch_tanh",
+                       use_bias=True, residual_dropout=0.0, embedding_dropout=0.0),
+    "stablelm": dict(model_type="stablelm", partial_rotary_factor=0.25, layer_norm_eps=1e-5, use_qkv_bias=True, use_parallel_residual=False),
+    "stablelm_parallel": dict(model_type="stablelm", partial_rotary_factor=0.5, layer_norm_eps=1e-5, use_parallel_residual=True),
+    "olmo2": dict(model_type="olmo2", rope_theta=500000.0),
+    "olmo3": dict(model_type="olmo3", num_hidden_layers=4, sliding_window=16, rope_theta=500000.0, intermediate_size=24,
+                  rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=32.0, beta_slow=1.0)),
+    "granite": dict(model_type="granite", embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.2, logits_scaling=2.5,
+                    attention_bias=True, mlp_bias=True),
+    "cohere": dict(model_type="cohere", layer_norm_eps=1e-5, logit_scale=0.25, tie_word_embeddings=True),
+    "cohere_norms": dict(model_type="cohere", layer_norm_eps=1e-5, logit_scale=0.25, tie_word_embeddings=True, use_qk_norm=True),
+    "cohere2": dict(model_type="cohere2", num_hidden_layers=4, layer_norm_eps=1e-5, logit_scale=0.25, tie_word_embeddings=True, sliding_window=16,
+                    rotary_pct=1.0, intermediate_size=24),
+    "smollm3": dict(model_type="smollm3", num_hidden_layers=4, tie_word_embeddings=True, rope_theta=50000.0, intermediate_size=24),
+    "ministral": dict(model_type="ministral", head_dim=12, sliding_window=24, layer_types=["full_attention", "sliding_attention"]),
 }
 CASES |= {name: IDS | options for name, options in FAMILIES.items()}
 NEW_STYLE = {"llama_rope3", "qwen3"}  # config.json as transformers 5 writes it, with rope_parameters
+
+
+def is_norm(key):
+    return key.endswith(".weight") and ("norm" in key or ".ln_" in key)
+
+
+def check_cached(model, tokens, logits):
+    """transformers' own cached decode agrees with the whole pass, so that one golden serves both."""
+    if isinstance(getattr(model.config, "rope_parameters", None), dict) and model.config.rope_parameters.get("rope_type") in ("dynamic", "longrope"):
+        return
+    out = model(tokens[None, :64], use_cache=True)
+    for i in range(64, 80):
+        out = model(tokens[None, i : i + 1], past_key_values=out.past_key_values, use_cache=True)
+        difference = float((out.logits[0, -1] - logits[i]).abs().max())
+        assert difference < 1e-4 * float(logits.abs().max()), (i, difference)
+
+
+# A family's own key takes the place of the usual one.
+RENAMED = dict(n_embd="hidden_size", n_layer="num_hidden_layers", n_head="num_attention_heads", n_positions="max_position_embeddings",
+               n_inner="intermediate_size", ffn_dim="intermediate_size", layer_norm_epsilon="rms_norm_eps", layer_norm_eps="rms_norm_eps", norm_epsilon="rms_norm_eps")
 
 
 def make(name, options):
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    written = {**BASE, **options}
+    written = {key: value for key, value in {**BASE, **options}.items() if value is not None}
+    for own, usual in RENAMED.items():
+        if own in options:
+            written.pop(usual, None)
     config = AutoConfig.for_model(**json.loads(json.dumps(written)))
-    config._attn_implementation = "eager"
+    config._attn_implementation = "sdpa" if written.get("alibi") else "eager"  # Falcon's eager attention adds ALiBi twice
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(config).float().eval()
     generator = torch.Generator().manual_seed(2)
@@ -62,12 +114,15 @@ def make(name, options):
         for key, tensor in model.named_parameters():
             values = torch.randn(tensor.shape, generator=generator)
             scale = 0.1 if tensor.dim() == 1 else 1.5 * tensor.shape[-1] ** -0.5
-            tensor.copy_((values * scale + (centre if "norm" in key else 0.0)).bfloat16().float())
+            tensor.copy_((values * scale + (centre if is_norm(key) else 0.0)).bfloat16().float())
     tokens = torch.randint(0, written["vocab_size"], (80,), generator=generator)
     with torch.no_grad():
         logits = model(tokens[None]).logits[0]
+        check_cached(model, tokens, logits)
     tied = written["tie_word_embeddings"]
-    state = {k: v.bfloat16().contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
+    with tempfile.TemporaryDirectory() as saved:  # names as files have them
+        model.save_pretrained(saved)
+        state = {k: v.bfloat16().contiguous() for k, v in load_file(saved + "/model.safetensors").items() if not (tied and k == "lm_head.weight")}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     save_file({"tokens": tokens.int(), "logits": logits.contiguous()}, folder / "golden.safetensors")
     content = config.to_dict() if name in NEW_STYLE else written

@@ -14,8 +14,8 @@ from conversion import get_model_class  # noqa: E402
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: E402
 
 DATA = pathlib.Path(__file__).resolve().parents[2] / "src/model/testdata"
-# What the converter cannot do: scalings of rope that llama.cpp lacks for the architecture, one head of keys per head.
-WITHOUT = {"llama_dynamic", "llama_longrope", "llama_mha"}
+# What no file of llama.cpp can say: ALiBi and norms of queries beyond the models known to have them, other scalings of rope.
+WITHOUT = {"llama_dynamic", "llama_longrope", "llama_mha", "cohere_norms", "falcon_rw", "opt", "ministral"}
 
 for case in sys.argv[2:] or sorted(folder.name for folder in DATA.iterdir() if folder.is_dir() and folder.name not in WITHOUT):
     config = json.loads((DATA / case / "config.json").read_text())
@@ -31,4 +31,5 @@ for case in sys.argv[2:] or sorted(folder.name for folder in DATA.iterdir() if f
         model_class = get_model_class(architecture)
         model_class.set_vocab = lambda self: self.gguf_writer.add_vocab_size(self.hparams["vocab_size"])
         model = model_class(folder, gguf.LlamaFileType.MOSTLY_BF16, DATA / case / "model.gguf")
+        model.hparams = {**model.hparams, **config}  # some keys do not outlive the configuration class
         model.write()

@@ -74,12 +74,14 @@ class SlotList {
     slot.optional = from_gguf_;
   }
 
-  void add_norm(Role role, std::int64_t size, const RowOrder& hf_rows = {}, const RowOrder& gguf_rows = {}) {
+  // Valid until the next slot is added.
+  WeightSlot& add_norm(Role role, std::int64_t size, const RowOrder& hf_rows = {}, const RowOrder& gguf_rows = {}) {
+    if (spec_.norm_bias && role != Role::kAttnQNorm && role != Role::kAttnKNorm) add(role, {size}, true);
     WeightSlot& weight = add(role, {size});
     weight.gguf_add = dialect_.gguf_norm_plus_one ? 1.0f : 0.0f;
     weight.hf_rows = hf_rows;
     weight.gguf_rows = gguf_rows;
-    if (spec_.norm_bias && role != Role::kAttnQNorm && role != Role::kAttnKNorm) add(role, {size}, true);
+    return weight;
   }
 
  private:
@@ -106,8 +108,11 @@ void add_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block
     list.add_norm(Role::kAttnQNorm, block.head_dim);
     list.add_norm(Role::kAttnKNorm, block.head_dim);
   } else if (block.qk_norm != QkNorm::kNone) {
-    list.add_norm(Role::kAttnQNorm, q_rows, q_hf, q_gguf);
-    list.add_norm(Role::kAttnKNorm, kv_rows, k_hf, k_gguf);
+    const bool by_head = block.qk_norm == QkNorm::kPerHeadOwn;
+    WeightSlot& q = list.add_norm(Role::kAttnQNorm, q_rows, q_hf, q_gguf);
+    if (by_head) q.file_shape = {block.n_heads, block.head_dim};
+    WeightSlot& k = list.add_norm(Role::kAttnKNorm, kv_rows, k_hf, k_gguf);
+    if (by_head) k.file_shape = {block.n_kv_heads, block.head_dim};
   }
   list.add_linear(Role::kAttnOutput, {spec.hidden, q_rows}, block.output_bias);
 }

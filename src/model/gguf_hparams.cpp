@@ -179,10 +179,23 @@ void decoder_to_gguf(const ModelSpec& spec, Metadata& metadata) {
   if (spec.positions == Positions::kRotary) write_rope(spec, key, metadata);
 }
 
+namespace {
+
+// Numbers or switches; one for all stands alone.
+std::vector<std::int64_t> window_pattern(const Metadata& metadata, const std::string& key, std::int64_t fallback) {
+  const container::MetaValue* value = metadata.find(key);
+  if (value == nullptr) return {fallback};
+  if (const auto* array = std::get_if<container::MetaArray>(value)) {
+    if (const auto* flags = std::get_if<std::vector<bool>>(&array->items)) return {flags->begin(), flags->end()};
+  }
+  return metadata.get_ints(key);
+}
+
+}  // namespace
+
 void windows_from_gguf(const Metadata& metadata, std::int64_t default_period, ModelSpec& spec) {
   const std::string key = arch_key(spec, "attention.sliding_window_pattern");
-  const std::vector<std::int64_t> pattern =
-      metadata.contains(key) ? metadata.get_ints(key) : std::vector<std::int64_t>{default_period};
+  const std::vector<std::int64_t> pattern = window_pattern(metadata, key, default_period);
   const bool by_layer = pattern.size() == spec.blocks.size() && pattern.size() > 1;
   if (!by_layer && (pattern.size() != 1 || pattern[0] < 1)) {
     fail(ErrorCode::kFormat, "key '{}' is no pattern for {} layers", key, spec.blocks.size());
@@ -203,11 +216,15 @@ void windows_to_gguf(const ModelSpec& spec, std::int64_t default_period, Metadat
     }
     if (block.window != 0) window = block.window;
     sliding.push_back(block.window != 0);
-    usual = usual && sliding.back() == (static_cast<std::int64_t>(sliding.size()) % default_period != 0);
+    usual = usual && default_period > 0 &&
+            sliding.back() == (static_cast<std::int64_t>(sliding.size()) % default_period != 0);
   }
   metadata.erase(arch_key(spec, "attention.sliding_window"));
   if (window == 0) return;
   metadata.set(arch_key(spec, "attention.sliding_window"), checked_cast<std::uint32_t>(window));
+  if (std::ranges::any_of(spec.blocks, [](const BlockSpec& block) { return block.rope == BlockRope::kLocal; })) {
+    metadata.set(arch_key(spec, "rope.freq_base_swa"), static_cast<float>(spec.local_rope.theta));
+  }
   if (!usual)
     metadata.set(arch_key(spec, "attention.sliding_window_pattern"), container::MetaArray{std::move(sliding)});
 }

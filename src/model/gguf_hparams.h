@@ -17,7 +17,8 @@ void decoder_to_gguf(const ModelSpec& spec, container::Metadata& metadata);
 std::string arch_key(const ModelSpec& spec, std::string_view key);
 
 // One window for the blocks of a pattern: of every `period` blocks all but the last. The key of the pattern, a period
-// or a switch for each block, is there when it is not `default_period`.
+// or a switch for each block, is there when it is not `default_period` (0: always); so is the base frequency of a
+// rotation of their own.
 void windows_from_gguf(const container::Metadata& metadata, std::int64_t default_period, ModelSpec& spec);
 void windows_to_gguf(const ModelSpec& spec, std::int64_t default_period, container::Metadata& metadata);
 

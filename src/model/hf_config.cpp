@@ -144,9 +144,13 @@ ModelSpec decoder_from_hf(const json::Value& config, const HfDefaults& defaults)
   block.n_heads = small_int(required_int(config, "num_attention_heads"));
   if (block.n_heads <= 0) fail(ErrorCode::kFormat, "number of attention heads is {}", block.n_heads);
   const int kv_default = defaults.kv_heads > 0 ? defaults.kv_heads : block.n_heads;
-  block.n_kv_heads = small_int(config.get("num_key_value_heads", kv_default));
+  block.n_kv_heads = defaults.grouped ? small_int(config.get("num_key_value_heads", kv_default)) : block.n_heads;
+  const bool derived = !defaults.grouped || (defaults.head_dim == 0 && config.find("head_dim") == nullptr);
+  if (derived && spec.hidden % block.n_heads != 0) {
+    fail(ErrorCode::kFormat, "hidden size {} is no multiple of {} attention heads", spec.hidden, block.n_heads);
+  }
   const std::int64_t head_default = defaults.head_dim > 0 ? defaults.head_dim : spec.hidden / block.n_heads;
-  block.head_dim = small_int(config.get("head_dim", head_default));
+  block.head_dim = small_int(derived ? head_default : config.get("head_dim", head_default));
   const bool own_ffn = defaults.ffn_per_hidden == 0 || config.find("intermediate_size") != nullptr;
   block.ffn = own_ffn ? required_int(config, "intermediate_size") : defaults.ffn_per_hidden * spec.hidden;
   const std::int64_t n_layers = required_int(config, "num_hidden_layers");
@@ -169,6 +173,18 @@ std::vector<bool> layers_of_type(const ModelSpec& spec, const json::Value& confi
     is[i] = named ? types->as_array()[i].as_string() == type : fallback(static_cast<std::int64_t>(i));
   }
   return is;
+}
+
+std::vector<bool> layers_by_period(const ModelSpec& spec, const json::Value& config, std::int64_t period) {
+  const std::int64_t given = config.get("sliding_window_pattern", period);
+  if (given < 1) fail(ErrorCode::kFormat, "config.json 'sliding_window_pattern' is {}", given);
+  const json::Value* types = config.find("layer_types");
+  const bool named = types != nullptr && types->is_array();
+  std::vector<bool> sliding = layers_of_type(spec, config, "sliding_attention", [](std::int64_t) { return true; });
+  for (std::size_t i = 0; i < sliding.size() && !named; ++i) {
+    sliding[i] = (static_cast<std::int64_t>(i) + 1) % given != 0;
+  }
+  return sliding;
 }
 
 void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_t default_window) {

@@ -21,6 +21,7 @@ struct HfDefaults {
   double theta = 10000;
   double partial_rotary = 1;
   int ffn_per_hidden = 0;  // 0: the key must be there
+  bool grouped = true;     // keys 'num_key_value_heads' and 'head_dim' exist
 };
 
 // A key of an architecture's own for what others call differently.
@@ -40,6 +41,8 @@ void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_
 // Is layer i called `type` in 'layer_types', or, where that is absent, by `fallback(i)`?
 std::vector<bool> layers_of_type(const ModelSpec& spec, const json::Value& config, std::string_view type,
                                  bool (*fallback)(std::int64_t layer));
+// The sliding layers: from 'layer_types', or all but the last of each 'sliding_window_pattern', else `period`, layers.
+std::vector<bool> layers_by_period(const ModelSpec& spec, const json::Value& config, std::int64_t period);
 
 // "silu", "gelu", "gelu_pytorch_tanh", ... Throws Error{kUnsupported}.
 Activation parse_activation(std::string_view name);

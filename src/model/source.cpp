@@ -57,7 +57,11 @@ StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   const bool gguf = reader.kind() == Kind::kGguf;
   const std::string& name = gguf ? slot.gguf_name : slot.hf_name;
   if (name.empty()) return weight;
-  weight.entry = slot.optional ? reader.find(name) : &reader.at(name);
+  weight.entry = reader.find(name);
+  // Models saved without their head lack the first part of their names ("transformer.", "model.").
+  const std::size_t dot = name.find('.');
+  if (weight.entry == nullptr && !gguf && dot != name.npos) weight.entry = reader.find(name.substr(dot + 1));
+  if (weight.entry == nullptr && !slot.optional) reader.at(name);  // throws
   if (weight.entry == nullptr) return weight;
   weight.view = weight.entry->view;
   const Shape expected = shape_in_file(slot, gguf);

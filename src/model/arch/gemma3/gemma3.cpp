@@ -2,7 +2,6 @@
 // five of six blocks that have a window.
 #include <cmath>
 
-#include "base/error.h"
 #include "model/arch.h"
 #include "model/decoder_weights.h"
 #include "model/gguf_hparams.h"
@@ -32,20 +31,6 @@ void complete(ModelSpec& spec, bool from_gguf) {
   add_decoder_weights(spec, kDialect, from_gguf);
 }
 
-// Sliding blocks from 'layer_types', or by the older 'sliding_window_pattern'.
-void apply_windows(ModelSpec& spec, const json::Value& config) {
-  const std::int64_t period = config.get("sliding_window_pattern", kPeriod);
-  if (period < 1) fail(ErrorCode::kFormat, "config.json 'sliding_window_pattern' is {}", period);
-  const std::int64_t window = config.get("sliding_window", 4096);
-  std::vector<bool> sliding = layers_of_type(spec, config, "sliding_attention", [](std::int64_t) { return true; });
-  const json::Value* types = config.find("layer_types");
-  const bool named = types != nullptr && types->is_array();
-  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
-    const bool is = sliding[i] && (named || (static_cast<std::int64_t>(i) + 1) % period != 0);
-    spec.blocks[i].window = is ? window : 0;
-  }
-}
-
 ModelSpec from_hf(const json::Value& config) {
   ModelSpec spec = decoder_from_hf(with_usual_keys(config, kKeys), {.norm_eps = 1e-6,
                                                                     .context = 131072,
@@ -58,7 +43,10 @@ ModelSpec from_hf(const json::Value& config) {
   spec.attention_scale = 1 / std::sqrt(config.get("query_pre_attn_scalar", 256.0));
   spec.attention_softcap = config.get("attn_logit_softcapping", 0.0);
   spec.logit_softcap = config.get("final_logit_softcapping", 0.0);
-  apply_windows(spec, config);
+  const std::vector<bool> sliding = layers_by_period(spec, config, kPeriod);
+  for (std::size_t i = 0; i < sliding.size(); ++i) {
+    spec.blocks[i].window = sliding[i] ? config.get("sliding_window", 4096) : 0;
+  }
   if (spec.local_rope.dims == 0) {  // one set of parameters: that of the blocks without a window
     spec.local_rope.dims = spec.rope.dims;
     spec.local_rope.theta = config.get("rope_local_base_freq", kLocalTheta);
@@ -88,7 +76,6 @@ void to_gguf(const ModelSpec& spec, container::Metadata& metadata) {
   ModelSpec scales = spec;  // the embedding's is known
   scales.embedding_scale = 1;
   scales_to_gguf(scales, metadata);
-  metadata.set(arch_key(spec, "rope.freq_base_swa"), static_cast<float>(spec.local_rope.theta));
 }
 
 json::Value to_hf(const ModelSpec& spec) {
