@@ -16,6 +16,7 @@ void write_stream(std::FILE* stream, std::string_view text) {
 
 }  // namespace
 
+bool stdin_is_terminal() { return ::isatty(STDIN_FILENO) == 1; }
 bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) == 1; }
 bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO) == 1; }
 

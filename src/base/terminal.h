@@ -5,6 +5,7 @@
 
 namespace nibble {
 
+bool stdin_is_terminal();
 bool stderr_is_terminal();
 bool stdout_is_terminal();
 int terminal_columns();  // of standard error; 80 when unknown

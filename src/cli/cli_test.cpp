@@ -128,6 +128,94 @@ TEST(Cli, QuantizeAndConvertAsTheyAreCalled) {
   EXPECT_FALSE(std::filesystem::exists(folder / "none.gguf"));
 }
 
+// A folder with a template that shows the messages as plain text.
+std::string chat_call(const testing::TemporaryFolder& folder) {
+  write_file_atomically(
+      folder / "chat.jinja",
+      "{{ bos_token }}{% for m in messages %}{% if m.role == 'critic' %}{{ raise_exception('no') }}{% endif %}"
+      "{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:");
+  return "chat -q " + kModel + " --template " + folder / "chat.jinja ";
+}
+
+TEST(Cli, ChatAnswersEveryLineOrOneMessage) {
+  const testing::TemporaryFolder folder;
+  const std::string call = chat_call(folder) + " -n 8 ";
+  const ProgramResult one =
+      nibble(call + "--system 'Be a captain.' -p 'Where is the whale?' --json " + folder / "one.json");
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  EXPECT_FALSE(one.out.empty());
+  EXPECT_NE(one.err.find("text 8 tokens"), std::string::npos) << one.err;
+  EXPECT_NE(read_file(folder / "one.json").find("\"stop_reason\": \"max_tokens\""), std::string::npos);
+  const std::string program = std::string(NIBBLE_PROGRAM) + " ";
+  const ProgramResult lines =
+      testing::run_program("printf 'Where is the whale?\\nAnd the ship?\\n/reset\\nWhere is the whale?\\n' | " +
+                           program + call + "--json " + folder / "all.json");
+  ASSERT_EQ(lines.exit_code, 0) << lines.err;
+  EXPECT_TRUE(lines.err.empty()) << lines.err;
+  const std::string report = read_file(folder / "all.json");
+  EXPECT_EQ(report.front(), '[');
+  std::size_t n = 0;
+  for (std::size_t at = report.find("reused_tokens"); at != std::string::npos;
+       at = report.find("reused_tokens", at + 1))
+    ++n;
+  EXPECT_EQ(n, 3u);
+  const std::string first = lines.out.substr(0, lines.out.find('\n') + 1);
+  EXPECT_TRUE(lines.out.ends_with(first)) << "after a reset the same question has the same answer: " << lines.out;
+}
+
+TEST(Cli, ChatTemplatesGoToGgufAndBack) {
+  namespace fs = std::filesystem;
+  const testing::TemporaryFolder folder;
+  const std::string model = folder / "model";
+  fs::copy(kModel, model);
+  fs::create_directory(model + "/additional_chat_templates");
+  write_file_atomically(model + "/chat_template.jinja", "{{ bos_token }}default {{ messages | length }}");
+  write_file_atomically(model + "/additional_chat_templates/rag.jinja", "{{ raise_exception('no documents') }}");
+  ASSERT_EQ(nibble("convert -q --type f16 " + model + " -o " + folder / "m.gguf").exit_code, 0);
+  ASSERT_EQ(nibble("convert -q --type f16 " + folder / "m.gguf" + " -o " + folder / "again").exit_code, 0);
+  ASSERT_EQ(nibble("convert -q --type f16 " + model + " -o " + folder / "copy").exit_code, 0);
+  for (const char* name : {"m.gguf", "again", "copy"}) {
+    const std::string call = "chat -q -n 2 -p hello " + folder / name;
+    EXPECT_EQ(nibble(call).exit_code, 0) << name;
+    const ProgramResult refused = nibble(call + " --template rag");
+    EXPECT_EQ(refused.exit_code, 2) << name;
+    EXPECT_NE(refused.err.find("no documents"), std::string::npos) << refused.err;
+  }
+}
+
+TEST(Cli, ChatWithoutATemplateSaysWhatToDo) {
+  const ProgramResult result = nibble("chat -p hello " + kModel);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("--template FILE"), std::string::npos) << result.err;
+  const testing::TemporaryFolder folder;
+  write_file_atomically(folder / "bad.jinja", "a\n{% if %}");
+  const ProgramResult bad = nibble("chat -p hello " + kModel + " --template " + folder / "bad.jinja");
+  EXPECT_EQ(bad.exit_code, 1);
+  EXPECT_NE(bad.err.find("bad.jinja: line 2: "), std::string::npos) << bad.err;
+  EXPECT_NE(nibble("chat -p hello " + kModel + " --template none.jinja").err.find("none.jinja"), std::string::npos);
+  for (const char* bias : {"1", "=1", "x=1", "1=x", "1=", "99999=1"}) {
+    EXPECT_EQ(nibble("run -n 1 -p a " + kModel + " --logit-bias " + bias).exit_code, 2) << bias;
+  }
+}
+
+TEST(Cli, InterruptEndsTheAnswerAndNotTheChat) {
+  const testing::TemporaryFolder folder;
+  const std::string out = folder / "out.txt";
+  // Token 2 ends texts: without it the answer goes on until the context is full.
+  const ProgramResult result = testing::run_program(
+      "(printf 'Where is the whale?\\n'; while [ ! -e " + out +
+      ".done ]; do sleep 0.05; done; printf 'And the ship?\\n') | " + NIBBLE_PROGRAM + " " + chat_call(folder) +
+      "--exact --threads 1 --ctx 20000 --logit-bias 2=-inf --json " + folder / "all.json" + " > " + out +
+      " & pid=$!; while [ ! -s " + out + " ]; do sleep 0.01; done; kill -INT $pid; touch " + out +
+      ".done; sleep 1; kill -INT $pid; wait $pid");
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::string report = read_file(folder / "all.json");
+  const std::string stopped = "\"stop_reason\": \"stopped\"";
+  const std::size_t first = report.find(stopped);
+  ASSERT_NE(first, std::string::npos) << report;
+  EXPECT_NE(report.find(stopped, first + 1), std::string::npos) << report;
+}
+
 TEST(Cli, UnknownTypeIsAUsageErrorThatNamesNearOnes) {
   const ProgramResult result = nibble("quantize " + kModel + " -o out.gguf --type q4km");
   EXPECT_EQ(result.exit_code, 2);

@@ -3,6 +3,7 @@
 
 #include "cli/bench_command.h"
 #include "cli/command.h"
+#include "cli/command_chat.h"
 #include "cli/command_convert.h"
 #include "cli/command_eval.h"
 #include "cli/command_imatrix.h"
@@ -25,6 +26,7 @@ std::span<const Command> all_commands() {
       imatrix_command(),
       eval_command(),
       run_command(),
+      chat_command(),
       bench_command(),
       // clang-format on
   };

@@ -15,8 +15,17 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 std::vector<token::TokenId> end_tokens(const token::Vocabulary& vocabulary) {
   std::vector<token::TokenId> ids;
-  for (const int id : {vocabulary.eos, vocabulary.eot}) {
+  const auto add = [&](int id) {
     if (id >= 0 && std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
+  };
+  add(vocabulary.eos);
+  add(vocabulary.eot);
+  for (const int id : vocabulary.ends) add(id);
+  // Files that name one end only often have more.
+  constexpr std::string_view kNames[] = {"<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<|return|>", "<|call|>"};
+  for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    const bool control = vocabulary.types[id] == token::TokenType::kControl;
+    if (control && std::ranges::find(kNames, vocabulary.tokens[id]) != std::end(kNames)) add(static_cast<int>(id));
   }
   return ids;
 }

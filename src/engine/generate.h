@@ -29,7 +29,8 @@ struct Generated {
   double decode_seconds = 0;  // of the tokens after the first
 };
 
-// The tokens that end a text of this vocabulary: end of sequence and end of turn, where they exist.
+// The tokens that end a text of this vocabulary: end of sequence, end of turn and what else the files or their usual
+// names say.
 std::vector<token::TokenId> end_tokens(const token::Vocabulary& vocabulary);
 
 // Feeds the prompt, then samples. on_token sees each token as soon as it is chosen and says whether to go on. Throws

@@ -23,6 +23,10 @@ Sampler::Sampler(const SamplerOptions& options) : options_(options) {
   check_option("temperature", options.temperature, 0, 1000);
   check_option("top-p", options.top_p, 0, 1);
   check_option("min-p", options.min_p, 0, 1);
+  for (const auto& [id, bias] : options.logit_bias) {
+    const bool usable = std::isfinite(bias) || (std::isinf(bias) && bias < 0);
+    if (id < 0 || !usable) fail(ErrorCode::kInvalidArgument, "logit bias {} of token {}", bias, id);
+  }
   if (options.top_k < 0) fail(ErrorCode::kInvalidArgument, "top-k is {}", options.top_k);
   if (options.repetition_window < 0) {
     fail(ErrorCode::kInvalidArgument, "repetition window is {}", options.repetition_window);
@@ -55,6 +59,12 @@ token::TokenId Sampler::sample(std::span<const float> logits) {
     candidates_[i] = {logits[i], static_cast<token::TokenId>(i)};
   }
   if (candidates_.empty()) fail(ErrorCode::kInvalidArgument, "no logits to choose from");
+  for (const auto& [id, bias] : options_.logit_bias) {
+    if (static_cast<std::size_t>(id) >= candidates_.size()) {
+      fail(ErrorCode::kInvalidArgument, "logit bias of token {}, but there are {} tokens", id, candidates_.size());
+    }
+    candidates_[static_cast<std::size_t>(id)].logit += bias;
+  }
   if (options_.repetition_penalty != 1) penalize(candidates_);
   const token::TokenId id =
       options_.temperature == 0 ? std::ranges::min_element(candidates_, better)->id : draw(candidates_);

@@ -13,6 +13,7 @@ namespace nibble::engine {
 
 // Applied in this order; the defaults switch everything off.
 struct SamplerOptions {
+  std::vector<std::pair<token::TokenId, float>> logit_bias = {};  // added; minus infinity: never this token
   float repetition_penalty = 1;  // logits of tokens seen lately: divided by it when positive, multiplied when negative
   std::int64_t repetition_window = 64;  // tokens that count as lately; 0: all
   float temperature = 0;                // 0: always the likeliest token

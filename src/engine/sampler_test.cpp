@@ -75,6 +75,23 @@ TEST(Sampler, RepetitionPenaltyWithinTheWindow) {
   EXPECT_EQ(negative.sample(std::vector<float>{-1.0f, -1.5f}), 1);  // -1 * 2 < -1.5
 }
 
+TEST(Sampler, LogitBiasComesFirst) {
+  const float never = -std::numeric_limits<float>::infinity();
+  EXPECT_EQ(Sampler({.logit_bias = {{3, 10.0f}}}).sample(kLogits), 3);
+  EXPECT_EQ(Sampler({.logit_bias = {{1, never}, {4, -0.5f}}}).sample(kLogits), 4);
+  EXPECT_EQ(Sampler({.logit_bias = {{0, 1.5f}, {0, 1.5f}}}).sample(kLogits), 0) << "biases of one token add up";
+  const auto counts = histogram({.logit_bias = {{1, never}, {4, never}}, .temperature = 1});
+  EXPECT_FALSE(counts.contains(1) || counts.contains(4));
+  EXPECT_EQ(counts.size(), 3u);
+  Sampler penalized({.logit_bias = {{2, 4.0f}}, .repetition_penalty = 4});
+  EXPECT_EQ(penalized.sample(kLogits), 2);  // (1 + 4) / 4 < 2 from now on
+  EXPECT_EQ(penalized.sample(kLogits), 1);
+  EXPECT_THROW(Sampler({.logit_bias = {{5, 1.0f}}}).sample(kLogits), Error);
+  EXPECT_THROW(Sampler({.logit_bias = {{-1, 1.0f}}}), Error);
+  EXPECT_THROW(Sampler({.logit_bias = {{1, -never}}}), Error);
+  EXPECT_THROW(Sampler({.logit_bias = {{1, std::numeric_limits<float>::quiet_NaN()}}}), Error);
+}
+
 TEST(Sampler, RefusesWhatMakesNoSense) {
   EXPECT_THROW(Sampler({.temperature = -1}), Error);
   EXPECT_THROW(Sampler({.temperature = std::numeric_limits<float>::quiet_NaN()}), Error);

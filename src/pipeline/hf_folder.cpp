@@ -36,6 +36,8 @@ void copy_files(const model::ModelSource& source, const fs::path& folder) {
     const fs::path from = source.reader().folder() / name;
     if (fs::exists(from)) write_file_atomically(folder / name, read_file(from));
   }
+  const fs::path templates = source.reader().folder() / "additional_chat_templates";
+  if (fs::is_directory(templates)) fs::copy(templates, folder / templates.filename(), fs::copy_options::recursive);
 }
 
 }  // namespace

@@ -35,15 +35,23 @@ TEST_F(FolderTest, ConfigurationNamesTheEnds) {
   write("tokenizer_config.json", R"({"eos_token":{"content":"<|im_end|>"},"pad_token":"<|endoftext|>","bos_token":null,
       "chat_template":[{"name":"tool","template":"no"},{"name":"default","template":"yes"}]})");
   write("generation_config.json", R"({"eos_token_id":[0,1],"bos_token_id":0})");
-  const Vocabulary v = load_vocabulary(folder);
+  Vocabulary v = load_vocabulary(folder);
   EXPECT_EQ(v.tokens[static_cast<std::size_t>(v.eos)], "<|im_end|>");
   EXPECT_EQ(v.eot, v.eos);
   EXPECT_EQ(v.pad, 0);
   EXPECT_EQ(v.bos, 0);
   EXPECT_FALSE(v.add_bos);
+  EXPECT_EQ(v.ends, (std::vector<int>{0, 1}));
   EXPECT_EQ(v.chat_template, "yes");
+  using Named = std::vector<std::pair<std::string, std::string>>;
+  EXPECT_EQ(v.named_chat_templates, (Named{{"tool", "no"}}));
   write("chat_template.jinja", "mine");
-  EXPECT_EQ(load_vocabulary(folder).chat_template, "mine");
+  fs::create_directory(folder / "additional_chat_templates");
+  write("additional_chat_templates/tool.jinja", "another");
+  write("additional_chat_templates/rag.jinja", "third");
+  v = load_vocabulary(folder);
+  EXPECT_EQ(v.chat_template, "mine");
+  EXPECT_EQ(v.named_chat_templates, (Named{{"rag", "third"}, {"tool", "another"}}));
 }
 
 TEST_F(FolderTest, PostProcessorAndConfigurationDecideOnBos) {

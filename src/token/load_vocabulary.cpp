@@ -48,7 +48,7 @@ void read_named_tokens(const json::Value& config, bool replace, Vocabulary& voca
   if (vocabulary.kind != TokenizerKind::kByteBpe && vocabulary.unk < 0) set("unk_token", vocabulary.unk);
 }
 
-// Ids in generation_config.json and config.json; a list means several ends, of which the first counts here.
+// Ids in generation_config.json and config.json; a list means several ends, of which the first is `eos`.
 void read_ids(const json::Value& config, Vocabulary& vocabulary) {
   const auto set = [&](const char* key, int& id) {
     const json::Value* value = config.find(key);
@@ -59,6 +59,12 @@ void read_ids(const json::Value& config, Vocabulary& vocabulary) {
       return;
     id = static_cast<int>(value->as_int());
   };
+  if (const json::Value* ends = config.find("eos_token_id"); ends != nullptr && ends->is_array()) {
+    for (const json::Value& id : ends->as_array()) {
+      if (id.is_int() && id.as_int() >= 0 && id.as_int() < static_cast<std::int64_t>(vocabulary.tokens.size()))
+        vocabulary.ends.push_back(static_cast<int>(id.as_int()));
+    }
+  }
   set("bos_token_id", vocabulary.bos);
   set("eos_token_id", vocabulary.eos);
   set("pad_token_id", vocabulary.pad);
@@ -96,16 +102,47 @@ void read_added_tokens_decoder(const json::Value& config, Vocabulary& vocabulary
   }
 }
 
-// A string, or a list of {name, template} of which "default" is meant.
-std::string chat_template(const json::Value& config) {
-  const json::Value* value = config.find("chat_template");
-  if (value == nullptr) return {};
-  if (value->is_string()) return value->as_string();
-  if (!value->is_array()) return {};
-  for (const json::Value& entry : value->as_array()) {
-    if (entry.get("name", "") == "default") return entry.get("template", "");
+json::Value parse_if_there(const fs::path& path) {
+  return fs::exists(path) ? json::parse_file(path, kFileLimit) : json::Value(json::Object{});
+}
+
+// Sets a template, under its name where that is not "default".
+void add_chat_template(const std::string& name, std::string text, Vocabulary& vocabulary) {
+  if (name == "default") {
+    vocabulary.chat_template = std::move(text);
+  } else if (!name.empty()) {
+    auto& named = vocabulary.named_chat_templates;
+    const auto old = std::ranges::find(named, name, &std::pair<std::string, std::string>::first);
+    if (old != named.end()) named.erase(old);
+    named.emplace_back(name, std::move(text));
   }
-  return {};
+}
+
+// "chat_template" of a configuration: a string, or a list of {name, template}.
+void read_chat_templates(const json::Value& config, Vocabulary& vocabulary) {
+  const json::Value* value = config.find("chat_template");
+  if (value == nullptr) return;
+  if (value->is_string()) vocabulary.chat_template = value->as_string();
+  if (!value->is_array()) return;
+  for (const json::Value& entry : value->as_array()) {
+    add_chat_template(entry.get("name", ""), entry.get("template", ""), vocabulary);
+  }
+}
+
+// Files count more than the configuration.
+void read_chat_template_files(const fs::path& folder, const json::Value& config, Vocabulary& vocabulary) {
+  read_chat_templates(parse_if_there(folder / "chat_template.json"), vocabulary);
+  read_chat_templates(config, vocabulary);
+  const fs::path jinja = folder / "chat_template.jinja";
+  if (fs::exists(jinja)) vocabulary.chat_template = read_file(jinja, kFileLimit);
+  const fs::path others = folder / "additional_chat_templates";
+  if (!fs::is_directory(others)) return;
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(others)) files.push_back(entry.path());
+  std::ranges::sort(files);
+  for (const fs::path& file : files) {
+    if (file.extension() == ".jinja") add_chat_template(file.stem().string(), read_file(file, kFileLimit), vocabulary);
+  }
 }
 
 // The post-processor's ids in the words of GGUF where those suffice; add_bos_token and add_eos_token have the last
@@ -136,10 +173,6 @@ std::shared_ptr<const MappedFile> map_file(const fs::path& path) {
 
 std::string_view text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.size()};
-}
-
-json::Value parse_if_there(const fs::path& path) {
-  return fs::exists(path) ? json::parse_file(path, kFileLimit) : json::Value(json::Object{});
 }
 
 }  // namespace
@@ -174,8 +207,7 @@ Vocabulary load_vocabulary(const fs::path& folder) {
   read_ids(parse_if_there(folder / "config.json"), vocabulary);
   settle_ends(config, vocabulary);
   if (vocabulary.eot < 0) vocabulary.eot = find_end_of_turn(vocabulary);
-  const fs::path jinja = folder / "chat_template.jinja";
-  vocabulary.chat_template = fs::exists(jinja) ? read_file(jinja, kFileLimit) : chat_template(config);
+  with_context(quoted(folder), [&] { read_chat_template_files(folder, config, vocabulary); });
   return vocabulary;
 }
 

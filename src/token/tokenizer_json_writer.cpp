@@ -152,7 +152,17 @@ std::string write_tokenizer_config(const Vocabulary& vocabulary) {
   config.set("add_bos_token", vocabulary.add_bos);
   config.set("add_eos_token", vocabulary.add_eos);
   if (!bytes) config.set("legacy", false);
-  if (!vocabulary.chat_template.empty()) config.set("chat_template", vocabulary.chat_template);
+  if (!vocabulary.named_chat_templates.empty()) {
+    json::Array templates;
+    const auto add = [&](const std::string& name, const std::string& text) {
+      templates.push_back(json::Object{{"name", name}, {"template", text}});
+    };
+    if (!vocabulary.chat_template.empty()) add("default", vocabulary.chat_template);
+    for (const auto& [name, text] : vocabulary.named_chat_templates) add(name, text);
+    config.set("chat_template", std::move(templates));
+  } else if (!vocabulary.chat_template.empty()) {
+    config.set("chat_template", vocabulary.chat_template);
+  }
   return json::dump(config);
 }
 

@@ -99,7 +99,9 @@ struct Vocabulary {
   // What stands before and after a text where the files ask for more than bos and eos ("[gMASK] <sop>"); otherwise
   // empty.
   std::vector<int> prefix_ids, suffix_ids;
-  std::string chat_template;
+  std::vector<int> ends;                                                  // further tokens that end a text
+  std::string chat_template;                                              // Jinja
+  std::vector<std::pair<std::string, std::string>> named_chat_templates;  // further ones: "tool_use", "rag"
 };
 
 }  // namespace nibble::token

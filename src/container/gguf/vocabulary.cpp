@@ -27,6 +27,7 @@ constexpr std::string_view kAddSpacePrefix = "tokenizer.ggml.add_space_prefix";
 constexpr std::string_view kRemoveSpaces = "tokenizer.ggml.remove_extra_whitespaces";
 constexpr std::string_view kCharsmap = "tokenizer.ggml.precompiled_charsmap";
 constexpr std::string_view kChatTemplate = "tokenizer.chat_template";
+constexpr std::string_view kChatTemplates = "tokenizer.chat_templates";  // names of further ones
 constexpr std::string_view kSpace = " ";
 constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 
@@ -54,6 +55,8 @@ constexpr SpecialId kSpecialIds[] = {
     {"tokenizer.ggml.unknown_token_id", &Vocabulary::unk}, {"tokenizer.ggml.padding_token_id", &Vocabulary::pad},
     {"tokenizer.ggml.eot_token_id", &Vocabulary::eot},
 };
+
+std::string named_template_key(std::string_view name) { return format_text("{}.{}", kChatTemplate, name); }
 
 const KindDefaults& kind_named(std::string_view model) {
   const auto it = std::ranges::find(kKinds, model, &KindDefaults::model);
@@ -208,6 +211,12 @@ Vocabulary read_vocabulary(const Metadata& metadata) {
   v.add_space_prefix = metadata.get_bool(kAddSpacePrefix, defaults.add_space_prefix);
   v.remove_extra_whitespaces = metadata.get_bool(kRemoveSpaces, false);
   v.chat_template = metadata.get_string(kChatTemplate, "");
+  if (metadata.contains(kChatTemplates)) {
+    for (const std::string& name : metadata.get_strings(kChatTemplates)) {
+      const std::string key = named_template_key(name);
+      if (metadata.contains(key)) v.named_chat_templates.emplace_back(name, metadata.get_string(key, ""));
+    }
+  }
   return v;
 }
 
@@ -218,7 +227,12 @@ void write_vocabulary(const Vocabulary& source, Metadata& metadata, std::int64_t
   Vocabulary v = source;
   respell_user_defined(v, kSpaceSymbol, kSpace);
   if (n_rows > 0) resize(v, static_cast<std::size_t>(n_rows));
-  for (const std::string_view key : {kScores, kMerges, kRemoveSpaces, kCharsmap, kChatTemplate}) metadata.erase(key);
+  if (metadata.contains(kChatTemplates)) {
+    for (const std::string& name : metadata.get_strings(kChatTemplates)) metadata.erase(named_template_key(name));
+  }
+  for (const std::string_view key : {kScores, kMerges, kRemoveSpaces, kCharsmap, kChatTemplate, kChatTemplates}) {
+    metadata.erase(key);
+  }
   metadata.set(kModel, std::string(std::ranges::find(kKinds, v.kind, &KindDefaults::kind)->model));
   metadata.set(kPre, v.pre);
   metadata.set(kTokens, MetaArray{std::move(v.tokens)});
@@ -238,6 +252,13 @@ void write_vocabulary(const Vocabulary& source, Metadata& metadata, std::int64_t
                  MetaArray{std::vector<std::uint8_t>(v.precompiled_charsmap.begin(), v.precompiled_charsmap.end())});
   }
   if (!v.chat_template.empty()) metadata.set(kChatTemplate, v.chat_template);
+  if (v.named_chat_templates.empty()) return;
+  std::vector<std::string> names;
+  for (const auto& [name, text] : v.named_chat_templates) {
+    names.push_back(name);
+    metadata.set(named_template_key(name), text);
+  }
+  metadata.set(kChatTemplates, MetaArray{std::move(names)});
 }
 
 }  // namespace nibble::container::gguf

@@ -38,6 +38,7 @@ void expect_same(const Vocabulary& a, const Vocabulary& b) {
   EXPECT_EQ(a.add_bos, b.add_bos);
   EXPECT_EQ(a.add_eos, b.add_eos);
   EXPECT_EQ(a.chat_template, b.chat_template);
+  EXPECT_EQ(a.named_chat_templates, b.named_chat_templates);
 }
 
 Vocabulary byte_bpe() {
@@ -59,6 +60,7 @@ Vocabulary byte_bpe() {
   v.eot = 5;
   v.pad = 6;
   v.chat_template = "{{ messages }}";
+  v.named_chat_templates = {{"rag", "{{ documents }}"}, {"tool_use", "{{ tools }}"}};
   return v;
 }
 
@@ -171,8 +173,9 @@ TEST(GgufVocabulary, WritingReplacesWhatWasThere) {
   const std::size_t n_keys = m.entries().size();
   v.pad = -1;
   v.chat_template.clear();
+  v.named_chat_templates.clear();
   write_vocabulary(v, m);
-  EXPECT_EQ(m.entries().size(), n_keys - 2);
+  EXPECT_EQ(m.entries().size(), n_keys - 5);  // the names of the templates, too
   expect_same(read_vocabulary(m), v);
   write_vocabulary(token::load_vocabulary(std::filesystem::path(NIBBLE_SOURCE_DIR) / "models/books-7m"), m);
   EXPECT_FALSE(m.contains("tokenizer.ggml.merges"));
