@@ -62,14 +62,14 @@ inline void prefetch(const uint8_t* begin, int n_bytes) {
 }
 
 // Tokens that a tile of unpacked weights meets at a time.
-constexpr int kTileTokens = 4;
+constexpr int kTileTokens = 6;
 
 // Tokens of one pass over all panels: their activations, `stride` bytes each, stay in the second-level cache. At least
-// 32, however long their rows: each pass unpacks the weights anew.
-constexpr int64_t kMaxChunk = 128;
+// 36, however long their rows: each pass unpacks the weights anew.
+constexpr int64_t kMaxChunk = 126;
 inline int64_t chunk_tokens(int64_t stride) {
   constexpr int64_t kChunkBytes = 320 << 10;
-  constexpr int64_t kMinChunk = 32;
+  constexpr int64_t kMinChunk = 36;
   const int64_t fitting = kChunkBytes / stride / kTileTokens * kTileTokens;
   return fitting < kMinChunk ? kMinChunk : fitting > kMaxChunk ? kMaxChunk : fitting;
 }
@@ -144,7 +144,7 @@ inline void dot_panel(const uint8_t (*w)[2][32], const int8_t* a, int64_t stride
     for (int g = first; g < first + kProducts.sum_groups; ++g) {
       const __m256i weights[2] = {_mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][0])),
                                   _mm256_load_si256(reinterpret_cast<const __m256i*>(w[g][1]))};
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
         const __m256i four = broadcast(a + t * stride + g * 4);
 #pragma GCC unroll 2
@@ -154,7 +154,7 @@ inline void dot_panel(const uint8_t (*w)[2][32], const int8_t* a, int64_t stride
         }
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
       for (int h = 0; h < 2; ++h) {

@@ -271,7 +271,7 @@ void attend(const AttentionTask& task) noexcept {
     const int64_t index = base / kKeyBlock;
     const int64_t next = base + kKeyBlock <= last ? index + 1 : index;
     const KvBlock block = {at(task.k, index * task.k_stride), at(task.v, index * task.v_stride),
-                     at(task.k, next * task.k_stride), at(task.v, next * task.v_stride)};
+                           at(task.k, next * task.k_stride), at(task.v, next * task.v_stride)};
     for (int64_t row = 0; row < rows; row += 4) {
       const int n = static_cast<int>(rows - row < 4 ? rows - row : 4);
       RowState state = {memory.q + row * padded,

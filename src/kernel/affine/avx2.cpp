@@ -196,7 +196,7 @@ template <int kP>
 void multiply_panels(const Job& job, int64_t first, int64_t end) {
   using Multiply = void (*)(const Job&, const Tile&, float(*)[kHalves][kHalfRows], int64_t, int64_t, const uint8_t*);
   static constexpr Multiply kMultiply[kTileTokens] = {multiply<kP, 1>, multiply<kP, 2>, multiply<kP, 3>,
-                                                      multiply<kP, 4>};
+                                                      multiply<kP, 4>, multiply<kP, 5>, multiply<kP, 6>};
   const int64_t n = end - first;
   const int64_t shares = (n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
   Tile tile;

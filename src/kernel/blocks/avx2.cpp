@@ -272,7 +272,7 @@ void multiply_panel(const Job& job, int64_t row, int64_t first, int64_t end, __m
   using Multiply =
       void (*)(const Job&, const Tile<kFormat>&, float(*)[2][kHalfRows], int64_t, int64_t, int, const uint8_t*);
   static constexpr Multiply kMultiply[kTileTokens] = {multiply<kFormat, 1>, multiply<kFormat, 2>, multiply<kFormat, 3>,
-                                                      multiply<kFormat, 4>};
+                                                      multiply<kFormat, 4>, multiply<kFormat, 5>, multiply<kFormat, 6>};
   Tile<kFormat> tile;
   alignas(32) PanelSums sums;
   const uint8_t* panel = job.packed + row / kPanelRows * job.panel_bytes;

@@ -10,7 +10,8 @@ namespace {
 constexpr int kTokens = 6;  // 2 halves of a panel x 6 tokens of sums in registers
 constexpr int kHalfRows = 8;
 constexpr int kPrefetchBytes = 2048;
-// Tokens whose values in a stretch take 252 KiB, half a second-level cache, and panels whose sums for them stay there too.
+// Tokens whose values in a stretch take 252 KiB, half a second-level cache, and panels whose sums for them stay there
+// too.
 constexpr int64_t kChunkTokens = 252;
 constexpr int64_t kChunkPanels = 8;
 
