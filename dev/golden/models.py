@@ -70,6 +70,7 @@ FAMILIES = {
     "cohere2": dict(model_type="cohere2", num_hidden_layers=4, layer_norm_eps=1e-5, logit_scale=0.25, tie_word_embeddings=True, sliding_window=16,
                     rotary_pct=1.0, intermediate_size=24),
     "smollm3": dict(model_type="smollm3", num_hidden_layers=4, tie_word_embeddings=True, rope_theta=50000.0, intermediate_size=24),
+    "arcee": dict(model_type="arcee", hidden_act="relu2", attention_bias=True, mlp_bias=True),
     "ministral": dict(model_type="ministral", head_dim=12, sliding_window=24, layer_types=["full_attention", "sliding_attention"]),
 }
 CASES |= {name: IDS | options for name, options in FAMILIES.items()}

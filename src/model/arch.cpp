@@ -41,4 +41,39 @@ const Arch& arch_by_model_type(std::string_view hf_model_type) {
        known([](const Arch& arch) { return arch.hf_model_types; }));
 }
 
+namespace {
+
+void check_same(std::string_view what, const auto& ours, const auto& read, std::string_view arch) {
+  if (ours == read) return;
+  fail(ErrorCode::kUnsupported, "this model's {} has no form in a GGUF file of architecture '{}'", what, arch);
+}
+
+void check_scale(std::string_view what, double ours, double read, std::string_view arch) {
+  check_same(what, static_cast<float>(ours), static_cast<float>(read), arch);
+}
+
+}  // namespace
+
+void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata) {
+  const Arch& arch = arch_by_name(spec.arch);
+  arch.to_gguf(spec, metadata);
+  const ModelSpec read = arch.from_gguf(metadata);
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+    const BlockSpec &ours = spec.blocks[i], &other = read.blocks.at(i);
+    check_same("activation", ours.activation, other.activation, spec.arch);
+    check_same("feed-forward", std::pair(ours.gated, ours.ffn), std::pair(other.gated, other.ffn), spec.arch);
+    check_same("pattern of windows", ours.window, other.window, spec.arch);
+    check_same("choice of rotated blocks", ours.rope, other.rope, spec.arch);
+    check_same("norm of queries", ours.qk_norm, other.qk_norm, spec.arch);
+    check_same("residual", ours.parallel, other.parallel, spec.arch);
+  }
+  check_scale("norm epsilon", spec.norm_eps, read.norm_eps, spec.arch);
+  check_scale("embedding scale", spec.embedding_scale, read.embedding_scale, spec.arch);
+  check_scale("residual scale", spec.residual_scale, read.residual_scale, spec.arch);
+  check_scale("attention scale", spec.attention_scale, read.attention_scale, spec.arch);
+  check_scale("attention soft cap", spec.attention_softcap, read.attention_softcap, spec.arch);
+  check_scale("logit scale", 1 / spec.logit_scale, 1 / read.logit_scale, spec.arch);
+  check_scale("logit soft cap", spec.logit_softcap, read.logit_softcap, spec.arch);
+}
+
 }  // namespace nibble::model

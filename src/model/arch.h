@@ -25,4 +25,7 @@ std::span<const Arch* const> all_entries();
 const Arch& arch_by_name(std::string_view name);                 // throws Error{kUnsupported} listing the known ones
 const Arch& arch_by_model_type(std::string_view hf_model_type);  // likewise
 
+// Writes the keys of `spec` and reads them back. Throws Error{kUnsupported} naming what GGUF's keys cannot say of it.
+void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata);
+
 }  // namespace nibble::model

@@ -87,7 +87,9 @@ TEST_P(GoldenModel, ExactPath) {
 }
 
 TEST_P(GoldenModel, CachedDecode) {
-  if (!rope_is_fixed(source_->spec().rope)) GTEST_SKIP() << "frequencies change with the length";
+  const RopeSpec& rope = source_->spec().rope;
+  const bool changes = rope.original_context < static_cast<std::int64_t>(golden_.tokens.size());
+  if (!rope_is_fixed(rope) && changes) GTEST_SKIP() << "frequencies change with the length";
   expect_close(run({MathPath::kExact, best_isa()}, KvType::kF32, 64), kTolerance);
 }
 

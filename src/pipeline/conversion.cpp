@@ -92,7 +92,7 @@ void describe_hf_to_gguf(Conversion& conversion) {
   metadata.set("general.name", spec.name);
   metadata.set("general.size_label", format_count(spec.parameters()));
   metadata.set("general.quantization_version", kQuantizationVersion);
-  model::arch_by_name(spec.arch).to_gguf(spec, metadata);
+  model::write_gguf_keys(spec, metadata);
   container::gguf::write_vocabulary(source.vocabulary(), metadata, spec.vocab);
 
   const encoding::EncodingInfo& f32 = encoding::get("f32");

@@ -139,7 +139,7 @@ Synthesis describe(const json::Value& config, const std::string& shape, const en
                                                               : type.name == "bf16" ? 32u
                                                                                     : 0u});
     synthesis.metadata.set("general.quantization_version", std::uint32_t{2});
-    model::arch_by_name(spec.arch).to_gguf(spec, synthesis.metadata);
+    model::write_gguf_keys(spec, synthesis.metadata);
     container::gguf::write_vocabulary(dummy_vocabulary(spec.vocab), synthesis.metadata);
   } else {
     synthesis.metadata.set("format", std::string("pt"));

@@ -89,7 +89,6 @@ json::Value tiny_config(const std::string& model_type) {
                  {"max_position_embeddings", 192},
                  {"rms_norm_eps", 1e-5},
                  {"rope_theta", 10000.0},
-                 {"hidden_act", "silu"},
                  {"attention_multiplier", 0.25},  // for those that have it: 1 is the default
                  {"tie_word_embeddings", false},
                  {"bos_token_id", kBytes},

@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""A configuration of src/model/testdata with rows of 256 and a vocabulary that text can be encoded in: what bench/families.sh
+makes random models of.
+
+usage: dev/widen.py CONFIG OUT
+"""
+import json
+import sys
+
+config = json.load(open(sys.argv[1]))
+sizes = {"hidden_size": 256, "n_embd": 256, "word_embed_proj_dim": 256, "intermediate_size": 1024, "ffn_dim": 1024, "ffn_hidden_size": 1024,
+         "n_inner": 1024, "vocab_size": 384, "head_dim": 32, "query_pre_attn_scalar": 32}
+heads = config.get("num_attention_heads", config.get("n_head"))
+config |= {key: size for key, size in sizes.items() if key in config}
+config |= {key: 8 for key in ("num_attention_heads", "n_head") if key in config}
+if "num_key_value_heads" in config:
+    config["num_key_value_heads"] = 8 if config["num_key_value_heads"] == heads else 2
+if config["model_type"] in ("mistral", "ministral", "qwen2", "starcoder2", "phi3"):  # whose windows llama.cpp leaves out
+    config["sliding_window"] = 4096
+rope = config.get("rope_scaling") or {}
+if "short_factor" in rope:  # llama.cpp chooses by its context, which is a multiple of 256
+    config["original_max_position_embeddings"], config["max_position_embeddings"] = 512, 1024
+    rope.pop("original_max_position_embeddings", None)
+    pairs = int(32 * config.get("partial_rotary_factor", 1)) // 2
+    rope["short_factor"] = [1 + i / 40 for i in range(pairs)]
+    rope["long_factor"] = [1 + i / 8 for i in range(pairs)]
+json.dump(config, open(sys.argv[2], "w"), indent=1)
