@@ -14,6 +14,7 @@
 #include "container/checkpoint.h"
 #include "encoding/encoding.h"
 #include "eval/tensor_error.h"
+#include "model/arch.h"
 #include "model/source.h"
 #include "testing/program.h"
 #include "testing/tiny_model.h"
@@ -122,7 +123,11 @@ TEST(Quantize, ReportedErrorsAreThoseOfTheFile) {
 }
 
 TEST(Quantize, EveryArchitectureThereAndBack) {
-  for (const char* type : {"llama", "mistral", "qwen2", "qwen3"}) {
+  std::vector<std::string> types;
+  for (const model::Arch* arch : model::all_entries()) {
+    types.insert(types.end(), arch->hf_model_types.begin(), arch->hf_model_types.end());
+  }
+  for (const std::string& type : types) {
     const TemporaryFolder folder;
     const std::string hf = tiny(folder, type);
     convert_model(conversion(hf, folder / "a.gguf", "f32"));
@@ -130,7 +135,8 @@ TEST(Quantize, EveryArchitectureThereAndBack) {
     const auto to = model::ModelSource::open(folder / "a.gguf");
     OwnedExecContext context(RunContext{});
     for (const eval::TensorError& error : eval::tensor_errors(*context, *from, *to)) {
-      EXPECT_EQ(error.max_abs, 0) << type << " " << error.name;
+      // Where GGUF adds 1 to the norms, as much is lost as f32 loses.
+      EXPECT_LE(error.max_abs, error.name.find("norm") != error.name.npos ? 1e-7 : 0) << type << " " << error.name;
     }
     const auto tokens = from->vocabulary().tokens;
     const auto written = to->vocabulary().tokens;  // one for each row of the embedding
