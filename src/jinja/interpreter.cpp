@@ -77,8 +77,8 @@ std::string Interpreter::run(const json::Value& variables) {
     const auto found = std::ranges::find(ast_.names, name);
     if (found != ast_.names.end()) globals->set(static_cast<int>(found - ast_.names.begin()), make());
   };
-  for (auto& [name, function] : global_functions(runtime_)) define(name, [&] { return function; });
-  for (const auto& [name, value] : variables.as_object()) define(name, [&] { return from_json(value); });
+  for (auto& [name, function] : global_functions(runtime_)) define(name, [&result = function] { return result; });
+  for (const auto& [name, value] : variables.as_object()) define(name, [this, &given = value] { return from_json(given); });
   scope_ = make_scope(globals);
   Output output;
   output.charge = Charge(&runtime_, 0);
