@@ -78,7 +78,8 @@ std::string Interpreter::run(const json::Value& variables) {
     if (found != ast_.names.end()) globals->set(static_cast<int>(found - ast_.names.begin()), make());
   };
   for (auto& [name, function] : global_functions(runtime_)) define(name, [&result = function] { return result; });
-  for (const auto& [name, value] : variables.as_object()) define(name, [this, &given = value] { return from_json(given); });
+  for (const auto& [name, value] : variables.as_object())
+    define(name, [this, &given = value] { return from_json(given); });
   scope_ = make_scope(globals);
   Output output;
   output.charge = Charge(&runtime_, 0);

@@ -64,6 +64,13 @@ inline void prefetch(const uint8_t* begin, int n_bytes) {
 // Tokens that a tile of unpacked weights meets at a time.
 constexpr int kTileTokens = 6;
 
+// body(first, count) over `n` tokens, at most kMost of them at a time, shared out evenly.
+template <int kMost, typename Body>
+inline void for_token_shares(int64_t n, Body&& body) {
+  const int64_t shares = (n + kMost - 1) / kMost;
+  for (int64_t i = 0; i < shares; ++i) body(n * i / shares, n * (i + 1) / shares - n * i / shares);
+}
+
 // Tokens of one pass over all panels: their activations, `stride` bytes each, stay in the second-level cache. At least
 // 36, however long their rows: each pass unpacks the weights anew.
 constexpr int64_t kMaxChunk = 126;
@@ -85,7 +92,7 @@ inline __m256i row_mask(int64_t rows) {
 }
 
 // Writes the sums of `n` tokens to `out`, `ldo` apart: the first `rows` rows of the panel.
-inline void store_sums(const PanelSums& sums, int64_t n, float* out, int64_t ldo, int64_t rows) {
+inline void store_sums(const float (*sums)[2][kHalfRows], int64_t n, float* out, int64_t ldo, int64_t rows) {
   for (int h = 0; h < 2; ++h) {
     const __m256i mask = row_mask(rows - h * kHalfRows);
     for (int64_t t = 0; t < n; ++t)

@@ -175,6 +175,11 @@ std::vector<bool> layers_of_type(const ModelSpec& spec, const json::Value& confi
   return is;
 }
 
+std::int64_t window_from(const json::Value& config, std::int64_t absent) {
+  const json::Value* window = config.find("sliding_window");
+  return window == nullptr ? absent : window->is_null() ? 0 : window->as_int();
+}
+
 std::vector<bool> layers_by_period(const ModelSpec& spec, const json::Value& config, std::int64_t period) {
   const std::int64_t given = config.get("sliding_window_pattern", period);
   if (given < 1) fail(ErrorCode::kFormat, "config.json 'sliding_window_pattern' is {}", given);

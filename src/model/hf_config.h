@@ -41,6 +41,8 @@ void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_
 // Is layer i called `type` in 'layer_types', or, where that is absent, by `fallback(i)`?
 std::vector<bool> layers_of_type(const ModelSpec& spec, const json::Value& config, std::string_view type,
                                  bool (*fallback)(std::int64_t layer));
+// 'sliding_window': `absent` when the key is not there, 0 (all) when it is null.
+std::int64_t window_from(const json::Value& config, std::int64_t absent);
 // The sliding layers: from 'layer_types', or all but the last of each 'sliding_window_pattern', else `period`, layers.
 std::vector<bool> layers_by_period(const ModelSpec& spec, const json::Value& config, std::int64_t period);
 

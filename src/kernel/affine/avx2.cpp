@@ -198,7 +198,6 @@ void multiply_panels(const Job& job, int64_t first, int64_t end) {
   static constexpr Multiply kMultiply[kTileTokens] = {multiply<kP, 1>, multiply<kP, 2>, multiply<kP, 3>,
                                                       multiply<kP, 4>, multiply<kP, 5>, multiply<kP, 6>};
   const int64_t n = end - first;
-  const int64_t shares = (n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
   Tile tile;
   alignas(32) PanelSums sums;
   for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
@@ -206,11 +205,9 @@ void multiply_panels(const Job& job, int64_t first, int64_t end) {
     for (int64_t begin = 0; begin < job.geometry.blocks; begin += kStretchBlocks) {
       fill_tile<kP>(job, panel, begin, tile);
       const uint8_t* next = panel + job.geometry.codes_at + (begin + kStretchBlocks) * block_bytes(kPlanes[kP]);
-      for (int64_t i = 0; i < shares; ++i) {
-        const int64_t token = n * i / shares;
-        const int64_t tokens = n * (i + 1) / shares - token;
-        kMultiply[tokens - 1](job, tile, sums + token, first + token, begin, i == 0 ? next : nullptr);
-      }
+      for_token_shares<kTileTokens>(n, [&](int64_t token, int64_t tokens) {
+        kMultiply[tokens - 1](job, tile, sums + token, first + token, begin, token == 0 ? next : nullptr);
+      });
     }
     store_sums(sums, n, job.out + first * job.ldo + row, job.ldo, job.row_end - row);
   }

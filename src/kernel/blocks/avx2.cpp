@@ -277,16 +277,13 @@ void multiply_panel(const Job& job, int64_t row, int64_t first, int64_t end, __m
   alignas(32) PanelSums sums;
   const uint8_t* panel = job.packed + row / kPanelRows * job.panel_bytes;
   const int64_t n = end - first;
-  const int64_t shares = (n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly
   for (int64_t begin = 0; begin < job.blocks; begin += kTileBlocks) {
     const int count = static_cast<int>(job.blocks - begin < kTileBlocks ? job.blocks - begin : kTileBlocks);
     fill_tile<kFormat>(panel, begin, count, levels, tile);
     const uint8_t* next = panel + (begin + kTileBlocks) / kSuperBlocks * kSuperBytes<kFormat>;
-    for (int64_t i = 0; i < shares; ++i) {
-      const int64_t token = n * i / shares;
-      const int64_t tokens = n * (i + 1) / shares - token;
-      kMultiply[tokens - 1](job, tile, sums + token, first + token, begin, count, i == 0 ? next : nullptr);
-    }
+    for_token_shares<kTileTokens>(n, [&](int64_t token, int64_t tokens) {
+      kMultiply[tokens - 1](job, tile, sums + token, first + token, begin, count, token == 0 ? next : nullptr);
+    });
   }
   store_sums(sums, n, job.out + first * job.ldo + row, job.ldo, job.row_end - row);
 }

@@ -2,13 +2,13 @@
 #include <stdint.h>
 
 #include "kernel/dense/panel.h"
+#include "kernel/panel_avx2.h"
 
 namespace nibble::kernel::dense {
 
 namespace {
 
 constexpr int kTokens = 6;  // 2 halves of a panel x 6 tokens of sums in registers
-constexpr int kHalfRows = 8;
 constexpr int kPrefetchBytes = 2048;
 // Tokens whose values in a stretch take 252 KiB, half a second-level cache, and panels whose sums for them stay there
 // too.
@@ -22,11 +22,6 @@ inline __m256 load(const uint8_t* p) {
   const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   if constexpr (kScalar == kF16) return _mm256_cvtph_ps(half);
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-}
-
-inline __m256i row_mask(int64_t rows) {
-  const int n = rows > kHalfRows ? kHalfRows : rows < 0 ? 0 : static_cast<int>(rows);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
 }
 
 // Sums of kPanels panels and kN tokens over `count` columns: `w` the first panel's weights, `across` bytes before the
@@ -107,12 +102,12 @@ void stream(const Job& job, int64_t token) {
 }
 
 // Sums of a chunk. Kept apart from the output, whose rows lie so far apart that they crowd into few sets of the caches.
-using ChunkSums = float[kChunkPanels][kChunkTokens][kPanelRows];
+using ChunkSums = float[kChunkPanels][kChunkTokens][2][kHalfRows];
 
 // A stretch of one panel, decoded once, times `n` tokens.
 template <Scalar kScalar>
 void multiply_stretch(const Job& job, const uint8_t* w, const uint8_t* x, int64_t n, int count, bool first,
-                      float (*sums)[kPanelRows]) {
+                      float (*sums)[2][kHalfRows]) {
   using Multiply = void (*)(const uint8_t*, int64_t, const uint8_t*, int64_t, int, bool, Out);
   static constexpr Multiply kMultiply[kTokens] = {multiply<kF32, 1, 1, false>, multiply<kF32, 1, 2, false>,
                                                   multiply<kF32, 1, 3, false>, multiply<kF32, 1, 4, false>,
@@ -124,13 +119,10 @@ void multiply_stretch(const Job& job, const uint8_t* w, const uint8_t* x, int64_
     _mm256_store_ps(tile[c], load<kScalar>(w));
     _mm256_store_ps(tile[c] + kHalfRows, load<kScalar>(w + kBytes / 2));
   }
-  const int64_t shares = (n + kTokens - 1) / kTokens;  // tokens are shared out evenly
-  for (int64_t i = 0; i < shares; ++i) {
-    const int64_t token = n * i / shares;
-    const int64_t tokens = n * (i + 1) / shares - token;
+  for_token_shares<kTokens>(n, [&](int64_t token, int64_t tokens) {
     kMultiply[tokens - 1](reinterpret_cast<const uint8_t*>(tile), 0, x + token * job.x_stride, job.x_stride, count,
-                          first, {sums[token], kPanelRows, kPanelRows});
-  }
+                          first, {sums[token][0], kPanelRows, kPanelRows});
+  });
 }
 
 // Tokens [first, end), many: their values in a stretch stay in the second-level cache for a few panels.
@@ -148,11 +140,8 @@ void multiply_chunk(const Job& job, int64_t first, int64_t end) {
                                   sums[r / kPanelRows]);
       }
     }
-    for (int64_t t = first; t < end; ++t) {
-      for (int64_t r = 0; r < rows; r += kHalfRows) {
-        const __m256 sum = _mm256_load_ps(sums[r / kPanelRows][t - first] + r % kPanelRows);
-        _mm256_maskstore_ps(job.out + t * job.ldo + row + r, row_mask(rows - r), sum);
-      }
+    for (int64_t r = 0; r < rows; r += kPanelRows) {
+      store_sums(sums[r / kPanelRows], end - first, job.out + first * job.ldo + row + r, job.ldo, rows - r);
     }
   }
 }

@@ -17,11 +17,10 @@ constexpr std::int64_t kDefaultWindow = 4096;
 ModelSpec from_hf(const json::Value& config) {
   ModelSpec spec = decoder_from_hf(config, {.norm_eps = 1e-6, .context = 4096 * 32, .kv_heads = 8});
   spec.arch = "llama";
-  const json::Value* window = config.find("sliding_window");  // absent: the default; null: none
-  const std::int64_t size = window == nullptr ? kDefaultWindow : window->is_null() ? 0 : window->as_int();
+  const std::int64_t window = window_from(config, kDefaultWindow);
   const std::vector<bool> sliding =
       layers_of_type(spec, config, "sliding_attention", [](std::int64_t) { return true; });
-  for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].window = sliding[i] ? size : 0;
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].window = sliding[i] ? window : 0;
   add_decoder_weights(spec, kDialect, false);
   return spec;
 }

@@ -16,10 +16,8 @@ constexpr std::int64_t kDefaultWindow = 4096;
 ModelSpec from_hf(const json::Value& config) {
   ModelSpec spec = decoder_from_hf(config, {.norm_eps = 1e-6, .context = 4096 * 32, .kv_heads = 8});
   spec.arch = "llama";
-  const json::Value* window = config.find("sliding_window");  // absent: the default; null: none
-  for (BlockSpec& block : spec.blocks) {
-    block.window = window == nullptr ? kDefaultWindow : window->is_null() ? 0 : window->as_int();
-  }
+  const std::int64_t window = window_from(config, kDefaultWindow);
+  for (BlockSpec& block : spec.blocks) block.window = window;
   add_decoder_weights(spec, kDialect, false);
   return spec;
 }
