@@ -73,6 +73,12 @@ FAMILIES = {
     "arcee": dict(model_type="arcee", hidden_act="relu2", attention_bias=True, mlp_bias=True),
     "ministral": dict(model_type="ministral", head_dim=12, sliding_window=24, layer_types=["full_attention", "sliding_attention"]),
 }
+MOE = dict(num_experts_per_tok=2, router_jitter_noise=0.0, output_router_logits=False)
+FAMILIES |= {
+    "mixtral": dict(MOE, model_type="mixtral", intermediate_size=24, num_local_experts=4),
+    "qwen2_moe": dict(MOE, model_type="qwen2_moe", num_experts=5, moe_intermediate_size=20, shared_expert_intermediate_size=28, norm_topk_prob=False),
+    "qwen3_moe": dict(MOE, model_type="qwen3_moe", head_dim=12, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=20, norm_topk_prob=True),
+}
 CASES |= {name: IDS | options for name, options in FAMILIES.items()}
 NEW_STYLE = {"llama_rope3", "qwen3"}  # config.json as transformers 5 writes it, with rope_parameters
 

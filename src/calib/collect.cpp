@@ -81,7 +81,8 @@ Imatrix planned_imatrix(const model::ModelSpec& spec, const TokenChunks& chunks)
     imatrix.entries[name] = {std::vector<double>(static_cast<std::size_t>(cols)), {chunks.n_chunks * chunks.context}};
   };
   for (const model::WeightSlot& slot : spec.weights) {
-    if (slot.layer >= 0 && !slot.bias && model::is_matrix(slot.role)) add(slot.gguf_name, slot.shape.cols());
+    if (slot.layer >= 0 && !slot.bias && model::is_matrix(slot.role) && !model::is_expert_stack(slot.role))
+      add(slot.gguf_name, slot.shape.cols());
   }
   add(weight_name(spec, model::Role::kOutput, -1), spec.hidden);
   return imatrix;

@@ -102,9 +102,10 @@ SourcePtr requantize(ExecContext& context, SourcePtr source, const method::Metho
     const model::WeightSlot& weight = source->spec().weights[slot];
     if (weight.layer < 0 || weight.bias || weight.shape.rank() < 2) continue;
     context.check_cancelled();
-    const TensorEntry* entry = source->weight(slot).entry;
-    owned.push_back(quantize(context, *entry, method, target, options));
-    entries[static_cast<std::size_t>(entry - tensors.data())].view = owned.back().view();
+    for (const TensorEntry* entry : source->weight(slot).entries()) {
+      owned.push_back(quantize(context, *entry, method, target, options));
+      entries[static_cast<std::size_t>(entry - tensors.data())].view = owned.back().view();
+    }
   }
   return ModelSource::from_reader(std::make_unique<Overlay>(std::move(source), std::move(entries), std::move(owned)));
 }

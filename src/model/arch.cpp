@@ -23,14 +23,29 @@ std::string known(Names&& names_of) {
   return list;
 }
 
-}  // namespace
-
+// The entry that a name belongs to where no other claims the file.
 const Arch& arch_by_name(std::string_view name) {
   for (const Arch* arch : all_entries()) {
-    if (arch->name == name) return *arch;
+    if (arch->name == name && arch->claims == nullptr) return *arch;
   }
   fail(ErrorCode::kUnsupported, "architecture '{}' is not known; known are: {}", name,
        known([](const Arch& arch) { return std::span(&arch.name, 1); }));
+}
+
+}  // namespace
+
+const Arch& arch_of(const ModelSpec& spec) {
+  for (const Arch* arch : all_entries()) {
+    if (arch->name == spec.arch && arch->claims != nullptr && arch->claims(spec)) return *arch;
+  }
+  return arch_by_name(spec.arch);
+}
+
+ModelSpec spec_from_gguf(const container::Metadata& metadata) {
+  const Arch& usual = arch_by_name(metadata.get_string("general.architecture"));
+  ModelSpec spec = usual.from_gguf(metadata);
+  const Arch& own = arch_of(spec);
+  return &own == &usual ? spec : own.from_gguf(metadata);
 }
 
 const Arch& arch_by_model_type(std::string_view hf_model_type) {
@@ -55,7 +70,7 @@ void check_scale(std::string_view what, double ours, double read, std::string_vi
 }  // namespace
 
 void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata) {
-  const Arch& arch = arch_by_name(spec.arch);
+  const Arch& arch = arch_of(spec);
   arch.to_gguf(spec, metadata);
   const ModelSpec read = arch.from_gguf(metadata);
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {

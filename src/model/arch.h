@@ -19,11 +19,14 @@ struct Arch {
   void (*to_gguf)(const ModelSpec& spec, container::Metadata& metadata);
   // config.json of the spec, without a dtype; throws Error{kUnsupported} for what it cannot say.
   json::Value (*to_hf)(const ModelSpec& spec);
+  // Architectures may share a name in GGUF: is a file of this description this one's? Null: if no other's.
+  bool (*claims)(const ModelSpec& spec) = nullptr;
 };
 
 std::span<const Arch* const> all_entries();
-const Arch& arch_by_name(std::string_view name);                 // throws Error{kUnsupported} listing the known ones
-const Arch& arch_by_model_type(std::string_view hf_model_type);  // likewise
+const Arch& arch_by_model_type(std::string_view hf_model_type);  // throws Error{kUnsupported} listing the known ones
+const Arch& arch_of(const ModelSpec& spec);                      // by its GGUF name; likewise
+ModelSpec spec_from_gguf(const container::Metadata& metadata);   // likewise
 
 // Writes the keys of `spec` and reads them back. Throws Error{kUnsupported} naming what GGUF's keys cannot say of it.
 void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata);

@@ -23,11 +23,20 @@ struct Norm {
   bool empty() const { return weight.empty(); }
 };
 
+struct FeedForward {
+  Linear gate, up, down;
+};
+
 struct DecoderBlock {
   BlockSpec spec;
   Norm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
   Norm q_norm, k_norm;
   Linear q, k, v, output, gate, up, down;  // parts of a fused weight are matrices of their own
+  // Instead of gate, up and down of a dense half:
+  Linear router;
+  std::vector<FeedForward> experts;
+  FeedForward shared;
+  std::vector<float> shared_scale;  // empty: none
 };
 
 // The rotations that blocks choose from (BlockRope::kMain and kLocal).
@@ -68,9 +77,12 @@ class ForwardPart {
   void run();
 
  private:
+  static constexpr std::int64_t kAllRows = -1;
   struct LinearUse {
     const Linear* linear;
     float* out;
+    // Rows of the activations that it takes, and of `out` that it fills; kAllRows: all.
+    std::int64_t first_row = 0, n_rows = kAllRows;
   };
   void embed();
   void prepare_rope();
@@ -78,6 +90,10 @@ class ForwardPart {
   void run_block(int layer);
   void run_attention(int layer, const DecoderBlock& block);
   void run_feed_forward(int layer, const DecoderBlock& block);
+  void run_experts(int layer, const DecoderBlock& block);
+  void route(const DecoderBlock& block, const float* scores);
+  void run_shared_expert(int layer, const DecoderBlock& block, const float* x, float* out);
+  void run_routed_experts(const DecoderBlock& block, const float* x, float* out);
   // Norms and scales the output of one half as the block asks, and adds it to the residual stream.
   void finish_half(const Norm& post_norm, float* out, bool add);
   void attention(int layer, const DecoderBlock& block);
@@ -98,7 +114,7 @@ class ForwardPart {
   void round_activations(const float* x, std::int64_t cols, std::span<const Linear* const> linears);
   void choose_formats(std::int64_t cols, std::span<const Linear* const> linears);
   void round_row(const float* x, std::int64_t cols, std::int64_t row);
-  const std::byte* activations_of(const Matrix& matrix, const float* x);
+  const std::byte* activations_of(const LinearUse& use, const float* x);
   // Products of the rounded activations with every linear. kKeep: each into its own out. kAddTo: out is then added to
   // the residual stream. kGate: the first out becomes activation(first) * second; kActivate: out becomes
   // activation(out).
@@ -108,6 +124,7 @@ class ForwardPart {
                    std::int64_t row_end);
   void for_rows(std::int64_t cols, const std::function<void(std::int64_t row)>& body);
   void observe_input(int layer, std::span<const Role> roles, const float* x, std::int64_t cols);
+  std::int64_t rows_of(const LinearUse& use) const { return use.n_rows == kAllRows ? n_ : use.n_rows; }
   float* thread_scratch(int thread) { return scratch_ + thread * scratch_floats_; }
 
   ExecContext& context_;
@@ -126,6 +143,14 @@ class ForwardPart {
   std::int64_t scratch_floats_ = 0;
   const kernel::ActivationFormat* formats_[Workspace::kFormats] = {};
   std::size_t n_formats_ = 0;
+  // Tokens sorted by expert: of expert e those in [expert_begin_[e], expert_begin_[e + 1]), with the weight of each.
+  struct Routed {
+    std::int64_t row;
+    float weight;
+  };
+  std::vector<Routed> routed_;
+  std::vector<std::int64_t> expert_begin_;
+  std::vector<std::int64_t> routed_of_row_;  // (n, used): where in routed_
 };
 
 }  // namespace nibble::model

@@ -30,6 +30,14 @@ constexpr RoleNames kUsualNames[] = {
     {Role::kFfnGateUp, "mlp.gate_up_proj"},
     {Role::kFfnDown, "mlp.down_proj"},
     {Role::kFfnPostNorm, "post_feedforward_layernorm"},
+    {Role::kRouter, "mlp.gate"},
+    {Role::kExpertGate, "mlp.experts.*.gate_proj"},
+    {Role::kExpertUp, "mlp.experts.*.up_proj"},
+    {Role::kExpertDown, "mlp.experts.*.down_proj"},
+    {Role::kSharedGate, "mlp.shared_expert.gate_proj"},
+    {Role::kSharedUp, "mlp.shared_expert.up_proj"},
+    {Role::kSharedDown, "mlp.shared_expert.down_proj"},
+    {Role::kSharedScale, "mlp.shared_expert_gate"},
 };
 
 const RoleNames* find_names(std::span<const RoleNames> names, Role role) {
@@ -58,6 +66,7 @@ class SlotList {
     const std::string hf_prefix = layer_ < 0 ? "" : format_text("{}{}.", dialect_.hf_blocks, layer_);
     if (!hf.empty()) slot.hf_name = format_text("{}{}{}", hf_prefix, hf, end);
     slot.gguf_name = format_text("{}{}{}", layer_ < 0 ? "" : format_text("blk.{}.", layer_), gguf, end);
+    if (hf.find('*') != hf.npos) slot.hf_parts = static_cast<int>(shape[0]);
     return spec_.weights.emplace_back(std::move(slot));
   }
 
@@ -117,13 +126,19 @@ void add_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block
   list.add_linear(Role::kAttnOutput, {spec.hidden, q_rows}, block.output_bias);
 }
 
-void add_block(SlotList& list, const ModelSpec& spec, int layer, const Dialect& dialect) {
-  const BlockSpec& block = spec.blocks[static_cast<std::size_t>(layer)];
-  list.set_layer(layer);
-  if (block.attn_norm) list.add_norm(Role::kAttnNorm, spec.hidden);
-  add_attention(list, spec, block, dialect);
-  if (block.attn_post_norm) list.add_norm(Role::kAttnPostNorm, spec.hidden);
-  if (block.ffn_norm) list.add_norm(Role::kFfnNorm, spec.hidden);
+void add_experts(SlotList& list, const ModelSpec& spec, const ExpertSpec& experts) {
+  list.add(Role::kRouter, {experts.count, spec.hidden});
+  list.add(Role::kExpertGate, {experts.count, experts.ffn, spec.hidden});
+  list.add(Role::kExpertUp, {experts.count, experts.ffn, spec.hidden});
+  list.add(Role::kExpertDown, {experts.count, spec.hidden, experts.ffn});
+  if (experts.shared == 0) return;
+  if (experts.shared_gated) list.add(Role::kSharedScale, {spec.hidden}).hf_row = true;
+  list.add(Role::kSharedGate, {experts.shared, spec.hidden});
+  list.add(Role::kSharedUp, {experts.shared, spec.hidden});
+  list.add(Role::kSharedDown, {spec.hidden, experts.shared});
+}
+
+void add_feed_forward(SlotList& list, const ModelSpec& spec, const BlockSpec& block) {
   if (block.gated && block.gate_up_fused) {
     list.add_linear(Role::kFfnGateUp, {2 * block.ffn, spec.hidden}, block.ffn_bias);
   } else {
@@ -131,6 +146,20 @@ void add_block(SlotList& list, const ModelSpec& spec, int layer, const Dialect& 
     list.add_linear(Role::kFfnUp, {block.ffn, spec.hidden}, block.ffn_bias);
   }
   list.add_linear(Role::kFfnDown, {spec.hidden, block.ffn}, block.ffn_bias);
+}
+
+void add_block(SlotList& list, const ModelSpec& spec, int layer, const Dialect& dialect) {
+  const BlockSpec& block = spec.blocks[static_cast<std::size_t>(layer)];
+  list.set_layer(layer);
+  if (block.attn_norm) list.add_norm(Role::kAttnNorm, spec.hidden);
+  add_attention(list, spec, block, dialect);
+  if (block.attn_post_norm) list.add_norm(Role::kAttnPostNorm, spec.hidden);
+  if (block.ffn_norm) list.add_norm(Role::kFfnNorm, spec.hidden);
+  if (block.experts.count > 0) {
+    add_experts(list, spec, block.experts);
+  } else {
+    add_feed_forward(list, spec, block);
+  }
   if (block.ffn_post_norm) list.add_norm(Role::kFfnPostNorm, spec.hidden);
 }
 

@@ -19,7 +19,11 @@ std::int64_t all_rows(const Decoder& decoder, std::int64_t (*of)(const BlockSpec
 
 std::int64_t q_size(const BlockSpec& block) { return std::int64_t{block.n_heads} * block.head_dim; }
 std::int64_t kv_size(const BlockSpec& block) { return std::int64_t{block.n_kv_heads} * block.head_dim; }
-std::int64_t ffn_size(const BlockSpec& block) { return block.ffn; }
+std::int64_t ffn_size(const BlockSpec& block) {
+  return std::max({block.ffn, block.experts.used * block.experts.ffn, block.experts.shared});
+}
+std::int64_t n_experts(const BlockSpec& block) { return block.experts.count; }
+std::int64_t n_used(const BlockSpec& block) { return block.experts.used; }
 
 std::int64_t scratch_of(const Decoder& decoder) {
   std::int64_t most = decoder.head.matrix->scratch_floats();
@@ -28,6 +32,13 @@ std::int64_t scratch_of(const Decoder& decoder) {
     const std::int64_t rows = std::max<std::int64_t>(group, ops::kQueryRows);
     most = std::max(most, ops::attention_scratch_floats(rows, block.spec.head_dim));
     for (const Linear* linear : {&block.q, &block.k, &block.v, &block.output, &block.gate, &block.up, &block.down}) {
+      if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
+    }
+    if (block.experts.empty()) continue;
+    const FeedForward& expert = block.experts[0];
+    const FeedForward& shared = block.shared;
+    for (const Linear* linear :
+         {&block.router, &expert.gate, &expert.up, &expert.down, &shared.gate, &shared.up, &shared.down}) {
       if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
     }
   }
@@ -66,6 +77,11 @@ ForwardPart::ForwardPart(ExecContext& context, const Decoder& decoder, KvCache::
   work.v.floats(n_ * all_rows(decoder, kv_size));
   work.gate.floats(n_ * all_rows(decoder, ffn_size));
   work.up.floats(n_ * all_rows(decoder, ffn_size));
+  if (const std::int64_t experts = all_rows(decoder, n_experts); experts > 0) {
+    work.scores.floats(n_ * experts);
+    work.routed.floats(n_ * all_rows(decoder, n_used) * decoder.spec.hidden);
+    work.shared.floats(n_ * decoder.spec.hidden);
+  }
   scratch_floats_ = scratch_of(decoder);
   scratch_ = work.threads.floats(scratch_floats_ * context.pool.size());
 }
@@ -139,7 +155,11 @@ void ForwardPart::run_block(int layer) {
   const DecoderBlock& block = decoder_.blocks[static_cast<std::size_t>(layer)];
   run_attention(layer, block);
   if (n_ == 0) return;
-  run_feed_forward(layer, block);
+  if (block.experts.empty()) {
+    run_feed_forward(layer, block);
+  } else {
+    run_experts(layer, block);
+  }
   if (block.spec.parallel) {
     const std::int64_t hidden = decoder_.spec.hidden;
     const float* attention = cache_.work.attention_out.floats();

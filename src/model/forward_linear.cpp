@@ -77,11 +77,14 @@ void ForwardPart::for_rows(std::int64_t cols, const std::function<void(std::int6
   });
 }
 
-const std::byte* ForwardPart::activations_of(const Matrix& matrix, const float* x) {
+const std::byte* ForwardPart::activations_of(const LinearUse& use, const float* x) {
+  const Matrix& matrix = *use.linear->matrix;
   for (std::size_t i = 0; i < n_formats_; ++i) {
-    if (formats_[i] == matrix.activation()) return cache_.work.activations[i].bytes(0);
+    if (formats_[i] != matrix.activation()) continue;
+    return cache_.work.activations[i].bytes(0) +
+           static_cast<std::uint64_t>(use.first_row) * formats_[i]->row_bytes(matrix.cols());
   }
-  return reinterpret_cast<const std::byte*>(x);
+  return reinterpret_cast<const std::byte*>(x + use.first_row * matrix.cols());
 }
 
 void ForwardPart::finish_tile(std::span<const LinearUse> uses, After after, Activation activation,
@@ -90,11 +93,11 @@ void ForwardPart::finish_tile(std::span<const LinearUse> uses, After after, Acti
   for (const LinearUse& use : uses) {
     if (use.linear->bias.empty()) continue;
     const std::int64_t ldo = use.linear->matrix->rows();
-    for (std::int64_t t = 0; t < n_; ++t)
+    for (std::int64_t t = use.first_row; t < use.first_row + rows_of(use); ++t)
       ops_.add(use.out + t * ldo + row_begin, use.linear->bias.data() + row_begin, count);
   }
   const std::int64_t ldo = uses[0].linear->matrix->rows();
-  for (std::int64_t t = 0; t < n_; ++t) {
+  for (std::int64_t t = uses[0].first_row; t < uses[0].first_row + rows_of(uses[0]); ++t) {
     const std::int64_t at = t * ldo + row_begin;
     if (after == After::kAddTo) ops_.add(x_ + at, uses[0].out + at, count);
     if (after == After::kGate) ops_.gate[static_cast<int>(activation)](uses[0].out + at, uses[1].out + at, count);
@@ -115,7 +118,7 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
     const std::byte* activations[2];
     std::int64_t step, first_tile, end_tile;
   };
-  Job jobs[4];
+  std::vector<Job> jobs(uses.size() / per_job);
   std::size_t n_jobs = 0;
   std::int64_t n_tiles = 0;
   for (std::size_t i = 0; i < uses.size(); i += per_job) {
@@ -124,7 +127,7 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
     std::int64_t grain = 1;
     for (std::size_t u = 0; u < per_job; ++u) {
       grain = std::lcm(grain, job.uses[u].linear->matrix->grain());
-      job.activations[u] = activations_of(*job.uses[u].linear->matrix, x);
+      job.activations[u] = activations_of(job.uses[u], x);
     }
     job.step = (wished + grain - 1) / grain * grain;
     job.first_tile = n_tiles;
@@ -134,13 +137,14 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
   std::atomic<std::int64_t> next{0};
   context_.pool.run([&](int thread) {
     for (std::int64_t tile; (tile = next.fetch_add(1, std::memory_order_relaxed)) < n_tiles;) {
-      const Job& job = *std::find_if(jobs, jobs + n_jobs, [tile](const Job& j) { return tile < j.end_tile; });
+      const Job& job = *std::ranges::find_if(jobs, [tile](const Job& j) { return tile < j.end_tile; });
       const std::int64_t rows = job.uses[0].linear->matrix->rows();
       const std::int64_t begin = (tile - job.first_tile) * job.step;
       const std::int64_t end = std::min(begin + job.step, rows);
       for (std::size_t u = 0; u < job.uses.size(); ++u) {
-        job.uses[u].linear->matrix->compute(job.activations[u], n_, begin, end, job.uses[u].out, rows,
-                                            thread_scratch(thread));
+        const LinearUse& use = job.uses[u];
+        use.linear->matrix->compute(job.activations[u], rows_of(use), begin, end, use.out + use.first_row * rows, rows,
+                                    thread_scratch(thread));
       }
       finish_tile(job.uses, after, activation, begin, end);
     }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/checked.h"
+#include "model/experts.h"
 #include "model/rope.h"
 
 namespace nibble::model {
@@ -157,6 +158,7 @@ ModelSpec decoder_from_gguf(const Metadata& metadata, std::string_view arch, Nor
     spec.blocks.push_back(block);
   }
   read_rope(metadata, key, spec.blocks[0].head_dim, spec);
+  experts_from_gguf(metadata, spec);
   return spec;
 }
 
@@ -177,6 +179,7 @@ void decoder_to_gguf(const ModelSpec& spec, Metadata& metadata) {
     write_per_layer(metadata, key("attention.sliding_window"), spec, [](const BlockSpec& b) { return b.window; });
   }
   if (spec.positions == Positions::kRotary) write_rope(spec, key, metadata);
+  experts_to_gguf(spec, metadata);
 }
 
 namespace {

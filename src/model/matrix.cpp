@@ -115,12 +115,13 @@ std::vector<std::int32_t> part_map(const StoredRows& weight, const SlotRows& row
 
 std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, const SlotRows& rows,
                                                  Isa isa, std::uint64_t& packed_bytes) {
-  const StoredRows& weight = source.weight(rows.slot);
+  SlotRows part = rows;
+  const StoredRows weight = source.weight(rows.slot).part_of(part.begin, part.end);
   const TensorView& view = weight.view;
   const kernel::LinearKernel& linear = kernel::choose_linear(*view.encoding, weight.cols(), isa);
   const kernel::MatrixInfo info = {view.encoding, rows.end - rows.begin, weight.cols()};
   auto matrix = std::make_unique<PackedMatrix>(linear, info);
-  const std::vector<std::int32_t> map = part_map(weight, rows);
+  const std::vector<std::int32_t> map = part_map(weight, part);
   source.reader().will_need(*weight.entry);
   with_context(format_text("tensor '{}'", weight.entry->name), [&] {
     const Tensor turned = weight.transposed ? transposed_copy(view) : Tensor();
@@ -133,8 +134,9 @@ std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const Mod
 
 std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source,
                                                   const SlotRows& rows) {
-  const container::TensorEntry& entry = *source.weight(rows.slot).entry;
-  if (rows.begin == 0) {
+  SlotRows part = rows;
+  const container::TensorEntry& entry = *source.weight(rows.slot).part_of(part.begin, part.end).entry;
+  if (part.begin == 0) {
     source.reader().will_need(entry);
     with_context(format_text("tensor '{}'", entry.name), [&] { check_finite(context, entry.view); });
     source.reader().drop(entry);

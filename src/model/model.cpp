@@ -48,7 +48,7 @@ class Loader {
   static std::uint64_t total_bytes(const ModelSource& source) {
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
-      if (source.weight(i).entry != nullptr) sum += source.weight(i).entry->view.n_bytes();
+      sum += source.weight(i).n_bytes();
     }
     return sum;
   }
@@ -67,6 +67,8 @@ class Loader {
     const std::pair<Linear*, std::int64_t> qkv[] = {{&block.q, q_rows}, {&block.k, kv_rows}, {&block.v, kv_rows}};
     const Role qkv_roles[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};
     load_group(layer, Role::kAttnQkv, qkv, qkv_roles);
+    load_linear(block.output, Role::kAttnOutput, layer);
+    if (block.spec.experts.count > 0) return load_experts(layer, block);
     if (block.spec.gated) {
       const std::pair<Linear*, std::int64_t> gate_up[] = {{&block.gate, block.spec.ffn}, {&block.up, block.spec.ffn}};
       const Role gate_up_roles[] = {Role::kFfnGate, Role::kFfnUp};
@@ -74,8 +76,28 @@ class Loader {
     } else {
       load_linear(block.up, Role::kFfnUp, layer);
     }
-    load_linear(block.output, Role::kAttnOutput, layer);
     load_linear(block.down, Role::kFfnDown, layer);
+  }
+
+  void load_experts(int layer, DecoderBlock& block) {
+    const ExpertSpec& experts = block.spec.experts;
+    load_linear(block.router, Role::kRouter, layer);
+    block.experts.resize(static_cast<std::size_t>(experts.count));
+    const auto load_stack = [&](Role role, Linear FeedForward::*linear, std::int64_t rows) {
+      const std::size_t slot = index(role, layer);
+      for (std::int64_t i = 0; i < experts.count; ++i) {
+        const SlotRows part = {slot, i * rows, (i + 1) * rows};
+        (block.experts[static_cast<std::size_t>(i)].*linear).matrix = matrix(part, options_.path == MathPath::kExact);
+      }
+    };
+    load_stack(Role::kExpertGate, &FeedForward::gate, experts.ffn);
+    load_stack(Role::kExpertUp, &FeedForward::up, experts.ffn);
+    load_stack(Role::kExpertDown, &FeedForward::down, source_.spec().hidden);
+    if (experts.shared == 0) return;
+    load_linear(block.shared.gate, Role::kSharedGate, layer);
+    load_linear(block.shared.up, Role::kSharedUp, layer);
+    load_linear(block.shared.down, Role::kSharedDown, layer);
+    block.shared_scale = vector(Role::kSharedScale, layer);
   }
 
   void load_linear(Linear& linear, Role role, int layer) {
@@ -117,7 +139,7 @@ class Loader {
 
   std::shared_ptr<const Matrix> matrix(const SlotRows& rows, bool decoded) {
     const Shape& shape = source_.spec().weights[rows.slot].shape;
-    const std::uint64_t bytes = source_.weight(rows.slot).entry->view.n_bytes() *
+    const std::uint64_t bytes = source_.weight(rows.slot).n_bytes() *
                                 static_cast<std::uint64_t>(rows.end - rows.begin) /
                                 static_cast<std::uint64_t>(shape.rows());
     std::uint64_t held = bytes;  // of the file when decoded: read again and again

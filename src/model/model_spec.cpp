@@ -2,13 +2,14 @@
 
 #include <array>
 #include <cmath>
+#include <string>
 
 #include "base/error.h"
 
 namespace nibble::model {
 
 std::string_view role_name(Role role) {
-  static constexpr std::array<std::string_view, 22> kNames = {"token_embd",
+  static constexpr std::array<std::string_view, 30> kNames = {"token_embd",
                                                               "position_embd",
                                                               "output_norm",
                                                               "output",
@@ -27,6 +28,14 @@ std::string_view role_name(Role role) {
                                                               "ffn_up",
                                                               "ffn_down",
                                                               "post_ffw_norm",
+                                                              "ffn_gate_inp",
+                                                              "ffn_gate_exps",
+                                                              "ffn_up_exps",
+                                                              "ffn_down_exps",
+                                                              "ffn_gate_shexp",
+                                                              "ffn_up_shexp",
+                                                              "ffn_down_shexp",
+                                                              "ffn_gate_inp_shexp",
                                                               "rope_freqs",
                                                               "rope_factors_long",
                                                               "rope_factors_short"};
@@ -36,6 +45,10 @@ std::string_view role_name(Role role) {
 
 bool is_rope_factors(Role role) {
   return role == Role::kRopeFactors || role == Role::kRopeFactorsLong || role == Role::kRopeFactorsShort;
+}
+
+bool is_expert_stack(Role role) {
+  return role == Role::kExpertGate || role == Role::kExpertUp || role == Role::kExpertDown;
 }
 
 bool is_matrix(Role role) {
@@ -52,6 +65,13 @@ bool is_matrix(Role role) {
     case Role::kFfnUp:
     case Role::kFfnGateUp:
     case Role::kFfnDown:
+    case Role::kRouter:
+    case Role::kExpertGate:
+    case Role::kExpertUp:
+    case Role::kExpertDown:
+    case Role::kSharedGate:
+    case Role::kSharedUp:
+    case Role::kSharedDown:
       return true;
     default:
       return false;
@@ -93,6 +113,19 @@ std::vector<std::int32_t> canonical_rows(const RowOrder& order, std::int64_t row
     map[static_cast<std::size_t>(stored[row])] = static_cast<std::int32_t>(row);
   }
   return map;
+}
+
+Shape file_shape(const WeightSlot& slot, bool gguf) {
+  if (slot.file_shape.rank() > 0) return slot.file_shape;
+  if (gguf) return slot.shape;
+  if (slot.hf_row) return {1, slot.shape[0]};
+  if (slot.hf_parts > 0) return {slot.shape[1], slot.shape[2]};
+  return slot.hf_transposed && slot.shape.rank() == 2 ? Shape{slot.shape[1], slot.shape[0]} : slot.shape;
+}
+
+std::string hf_part_name(const WeightSlot& slot, int index) {
+  std::string name = slot.hf_name;
+  return name.replace(name.find('*'), 1, std::to_string(index));
 }
 
 const WeightSlot* ModelSpec::find(Role role, int layer, bool bias) const {
@@ -141,6 +174,14 @@ void check_rope(const RopeSpec& rope) {
   }
 }
 
+void check_experts(const ExpertSpec& experts) {
+  check_range("number of experts", experts.count, 0, 1 << 14);
+  check_range("shared feed-forward size", experts.shared, 0, 1 << 24);
+  if (experts.count == 0) return;
+  check_range("number of experts used", experts.used, 1, experts.count);
+  check_range("feed-forward size of an expert", experts.ffn, 1, 1 << 24);
+}
+
 void check_block(const ModelSpec& spec, const BlockSpec& block) {
   check_range("number of attention heads", block.n_heads, 1, 1 << 14);
   check_range("number of key/value heads", block.n_kv_heads, 1, block.n_heads);
@@ -150,6 +191,7 @@ void check_block(const ModelSpec& spec, const BlockSpec& block) {
   }
   check_range("head size", block.head_dim, 2, 1 << 12);
   check_range("feed-forward size", block.ffn, 1, 1 << 24);
+  check_experts(block.experts);
   check_range("attention window", block.window, 0, std::int64_t{1} << 40);
   if (spec.positions != Positions::kRotary || block.rope == BlockRope::kNone) return;
   const RopeSpec& rope = block.rope == BlockRope::kLocal ? spec.local_rope : spec.rope;

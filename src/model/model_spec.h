@@ -32,6 +32,14 @@ enum class Role : std::uint8_t {
   kFfnGateUp,  // gate and up one below the other
   kFfnDown,
   kFfnPostNorm,
+  kRouter,      // scores of the experts
+  kExpertGate,  // (experts, out, in): one matrix per expert
+  kExpertUp,
+  kExpertDown,
+  kSharedGate,  // of the expert that every token goes through
+  kSharedUp,
+  kSharedDown,
+  kSharedScale,  // its weight is the sigmoid of the product with this vector
   kRopeFactors,
   kRopeFactorsLong,  // longrope: of sequences beyond the original context, and of those up to it
   kRopeFactorsShort,
@@ -40,6 +48,7 @@ std::string_view role_name(Role role);
 // Is it a matrix that activations are multiplied by, or a table that rows are looked up in?
 bool is_matrix(Role role);
 bool is_rope_factors(Role role);
+bool is_expert_stack(Role role);
 
 // kNone with `factors` set divides each frequency by its factor: how a GGUF file holds llama3 scaling.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kDynamic, kYarn, kLlama3, kLongRope };
@@ -68,11 +77,25 @@ struct RopeSpec {
   bool operator==(const RopeSpec&) const = default;
 };
 
+// A feed-forward half of many, of which each token passes the few that its router scores highest. The weights of the
+// chosen are their shares of a softmax over all scores.
+struct ExpertSpec {
+  int count = 0;             // 0: a dense half
+  int used = 0;              // by each token
+  std::int64_t ffn = 0;      // of each expert
+  bool renormalize = true;   // the weights of the chosen are scaled to a sum of 1
+  std::int64_t shared = 0;   // feed-forward size of the expert that every token passes; 0: none
+  bool shared_gated = true;  // its output is scaled by a sigmoid
+
+  bool operator==(const ExpertSpec&) const = default;
+};
+
 struct BlockSpec {
   int n_heads = 0;
   int n_kv_heads = 0;
   int head_dim = 0;
-  std::int64_t ffn = 0;
+  std::int64_t ffn = 0;  // of a dense half
+  ExpertSpec experts;
   std::int64_t window = 0;  // a token sees itself and the window - 1 tokens before it; 0: all
   bool qkv_bias = false;
   bool output_bias = false;  // of the attention's output projection
@@ -122,10 +145,17 @@ struct WeightSlot {
   RowOrder hf_rows, gguf_rows;
   bool hf_transposed = false;  // Hugging Face's file holds (in, out)
   float gguf_add = 0;          // added to each value in GGUF (norms that scale by 1 + weight)
-  bool optional = false;       // may be absent (a tied head, rope factors); never set in the spec of an opened source
+  int hf_parts = 0;  // Hugging Face's files hold so many tensors, one of each expert ('*' in the name); 0: one tensor
+  bool hf_row = false;    // a vector that Hugging Face's file holds as a matrix of one row
+  bool optional = false;  // may be absent (a tied head, rope factors); never set in the spec of an opened source
 
   bool operator==(const WeightSlot&) const = default;
 };
+
+// The shape of a slot's tensor in a file of a dialect; of one part, where there are parts.
+Shape file_shape(const WeightSlot& slot, bool gguf);
+// The name of part `index` in Hugging Face's files.
+std::string hf_part_name(const WeightSlot& slot, int index);
 
 struct ModelSpec {
   std::string arch;  // GGUF's name of the architecture

@@ -41,15 +41,44 @@ ModelSpec describe_hf(const CheckpointReader& reader) {
 ModelSpec describe(const CheckpointReader& reader) {
   if (reader.kind() == Kind::kHuggingFace) return describe_hf(reader);
   if (reader.kind() == Kind::kGguf) {
-    return arch_by_name(reader.metadata().get_string("general.architecture")).from_gguf(reader.metadata());
+    return spec_from_gguf(reader.metadata());
   }
   fail(ErrorCode::kUnsupported, "a {} alone says nothing about the network, and there is no config.json beside it",
        container::kind_name(reader.kind()));
 }
 
-Shape shape_in_file(const WeightSlot& slot, bool gguf) {
-  if (slot.file_shape.rank() > 0) return slot.file_shape;
-  return !gguf && slot.hf_transposed ? Shape{slot.shape[1], slot.shape[0]} : slot.shape;
+const container::TensorEntry* find_entry(const CheckpointReader& reader, const std::string& name, bool optional) {
+  const container::TensorEntry* entry = reader.find(name);
+  // Models saved without their head lack the first part of their names ("transformer.", "model.").
+  const std::size_t dot = name.find('.');
+  if (entry == nullptr && reader.kind() != Kind::kGguf && dot != name.npos) entry = reader.find(name.substr(dot + 1));
+  if (entry == nullptr && !optional) reader.at(name);  // throws
+  return entry;
+}
+
+void check_entry(const container::TensorEntry& entry, const Shape& expected) {
+  if (entry.view.shape != expected) {
+    fail(ErrorCode::kFormat, "tensor '{}' has shape {}, expected {}", entry.name, entry.view.shape.to_string(),
+         expected.to_string());
+  }
+  with_context(format_text("tensor '{}'", entry.name), [&] { encoding::validate(entry.view); });
+}
+
+// A tensor of each expert.
+StoredRows bind_parts(const CheckpointReader& reader, const WeightSlot& slot) {
+  StoredRows weight;
+  for (int part = 0; part < slot.hf_parts; ++part) {
+    const container::TensorEntry* entry = find_entry(reader, hf_part_name(slot, part), false);
+    check_entry(*entry, file_shape(slot, false));
+    weight.parts.push_back(entry);
+    if (entry->view.encoding != weight.parts[0]->view.encoding) {
+      fail(ErrorCode::kUnsupported, "tensor '{}' is {}, that of the first expert {}", entry->name,
+           entry->view.encoding->name, weight.parts[0]->view.encoding->name);
+    }
+  }
+  weight.entry = weight.parts.at(0);
+  weight.view = weight.entry->view;
+  return weight;
 }
 
 StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
@@ -57,21 +86,15 @@ StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   const bool gguf = reader.kind() == Kind::kGguf;
   const std::string& name = gguf ? slot.gguf_name : slot.hf_name;
   if (name.empty()) return weight;
-  weight.entry = reader.find(name);
-  // Models saved without their head lack the first part of their names ("transformer.", "model.").
-  const std::size_t dot = name.find('.');
-  if (weight.entry == nullptr && !gguf && dot != name.npos) weight.entry = reader.find(name.substr(dot + 1));
-  if (weight.entry == nullptr && !slot.optional) reader.at(name);  // throws
+  if (!gguf && slot.hf_parts > 0) return bind_parts(reader, slot);
+  weight.entry = find_entry(reader, name, slot.optional);
   if (weight.entry == nullptr) return weight;
   weight.view = weight.entry->view;
-  const Shape expected = shape_in_file(slot, gguf);
-  if (weight.view.shape != expected) {
-    fail(ErrorCode::kFormat, "tensor '{}' has shape {}, expected {}", name, weight.view.shape.to_string(),
-         expected.to_string());
-  }
-  with_context(format_text("tensor '{}'", name), [&] { encoding::validate(weight.view); });
+  // The converters of llama.cpp and others write a matrix of one row as it is, too.
+  const bool as_row = gguf && slot.hf_row && weight.view.shape.rank() == 2;
+  check_entry(*weight.entry, file_shape(slot, gguf && !as_row));
   weight.transposed = !gguf && slot.hf_transposed;
-  if (slot.file_shape.rank() > 0) weight.view.shape = slot.shape;
+  if (slot.file_shape.rank() > 0 || slot.hf_row) weight.view.shape = slot.shape;
   weight.row_map = stored_rows(gguf ? slot.gguf_rows : slot.hf_rows, slot.shape.dims()[0]);
   if (gguf) weight.add = -slot.gguf_add;
   return weight;
@@ -94,9 +117,41 @@ void settle(ModelSpec& spec) {
 
 }  // namespace
 
+std::span<const container::TensorEntry* const> StoredRows::entries() const {
+  if (!parts.empty()) return parts;
+  return {&entry, entry != nullptr ? 1u : 0u};
+}
+
+std::uint64_t StoredRows::n_bytes() const {
+  std::uint64_t sum = 0;
+  for (const container::TensorEntry* part : entries()) sum += part->view.n_bytes();
+  return sum;
+}
+
+StoredRows StoredRows::part_of(std::int64_t& row_begin, std::int64_t& row_end) const {
+  StoredRows part = *this;
+  if (parts.empty()) return part;
+  const std::int64_t index = row_begin / view.rows();
+  part.parts.clear();
+  part.entry = parts[static_cast<std::size_t>(index)];
+  part.view = part.entry->view;
+  row_begin -= index * view.rows();
+  row_end -= index * view.rows();
+  return part;
+}
+
 void StoredRows::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
   const std::int64_t n_cols = cols();
-  if (transposed) {
+  if (!parts.empty()) {
+    const std::int64_t height = view.rows();
+    for (std::int64_t row = row_begin; row < row_end;) {
+      const std::int64_t index = row / height, first = row % height;
+      const std::int64_t count = std::min(height - first, row_end - row);
+      encoding::decode_rows(parts[static_cast<std::size_t>(index)]->view, first, first + count,
+                            out + (row - row_begin) * n_cols);
+      row += count;
+    }
+  } else if (transposed) {
     // Of plain numbers only the columns that are wanted are decoded.
     const bool plain = view.encoding->family == encoding::Family::kPlain;
     const std::int64_t first = plain ? row_begin : 0;

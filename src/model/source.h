@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "container/checkpoint.h"
@@ -21,7 +22,14 @@ struct StoredRows {
   std::vector<std::int32_t> row_map;
   bool transposed = false;
   float add = 0;
+  // Of stacked experts that lie in a tensor each: all of them, the rows of one below those of the other; `entry` and
+  // `view` are the first's.
+  std::vector<const container::TensorEntry*> parts;
 
+  std::span<const container::TensorEntry* const> entries() const;
+  std::uint64_t n_bytes() const;
+  // Rows [row_begin, row_end), all of one part, as rows of that part alone; they begin at `row_begin` then.
+  StoredRows part_of(std::int64_t& row_begin, std::int64_t& row_end) const;
   // Rows [row_begin, row_end) as f32; a vector is one row.
   void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
   std::int64_t cols() const { return transposed ? view.rows() : view.cols(); }

@@ -1,6 +1,7 @@
 #include "pipeline/conversion.h"
 
 #include <algorithm>
+#include <numeric>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -26,6 +27,7 @@ ModelFacts facts_of(const model::ModelSpec& spec) {
   ModelFacts facts;
   facts.arch = spec.arch;
   facts.n_layers = spec.n_layers();
+  for (const model::BlockSpec& block : spec.blocks) facts.n_experts = std::max(facts.n_experts, block.experts.count);
   if (!spec.blocks.empty()) facts.gqa = spec.blocks[0].n_heads / std::max(1, spec.blocks[0].n_kv_heads);
   return facts;
 }
@@ -99,8 +101,7 @@ void describe_hf_to_gguf(Conversion& conversion) {
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {
     const model::WeightSlot& slot = spec.weights[i];
     SourceTensor tensor;
-    const Shape& shape = slot.file_shape.rank() > 0 ? slot.file_shape : slot.shape;
-    tensor.tensor = {slot.gguf_name, slot.hf_name, shape};
+    tensor.tensor = {slot.gguf_name, slot.hf_name, model::file_shape(slot, true)};
     tensor.stored = source.weight(i);
     if (tensor.stored.entry == nullptr) {
       tensor.values.resize(static_cast<std::size_t>(slot.shape.elements()));
@@ -114,10 +115,31 @@ void describe_hf_to_gguf(Conversion& conversion) {
   }
 }
 
+// A tensor of each expert.
+void add_parts(Conversion& conversion, const model::WeightSlot& slot, const model::StoredRows& weight,
+               const encoding::EncodingInfo& type) {
+  const Shape shape = model::file_shape(slot, false);
+  for (int part = 0; part < slot.hf_parts; ++part) {
+    SourceTensor tensor;
+    const std::string name = model::hf_part_name(slot, part);
+    tensor.tensor = {name, name, shape};
+    std::int64_t begin = part * shape.rows(), end = begin + shape.rows();
+    tensor.stored = weight.part_of(begin, end);
+    if (end - begin != tensor.stored.view.rows()) {
+      tensor.stored.row_map.resize(static_cast<std::size_t>(shape.rows()));
+      std::iota(tensor.stored.row_map.begin(), tensor.stored.row_map.end(), static_cast<std::int32_t>(begin));
+    }
+    tensor.kept_as = &type;
+    conversion.tensors.push_back(std::move(tensor));
+  }
+}
+
 void note_unused(Conversion& conversion) {
   std::unordered_set<const TensorEntry*> used;
   const model::ModelSource& source = *conversion.model;
-  for (std::size_t i = 0; i < source.spec().weights.size(); ++i) used.insert(source.weight(i).entry);
+  for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
+    for (const TensorEntry* entry : source.weight(i).entries()) used.insert(entry);
+  }
   std::size_t unused = 0;
   std::string first;
   for (const TensorEntry& entry : conversion.reader().tensors()) {
@@ -178,10 +200,12 @@ Conversion describe_for_hf(const std::filesystem::path& input, const encoding::E
     const model::WeightSlot& slot = spec.weights[i];
     const model::StoredRows& weight = conversion.model->weight(i);
     if (model::is_rope_factors(slot.role) || weight.entry == nullptr) continue;  // config.json says them
+    if (slot.hf_parts > 0) {
+      add_parts(conversion, slot, weight, type);
+      continue;
+    }
     SourceTensor tensor;
-    Shape shape = slot.file_shape.rank() > 0 ? slot.file_shape : slot.shape;
-    if (slot.hf_transposed) shape = {slot.shape[1], slot.shape[0]};
-    tensor.tensor = {slot.hf_name, slot.hf_name, shape};
+    tensor.tensor = {slot.hf_name, slot.hf_name, model::file_shape(slot, false)};
     tensor.stored = weight;
     tensor.stored.transposed = slot.hf_transposed && !weight.transposed;  // back to how they lay, or turned
     reorder(tensor.stored, slot.hf_rows);

@@ -27,7 +27,7 @@ struct SourceTensor {
   // Does the output hold the very bytes of the input when the types are equal? (Whole rows may still move.)
   bool bytes_survive() const {
     const bool moves = stored.row_map.empty() || stored.view.shape.rank() > 1;
-    return stored.entry != nullptr && stored.add == 0 && !stored.transposed && moves;
+    return stored.entry != nullptr && stored.parts.empty() && stored.add == 0 && !stored.transposed && moves;
   }
 };
 

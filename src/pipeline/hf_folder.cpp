@@ -52,7 +52,7 @@ void write_hf_files(const model::ModelSource& source, const encoding::EncodingIn
     return;
   }
   const token::Vocabulary vocabulary = source.vocabulary();
-  json::Value config = model::arch_by_name(source.spec().arch).to_hf(source.spec());
+  json::Value config = model::arch_of(source.spec()).to_hf(source.spec());
   if (vocabulary.bos >= 0) config.set("bos_token_id", vocabulary.bos);
   if (vocabulary.eos >= 0) config.set("eos_token_id", vocabulary.eos);
   config.set("torch_dtype", torch);

@@ -22,7 +22,7 @@ constexpr const char* kLlama8b = R"({"model_type": "llama", "hidden_size": 4096,
   "max_position_embeddings": 131072, "rope_theta": 500000.0, "rms_norm_eps": 1e-05, "tie_word_embeddings": false})";
 constexpr double kParameters = 8030261248.0;
 
-model::ModelSpec llama_8b() { return model::arch_by_name("llama").from_hf(json::parse(kLlama8b)); }
+model::ModelSpec llama_8b() { return model::arch_by_model_type("llama").from_hf(json::parse(kLlama8b)); }
 
 double row_value(const json::Value& plan, std::string_view format, std::string_view key) {
   for (const json::Value& row : plan.at("formats").as_array()) {

@@ -94,6 +94,7 @@ struct Item {
   bool transposed = false;
   float add = 0;
   std::uint64_t stream = 0;
+  std::int64_t first_row = 0;  // in the slot: of a part
 };
 
 struct Synthesis {
@@ -123,13 +124,17 @@ Synthesis describe(const json::Value& config, const std::string& shape, const en
     item.slot = &slot;
     const bool small = !model::is_matrix(slot.role) || slot.bias;
     item.transposed = !gguf && slot.hf_transposed && !slot.bias;
-    Shape shape_in_file = slot.file_shape.rank() > 0 ? slot.file_shape : slot.shape;
-    if (item.transposed) shape_in_file = {slot.shape[1], slot.shape[0]};
-    item.plan = {name, gguf && small ? &f32 : &type, shape_in_file};
+    item.plan = {name, gguf && small ? &f32 : &type, model::file_shape(slot, gguf)};
     item.row_map = model::canonical_rows(gguf ? slot.gguf_rows : slot.hf_rows, slot.shape.dims()[0]);
     item.add = gguf ? slot.gguf_add : 0;
     item.stream = i;
-    synthesis.items.push_back(std::move(item));
+    const int parts = gguf ? 0 : slot.hf_parts;
+    for (int part = 0; part < parts; ++part) {
+      item.plan.name = model::hf_part_name(slot, part);
+      item.first_row = part * item.plan.shape.rows();
+      synthesis.items.push_back(item);
+    }
+    if (parts == 0) synthesis.items.push_back(std::move(item));
   }
   if (gguf) {
     synthesis.metadata.set("general.architecture", spec.arch);
@@ -159,7 +164,7 @@ void fill_rows(const Item& item, const RandomWeights& weights, std::int64_t begi
     return;
   }
   if (item.row_map.empty()) {
-    weights.fill(begin * cols, (end - begin) * cols, out);
+    weights.fill((item.first_row + begin) * cols, (end - begin) * cols, out);
     return;
   }
   const auto row_bytes = static_cast<std::int64_t>(encoding::row_bytes(*item.plan.encoding, cols));

@@ -242,7 +242,7 @@ std::vector<TensorOutcome> transfer(ExecContext& context, const Conversion& conv
     std::vector<Work> works;
     for (std::size_t i = begin; i < end; ++i) works.push_back(make_work(i, conversion, plan, options));
     for (std::size_t i = end; i < batch_end(plan, end); ++i) {
-      if (conversion.tensors[i].stored.entry != nullptr) reader.will_need(*conversion.tensors[i].stored.entry);
+      for (const container::TensorEntry* entry : conversion.tensors[i].stored.entries()) reader.will_need(*entry);
     }
     for (Work& work : works) {
       if (work.quantizer != nullptr) work.quantizer->prepare(context, Source(*work.source, work.rows, work.cols));
@@ -251,7 +251,7 @@ std::vector<TensorOutcome> transfer(ExecContext& context, const Conversion& conv
     for (const Work& work : works) {
       outcomes.push_back(finish(work));
       weights += static_cast<std::uint64_t>(work.rows * work.cols);
-      if (work.source->stored.entry != nullptr) reader.drop(*work.source->stored.entry);
+      for (const container::TensorEntry* entry : work.source->stored.entries()) reader.drop(*entry);
     }
     begin = end;
   }

@@ -89,6 +89,11 @@ json::Value tiny_config(const std::string& model_type) {
                  {"max_position_embeddings", 192},
                  {"rms_norm_eps", 1e-5},
                  {"rope_theta", 10000.0},
+                 {"num_experts", 4},
+                 {"num_local_experts", 4},
+                 {"num_experts_per_tok", 2},
+                 {"moe_intermediate_size", 64},
+                 {"shared_expert_intermediate_size", 96},
                  {"attention_multiplier", 0.25},  // for those that have it: 1 is the default
                  {"tie_word_embeddings", false},
                  {"bos_token_id", kBytes},
@@ -139,15 +144,22 @@ void write_tiny_model(const std::filesystem::path& folder, const json::Value& co
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {
     const model::WeightSlot& slot = spec.weights[i];
     if (slot.hf_name.empty()) continue;
-    Shape shape = slot.file_shape.rank() > 0 ? slot.file_shape : slot.shape;
-    if (slot.hf_transposed && !slot.bias) shape = {slot.shape[1], slot.shape[0]};  // random all the same
-    plan.push_back({slot.hf_name, slot.shape.rank() == 1 ? &vector : &matrix, shape});
+    const Shape shape = model::file_shape(slot, false);
+    const encoding::EncodingInfo& type = slot.shape.rank() == 1 ? vector : matrix;
+    for (int part = 0; part < slot.hf_parts; ++part) {
+      plan.push_back({model::hf_part_name(slot, part), &type, shape});
+      slots.push_back(i);
+    }
+    if (slot.hf_parts > 0) continue;
+    plan.push_back({slot.hf_name, &type, shape});
     slots.push_back(i);
   }
   const float norm_centre = spec.norm_add_one ? 0.0f : 1.0f;
   const auto writer = container::create_safetensors(folder / "model.safetensors", {}, plan);
   for (std::size_t i = 0; i < plan.size(); ++i) {
-    const std::vector<float> values = random_weight(spec.weights[slots[i]], norm_centre, options.seed, i);
+    std::vector<float> values = random_weight(spec.weights[slots[i]], norm_centre, options.seed, i);
+    values.resize(
+        static_cast<std::size_t>(plan[i].shape.elements()));  // of a stack: each part from a stream of its own
     std::vector<std::byte> bytes(encoding::tensor_bytes(*plan[i].encoding, plan[i].shape));
     plan[i].encoding->encode(values.data(), bytes.data(), static_cast<std::int64_t>(values.size()));
     writer->write(i, 0, bytes);

@@ -30,18 +30,10 @@ ModelSpec from_gguf(const container::Metadata& metadata) {
   return spec;
 }
 
-// Models with a window are Mistral's in Hugging Face's eyes.
 json::Value to_hf(const ModelSpec& spec) {
   const BlockSpec& block = spec.blocks.at(0);
   if (block.qkv_bias != block.output_bias) {
     fail(ErrorCode::kUnsupported, "biases on some attention projections only have no form in a Llama configuration");
-  }
-  if (block.window > 0) {
-    if (block.qkv_bias || block.ffn_bias)
-      fail(ErrorCode::kUnsupported, "a window and biases together have no form in config.json");
-    json::Value config = decoder_to_hf(spec, "mistral", "MistralForCausalLM");
-    config.set("sliding_window", block.window);
-    return config;
   }
   json::Value config = decoder_to_hf(spec, "llama", "LlamaForCausalLM");
   config.set("attention_bias", block.qkv_bias);

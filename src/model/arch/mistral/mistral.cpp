@@ -1,4 +1,5 @@
-// Mistral: Llama with a sliding attention window. GGUF knows it as "llama", whose entry reads it back.
+// Mistral: Llama with a sliding attention window. GGUF knows it as "llama".
+#include "base/error.h"
 #include "model/arch.h"
 #include "model/decoder_weights.h"
 #include "model/gguf_hparams.h"
@@ -28,17 +29,21 @@ ModelSpec from_gguf(const container::Metadata& metadata) {
   return spec;
 }
 
+bool claims(const ModelSpec& spec) { return spec.blocks.at(0).window > 0 && spec.blocks.at(0).experts.count == 0; }
+
 json::Value to_hf(const ModelSpec& spec) {
+  const BlockSpec& block = spec.blocks.at(0);
+  if (block.qkv_bias || block.output_bias || block.ffn_bias)
+    fail(ErrorCode::kUnsupported, "a window and biases together have no form in config.json");
   json::Value config = decoder_to_hf(spec, "mistral", "MistralForCausalLM");
-  const std::int64_t window = spec.blocks.at(0).window;
-  config.set("sliding_window", window > 0 ? json::Value(window) : json::Value());
+  config.set("sliding_window", block.window > 0 ? json::Value(block.window) : json::Value());
   return config;
 }
 
 }  // namespace
 
 const Arch& entry() {
-  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf, to_hf};
+  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf, to_hf, claims};
   return arch;
 }
 

@@ -1,0 +1,132 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "model/decoder.h"
+
+namespace nibble::model {
+
+// A mixture of experts. The tokens are sorted by expert, so that each expert's matrices are read once, for all of its
+// tokens, and those of experts without tokens not at all.
+void ForwardPart::run_experts(int layer, const DecoderBlock& block) {
+  Workspace& work = cache_.work;
+  static constexpr Role kInputs[] = {Role::kRouter, Role::kSharedGate, Role::kSharedUp};
+  const Linear* const linears[] = {&block.router, &block.shared.gate, &block.shared.up};
+  const bool shared = block.spec.experts.shared > 0;
+  const std::size_t n_linears = shared ? 3 : 1;
+  const float* x = norm_and_round(x_, block.ffn_norm, std::span(linears, n_linears));
+  observe_input(layer, std::span(kInputs, n_linears), x, decoder_.spec.hidden);
+  const LinearUse router[] = {{&block.router, work.scores.floats()}};
+  run_linears(router, x, After::kKeep);
+  route(block, work.scores.floats());
+  if (shared) run_shared_expert(layer, block, x, work.shared.floats());
+
+  const std::int64_t hidden = decoder_.spec.hidden;
+  float* out = work.projected.floats();
+  run_routed_experts(block, x, out);
+  if (shared)
+    for_rows(hidden,
+             [&](std::int64_t row) { ops_.add(out + row * hidden, work.shared.floats() + row * hidden, hidden); });
+  finish_half(block.ffn_post_norm, out, true);
+}
+
+// Of equal scores the first expert wins.
+void ForwardPart::route(const DecoderBlock& block, const float* scores) {
+  const ExpertSpec& spec = block.spec.experts;
+  const auto used = static_cast<std::size_t>(spec.used);
+  std::vector<std::int64_t> order(static_cast<std::size_t>(spec.count));
+  std::vector<std::int64_t> chosen(static_cast<std::size_t>(n_) * used);
+  std::vector<float> weights(chosen.size());
+  expert_begin_.assign(static_cast<std::size_t>(spec.count) + 1, 0);
+  for (std::int64_t row = 0; row < n_; ++row) {
+    const float* score = scores + row * spec.count;
+    std::iota(order.begin(), order.end(), std::int64_t{0});
+    std::partial_sort(order.begin(), order.begin() + spec.used, order.end(), [score](std::int64_t a, std::int64_t b) {
+      return score[a] > score[b] || (score[a] == score[b] && a < b);
+    });
+    const double most = static_cast<double>(score[order[0]]);
+    const auto share = [&](std::int64_t expert) { return std::exp(static_cast<double>(score[expert]) - most); };
+    double sum = 0;
+    const std::size_t n_summed = spec.renormalize ? used : order.size();
+    for (std::size_t i = 0; i < n_summed; ++i) sum += share(order[i]);
+    std::sort(order.begin(), order.begin() + spec.used);  // sums run in the order of the experts
+    for (std::size_t i = 0; i < used; ++i) {
+      const std::size_t at = static_cast<std::size_t>(row) * used + i;
+      chosen[at] = order[i];
+      weights[at] = static_cast<float>(share(order[i]) / sum);
+      ++expert_begin_[static_cast<std::size_t>(order[i]) + 1];
+    }
+  }
+  std::partial_sum(expert_begin_.begin(), expert_begin_.end(), expert_begin_.begin());
+  std::vector<std::int64_t> next(expert_begin_.begin(), expert_begin_.end() - 1);
+  routed_.resize(chosen.size());
+  routed_of_row_.resize(chosen.size());
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    const std::int64_t at = next[static_cast<std::size_t>(chosen[i])]++;
+    routed_[static_cast<std::size_t>(at)] = {static_cast<std::int64_t>(i / used), weights[i]};
+    routed_of_row_[i] = at;
+  }
+}
+
+void ForwardPart::run_shared_expert(int layer, const DecoderBlock& block, const float* x, float* out) {
+  Workspace& work = cache_.work;
+  const std::int64_t hidden = decoder_.spec.hidden, ffn = block.spec.experts.shared;
+  float* inner = work.gate.floats();
+  const LinearUse gate_up[] = {{&block.shared.gate, inner}, {&block.shared.up, work.up.floats()}};
+  run_linears(gate_up, x, After::kGate, block.spec.activation);
+  static constexpr Role kOutputs[] = {Role::kSharedDown};
+  const Linear* const outputs[] = {&block.shared.down};
+  observe_input(layer, kOutputs, inner, ffn);
+  round_activations(inner, ffn, outputs);
+  const LinearUse down[] = {{&block.shared.down, out}};
+  run_linears(down, inner, After::kKeep);
+  if (block.shared_scale.empty()) return;
+  for_rows(hidden, [&](std::int64_t row) {
+    const float* in = x + row * hidden;
+    double score = 0;
+    for (std::int64_t i = 0; i < hidden; ++i)
+      score += static_cast<double>(in[i]) * static_cast<double>(block.shared_scale[static_cast<std::size_t>(i)]);
+    ops_.scale(out + row * hidden, static_cast<float>(1 / (1 + std::exp(-score))), hidden);
+  });
+}
+
+void ForwardPart::run_routed_experts(const DecoderBlock& block, const float* x, float* out) {
+  Workspace& work = cache_.work;
+  const std::int64_t hidden = decoder_.spec.hidden, ffn = block.spec.experts.ffn;
+  const std::int64_t used = block.spec.experts.used, n_tokens = n_;
+  float* routed = work.routed.floats();  // inputs, then outputs of the experts, sorted by expert
+  n_ *= used;
+  for_rows(hidden, [&](std::int64_t i) {
+    std::memcpy(routed + i * hidden, x + routed_[static_cast<std::size_t>(i)].row * hidden,
+                static_cast<std::size_t>(hidden) * sizeof(float));
+  });
+  std::vector<LinearUse> gate_up, down;
+  for (std::size_t e = 0; e < block.experts.size(); ++e) {
+    const std::int64_t begin = expert_begin_[e], count = expert_begin_[e + 1] - begin;
+    if (count == 0) continue;
+    const FeedForward& expert = block.experts[e];
+    gate_up.push_back({&expert.gate, work.gate.floats(), begin, count});
+    gate_up.push_back({&expert.up, work.up.floats(), begin, count});
+    down.push_back({&expert.down, routed, begin, count});
+  }
+  const Linear* const inputs[] = {&block.experts[0].gate, &block.experts[0].up};
+  round_activations(routed, hidden, inputs);
+  run_linears(gate_up, routed, After::kGate, block.spec.activation);
+  const Linear* const outputs[] = {&block.experts[0].down};
+  round_activations(work.gate.floats(), ffn, outputs);
+  run_linears(down, work.gate.floats(), After::kKeep);
+
+  n_ = n_tokens;
+  for_rows(hidden, [&](std::int64_t row) {
+    float* sum = out + row * hidden;
+    std::memset(sum, 0, static_cast<std::size_t>(hidden) * sizeof(float));
+    for (std::int64_t i = 0; i < used; ++i) {
+      const std::int64_t at = routed_of_row_[static_cast<std::size_t>(row * used + i)];
+      ops_.scale(routed + at * hidden, routed_[static_cast<std::size_t>(at)].weight, hidden);
+      ops_.add(sum, routed + at * hidden, hidden);
+    }
+  });
+}
+
+}  // namespace nibble::model
