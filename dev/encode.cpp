@@ -1,14 +1,24 @@
-// nibble_encode FOLDER TEXT IDS [plain]: token ids of a file as i32, with the time to load and to encode. For
-// comparisons (dev/golden/tokenizer_kinds.py); "plain" adds no begin and end tokens and reads control tokens as text.
+// nibble_encode FOLDER|GGUF TEXT IDS [plain]: token ids of a file as i32, with the time to load and to encode. For
+// comparisons (dev/golden/tokenizer_kinds.py, dev/compare_tokens.py); "plain" adds no begin and end tokens and reads
+// control tokens as text.
 #include <cstdio>
 #include <ctime>
+#include <string>
 #include <string_view>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "container/gguf/reader.h"
+#include "container/gguf/vocabulary.h"
 #include "token/tokenizer.h"
 
 namespace {
+
+nibble::token::Vocabulary vocabulary_of(const std::string& path) {
+  using namespace nibble;
+  if (!path.ends_with(".gguf")) return token::load_vocabulary(path);
+  return container::gguf::read_vocabulary(container::gguf::open(path)->metadata());
+}
 
 double seconds() {
   return static_cast<double>(std::clock()) /
@@ -17,9 +27,9 @@ double seconds() {
 
 int run(int argc, char** argv) {
   using namespace nibble;
-  if (argc < 4) fail(ErrorCode::kInvalidArgument, "usage: nibble_encode FOLDER TEXT IDS [plain]");
+  if (argc < 4) fail(ErrorCode::kInvalidArgument, "usage: nibble_encode FOLDER|GGUF TEXT IDS [plain]");
   const double start = seconds();
-  token::Vocabulary vocabulary = token::load_vocabulary(argv[1]);
+  token::Vocabulary vocabulary = vocabulary_of(argv[1]);
   const double loaded = seconds();
   const auto tokenizer = token::make_tokenizer(std::move(vocabulary));
   const double built = seconds();

@@ -98,14 +98,14 @@ def save(out, name, tokenizer, old_merges=False):
         json.dump(data, file, ensure_ascii=False, separators=(",", ":"))
 
 
-def byte_level(text, pre, normalizer=None, ignore_merges=False, size=700, prefix=False):
+def byte_level(text, pre, normalizer=None, ignore_merges=False, size=700, more=()):
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     tokenizer.normalizer = normalizer
     steps = list(pre)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps) if len(steps) > 1 else steps[0]
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<|endoftext|>"])
-    tokenizer.train([text], trainer)
+    tokenizer.train([text, *more], trainer)
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", AddedToken("<mask>", lstrip=True, rstrip=True, special=True)])
     tokenizer.add_tokens(["<tool>", AddedToken("word", single_word=True, normalized=True), AddedToken("[INST]", rstrip=True, normalized=False)])
     return tokenizer
@@ -130,6 +130,11 @@ def make_byte_level(out, text):
     save(out, "tekken", byte_level(text, [split(TEKKEN), bytes_only], ignore_merges=True), old_merges=True)
     save(out, "starcoder", byte_level(text, [pre_tokenizers.Digits(individual_digits=True), gpt2], size=400))
     save(out, "deepseek", byte_level(text, [split(p) for p in DEEPSEEK] + [bytes_only], size=400))
+    with tempfile.NamedTemporaryFile("w") as halves:  # so that merges meet the bytes that Digits takes for numbers
+        halves.write("4 ½ cups, 2½ and x² or 10³: ¼ and ¾ of 300 or 1200.\n" * 2000)
+        halves.flush()
+        save(out, "falcon", byte_level(text, [pre_tokenizers.Punctuation(behavior="contiguous"), gpt2, pre_tokenizers.Digits(individual_digits=False),
+                                              split("[0-9][0-9][0-9]")], more=[halves.name]))
     save(out, "bloom", byte_level(text, [split(BLOOM), bytes_only], normalizer=normalizers.NFKC(), size=400))
 
 

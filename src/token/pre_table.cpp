@@ -87,7 +87,7 @@ std::vector<PreTokenizer> make_table() {
   add({"deepseek-llm"}, {"[\\r\\n]", kDeepSeekLetters, "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$",
                          "[一-龥ࠀ-一가-퟿]+", R"(\p{N}+)"});
   add({"deepseek-coder"}, {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[一-龥ࠀ-一가-퟿]+", R"(\p{N})"});
-  add({"falcon"}, {kPunctuationRuns, kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"});
+  add({"falcon"}, {kPunctuationRuns, kGpt2, "[0-9]+", "[0-9][0-9][0-9]"});
   add({"default"}, {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"});
   add({"bloom", "poro-chat", "gpt3-finnish"}, {kBloom});
   add({"viking"}, {kBloom, R"(\p{N})"});

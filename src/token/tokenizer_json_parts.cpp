@@ -14,7 +14,10 @@ namespace {
 
 using Kind = NormalizerStep::Kind;
 
-constexpr std::string_view kPunctuation = R"([\p{P}!-/:-@\[-`{-~])";
+// What Digits and Punctuation cut out. Behind ByteLevel they see its alphabet, one character a byte: there only ASCII
+// counts, because what they cut inside a longer character no merge joins again.
+constexpr std::string_view kNumbers = R"(\p{N})", kNumbersOfBytes = "[0-9]";
+constexpr std::string_view kPunctuation = R"([\p{P}!-/:-@\[-`{-~])", kPunctuationOfBytes = R"([!-/:-@\[-`{-~])";
 
 std::string quote(std::string_view text) {
   std::string out;
@@ -124,6 +127,44 @@ int pair_id(const json::Value& pair, std::size_t n_tokens) {
   return static_cast<int>(id);
 }
 
+// `bytes`: a ByteLevel came before.
+void read_byte_level_part(const json::Value& part, const std::string& type, bool& bytes, Vocabulary& vocabulary) {
+  const auto cut = [&](std::string_view one, bool runs) {
+    vocabulary.split_patterns.emplace_back(std::string(one) + (runs ? "+" : ""));
+  };
+  if (type == "ByteLevel") {
+    read_byte_level(part, vocabulary);
+    bytes = true;
+  } else if (type == "Digits") {
+    cut(bytes ? kNumbersOfBytes : kNumbers, !part.get("individual_digits", false));
+  } else if (type == "Punctuation") {
+    const bool runs = part.get("behavior", "Isolated") == "Contiguous";
+    if (!runs) check_isolated(part, false);
+    cut(bytes ? kPunctuationOfBytes : kPunctuation, runs);
+  } else {
+    fail(ErrorCode::kUnsupported, "pre-tokenizer '{}' of a byte-level tokenizer", type);
+  }
+}
+
+void read_pre_part(const json::Value& part, bool& bytes, Vocabulary& vocabulary) {
+  if (const json::Array* parts = sequence(part, "pretokenizers")) {
+    for (const json::Value& inner : *parts) read_pre_part(inner, bytes, vocabulary);
+    return;
+  }
+  const std::string type = part.get("type", "");
+  if (type == "Split") {
+    read_split(part, vocabulary);
+  } else if (vocabulary.kind == TokenizerKind::kByteBpe) {
+    read_byte_level_part(part, type, bytes, vocabulary);
+  } else if (type == "Metaspace") {
+    read_metaspace(part, vocabulary);
+  } else if (type == "WhitespaceSplit" && !vocabulary.words.metaspace) {
+    vocabulary.words.drop_white_space = true;
+  } else {
+    fail(ErrorCode::kUnsupported, "pre-tokenizer '{}' of a SentencePiece tokenizer", type);
+  }
+}
+
 }  // namespace
 
 void read_normalizer(const json::Value& part, Vocabulary& vocabulary) {
@@ -164,30 +205,8 @@ void read_normalizer(const json::Value& part, Vocabulary& vocabulary) {
 }
 
 void read_pre_tokenizer(const json::Value& part, Vocabulary& vocabulary) {
-  if (const json::Array* parts = sequence(part, "pretokenizers")) {
-    for (const json::Value& inner : *parts) read_pre_tokenizer(inner, vocabulary);
-    return;
-  }
-  const bool byte_level = vocabulary.kind == TokenizerKind::kByteBpe;
-  const std::string type = part.get("type", "");
-  if (type == "Split") {
-    read_split(part, vocabulary);
-  } else if (type == "ByteLevel" && byte_level) {
-    read_byte_level(part, vocabulary);
-  } else if (type == "Digits" && byte_level) {
-    vocabulary.split_patterns.emplace_back(part.get("individual_digits", false) ? R"(\p{N})" : R"(\p{N}+)");
-  } else if (type == "Punctuation" && byte_level) {
-    const bool runs = part.get("behavior", "Isolated") == "Contiguous";
-    if (!runs) check_isolated(part, false);
-    vocabulary.split_patterns.emplace_back(std::string(kPunctuation) + (runs ? "+" : ""));
-  } else if (type == "Metaspace" && !byte_level) {
-    read_metaspace(part, vocabulary);
-  } else if (type == "WhitespaceSplit" && !byte_level && !vocabulary.words.metaspace) {
-    vocabulary.words.drop_white_space = true;
-  } else {
-    fail(ErrorCode::kUnsupported, "pre-tokenizer '{}' of a {} tokenizer", type,
-         byte_level ? "byte-level" : "SentencePiece");
-  }
+  bool bytes = false;
+  read_pre_part(part, bytes, vocabulary);
 }
 
 void read_post_processor(const json::Value& part, Vocabulary& vocabulary) {
