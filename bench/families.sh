@@ -15,9 +15,9 @@ cases=("$@")
 mkdir -p "$out"
 head -c 12000 "$text" >"$out/text.txt"
 value() { sed -n "s/^ *\"$2\": \([^,]*\),\{0,1\}$/\1/p" "$1" | head -n 1; }
-# "-": llama.cpp does not load the file.
+# All in f32: a rounding may send a token to other experts. "-": llama.cpp does not load the file.
 perplexity() {
-  "$llama/llama-perplexity" -m "$1" -f "$out/text.txt" -c 64 -t 1 --chunks 8 >"$out/peer.log" 2>&1 || true
+  "$llama/llama-perplexity" -m "$1" -f "$out/text.txt" -c 64 -t 1 -fa off -ctk f32 -ctv f32 --chunks 8 >"$out/peer.log" 2>&1 || true
   grep -q Final "$out/peer.log" && sed -n 's/.*Final estimate: PPL = \([0-9.]*\).*/\1/p' "$out/peer.log" || echo -
 }
 

@@ -9,13 +9,13 @@ import sys
 
 config = json.load(open(sys.argv[1]))
 sizes = {"hidden_size": 256, "n_embd": 256, "word_embed_proj_dim": 256, "intermediate_size": 1024, "ffn_dim": 1024, "ffn_hidden_size": 1024,
-         "n_inner": 1024, "vocab_size": 384, "head_dim": 32, "query_pre_attn_scalar": 32}
+         "moe_intermediate_size": 256, "shared_expert_intermediate_size": 512, "n_inner": 1024, "vocab_size": 384, "head_dim": 32, "query_pre_attn_scalar": 32}
 heads = config.get("num_attention_heads", config.get("n_head"))
 config |= {key: size for key, size in sizes.items() if key in config}
 config |= {key: 8 for key in ("num_attention_heads", "n_head") if key in config}
 if "num_key_value_heads" in config:
     config["num_key_value_heads"] = 8 if config["num_key_value_heads"] == heads else 2
-if config["model_type"] in ("mistral", "ministral", "qwen2", "starcoder2", "phi3"):  # whose windows llama.cpp leaves out
+if config["model_type"] in ("mistral", "mixtral", "qwen2_moe", "qwen3_moe", "ministral", "qwen2", "starcoder2", "phi3"):  # whose windows llama.cpp leaves out
     config["sliding_window"] = 4096
 rope = config.get("rope_scaling") or {}
 if "short_factor" in rope:  # llama.cpp chooses by its context, which is a multiple of 256

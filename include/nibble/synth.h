@@ -13,6 +13,7 @@ struct SynthRequest {
   std::string shape;          // built-in name ("llama-3.2-1b") or the path of a config.json
   std::string output;         // .gguf file, or a folder to be made (Hugging Face form)
   std::string dtype = "f16";  // f16, bf16 or f32
+  int layers = 0;             // 0: as many as the shape has
   std::uint64_t seed = 0;
   std::uint64_t shard_bytes = 0;  // of a folder's weight files, at most; 0: 5e9
   bool dry_run = false;

@@ -20,18 +20,28 @@ const std::string& weight_name(const model::ModelSpec& spec, model::Role role, i
 
 void SquareSums::linear_input(ExecContext& context, int layer, std::span<const model::Role> roles, const float* x,
                               std::int64_t n, std::int64_t cols) {
+  const std::int64_t begins[] = {0, n};
+  expert_inputs(context, layer, roles, x, begins, cols);
+}
+
+void SquareSums::expert_inputs(ExecContext& context, int layer, std::span<const model::Role> roles, const float* x,
+                               std::span<const std::int64_t> begins, std::int64_t cols) {
+  const std::size_t n_matrices = begins.size() - 1;
   Input& input = inputs_[{layer, roles[0]}];
   if (input.roles.empty()) {
     input.roles.assign(roles.begin(), roles.end());
-    input.entry.sums.resize(static_cast<std::size_t>(cols));
-    input.entry.counts.resize(1);
+    input.entry.sums.resize(n_matrices * static_cast<std::size_t>(cols));
+    input.entry.counts.resize(n_matrices);
   }
-  input.entry.counts[0] += n;
-  double* sums = input.entry.sums.data();
+  for (std::size_t m = 0; m < n_matrices; ++m) input.entry.counts[m] += begins[m + 1] - begins[m];
+  double* all_sums = input.entry.sums.data();
   context.pool.parallel_for(cols, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = 0; t < n; ++t) {
-      const float* row = x + t * cols;
-      for (std::int64_t c = begin; c < end; ++c) sums[c] += static_cast<double>(row[c]) * row[c];
+    for (std::size_t m = 0; m < n_matrices; ++m) {
+      double* sums = all_sums + static_cast<std::int64_t>(m) * cols;
+      for (std::int64_t t = begins[m]; t < begins[m + 1]; ++t) {
+        const float* row = x + t * cols;
+        for (std::int64_t c = begin; c < end; ++c) sums[c] += static_cast<double>(row[c]) * row[c];
+      }
     }
   });
 }
@@ -77,14 +87,15 @@ Imatrix planned_imatrix(const model::ModelSpec& spec, const TokenChunks& chunks)
   Imatrix imatrix;
   imatrix.chunk_count = chunks.n_chunks;
   imatrix.chunk_size = chunks.context;
-  const auto add = [&](const std::string& name, std::int64_t cols) {
-    imatrix.entries[name] = {std::vector<double>(static_cast<std::size_t>(cols)), {chunks.n_chunks * chunks.context}};
+  const auto add = [&](const std::string& name, std::int64_t matrices, std::int64_t cols) {
+    const std::vector<std::int64_t> counts(static_cast<std::size_t>(matrices), chunks.n_chunks * chunks.context);
+    imatrix.entries[name] = {std::vector<double>(static_cast<std::size_t>(matrices * cols)), counts};
   };
   for (const model::WeightSlot& slot : spec.weights) {
-    if (slot.layer >= 0 && !slot.bias && model::is_matrix(slot.role) && !model::is_expert_stack(slot.role))
-      add(slot.gguf_name, slot.shape.cols());
+    if (slot.layer >= 0 && !slot.bias && model::is_matrix(slot.role))
+      add(slot.gguf_name, model::is_expert_stack(slot.role) ? slot.shape[0] : 1, slot.shape.cols());
   }
-  add(weight_name(spec, model::Role::kOutput, -1), spec.hidden);
+  add(weight_name(spec, model::Role::kOutput, -1), 1, spec.hidden);
   return imatrix;
 }
 

@@ -22,6 +22,8 @@ RunCommand setup(CLI::App& app) {
       ->type_name("OUT")
       ->required();
   app.add_option("--dtype", request->dtype, "f16, bf16 or f32")->type_name("TYPE")->capture_default_str();
+  app.add_option("--layers", request->layers, "instead of the shape's own number, for a model that fits the machine")
+      ->type_name("N");
   app.add_option("--seed", request->seed, "of the random numbers")->type_name("N")->capture_default_str();
   app.footer(list_text);
   auto shard_size = std::make_shared<std::string>();

@@ -94,9 +94,11 @@ TokenEnergy token_energy(const model::ModelSource& source, const EncodingInfo* a
     }
     const EncodingInfo& encoding = as != nullptr ? *as : *entry->view.encoding;
     const MacCost cost = mac_cost(encoding, constants);
-    const auto macs = static_cast<double>(weight.shape.elements());
-    energy.weights_dram += dram_per_byte * (as != nullptr ? stored_bytes(encoding, weight.shape)
-                                                          : static_cast<double>(entry->view.n_bytes()));
+    const double share = spec.used_share(weight);
+    const double macs = static_cast<double>(weight.shape.elements()) * share;
+    energy.weights_dram +=
+        dram_per_byte * share *
+        (as != nullptr ? stored_bytes(encoding, weight.shape) : static_cast<double>(source.weight(slot).n_bytes()));
     energy.arithmetic += macs * cost.arithmetic;
     energy.activations_sram += macs * cost.activation_bits / 32 * constants.sram_8k_read;
   }

@@ -24,7 +24,7 @@ struct EnergyConstants {
 };
 
 struct TokenEnergy {            // picojoules
-  double weights_dram = 0;      // every weight once; of the embedding one row
+  double weights_dram = 0;      // every weight once; of the embedding one row, of experts the used
   double kv_dram = 0;           // keys and values of the whole context
   double activations_sram = 0;  // one operand of each multiplication from the first-level cache
   double arithmetic = 0;        // of the linears, with one multiply-add per scale, and of attention in f32

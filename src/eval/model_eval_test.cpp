@@ -256,5 +256,19 @@ TEST_F(ModelEval, WorkOfAToken) {
   EXPECT_DOUBLE_EQ(prefill_limit_seconds(work, 3, roofline), 2 * prefill_macs(work, 3) / 4);
 }
 
+TEST(TokenWork, CountsTheExpertsThatATokenUses) {
+  nibble::testing::TemporaryFolder folder;
+  nibble::testing::write_tiny_model(folder.path(), nibble::testing::tiny_config("qwen3_moe"));
+  const auto source = model::ModelSource::open(folder.path());
+  const TokenWork work = token_work(*source, best_isa());
+  // Two blocks of four experts of 64, two used: three matrices of 96 columns each, in 16 bits.
+  const double one = 3 * 64 * 96;
+  EXPECT_EQ(work.expert_bytes, 2 * 4 * one * 2);
+  EXPECT_EQ(work.expert_share, 0.5);
+  EXPECT_EQ(work.float_macs, work.weight_bytes / 2 - work.head_float_macs + 2 * 2 * one);
+  EXPECT_EQ(step_bytes(work, 1), work.weight_bytes + work.expert_bytes / 2);
+  EXPECT_EQ(step_bytes(work, 2), work.weight_bytes + work.expert_bytes * 0.75);
+}
+
 }  // namespace
 }  // namespace nibble::eval

@@ -1,5 +1,7 @@
 #include "eval/token_work.h"
 
+#include <cmath>
+
 #include "kernel/linear.h"
 
 namespace nibble::eval {
@@ -18,14 +20,25 @@ TokenWork token_work(const model::ModelSource& source, Isa isa) {
     if (embedding && !spec.tied) continue;
     const encoding::EncodingInfo& encoding = *entry->view.encoding;
     const bool in_f32 = kernel::choose_linear(encoding, entry->view.cols(), isa).activation->name == "f32";
-    const auto macs = static_cast<double>(weight.shape.elements());
+    const double share = spec.used_share(weight);
+    const double macs = static_cast<double>(weight.shape.elements()) * share;
     const bool head = embedding || weight.role == Role::kOutput;
     double& sum = head ? (in_f32 ? work.head_float_macs : work.head_integer_macs)
                        : (in_f32 ? work.float_macs : work.integer_macs);
     sum += macs;
-    work.weight_bytes += static_cast<double>(entry->view.n_bytes());
+    const auto n_bytes = static_cast<double>(source.weight(slot).n_bytes());
+    if (model::is_expert_stack(weight.role)) {
+      work.expert_bytes += n_bytes;
+      work.expert_share = share;
+    } else {
+      work.weight_bytes += n_bytes;
+    }
   }
   return work;
+}
+
+double step_bytes(const TokenWork& work, int batch) {
+  return work.weight_bytes + work.expert_bytes * (1 - std::pow(1 - work.expert_share, batch));
 }
 
 double prefill_limit_seconds(const TokenWork& work, std::int64_t tokens, const kernel::Roofline& roofline) {

@@ -107,7 +107,16 @@ TEST(Arch, RefusesConfigurationsThatMakeNoSense) {
       {"rope_scaling", json::Object{{"type", "spiral"}}},
       {"rope_scaling", json::Object{{"rope_type", "llama3"}}},
       {"rope_scaling", json::Object{{"type", "linear"}, {"factor", 0.0}}},
-      {"partial_rotary_factor", 2.0}};
+      {"partial_rotary_factor", 2.0},
+      {"num_experts", 0},
+      {"num_local_experts", -2},
+      {"num_experts", 1 << 20},
+      {"num_experts_per_tok", 0},
+      {"num_experts_per_tok", 5},
+      {"moe_intermediate_size", 0},
+      {"moe_intermediate_size", 1 << 30},
+      {"decoder_sparse_step", 0},
+      {"mlp_only_layers", json::Object{}}};
   for (const Arch* arch : all_entries()) {
     const json::Value whole = testing::tiny_config(std::string(arch->hf_model_types[0]));
     const ModelSpec spec = arch->from_hf(whole);

@@ -93,7 +93,7 @@ class ForwardPart {
   void run_experts(int layer, const DecoderBlock& block);
   void route(const DecoderBlock& block, const float* scores);
   void run_shared_expert(int layer, const DecoderBlock& block, const float* x, float* out);
-  void run_routed_experts(const DecoderBlock& block, const float* x, float* out);
+  void run_routed_experts(int layer, const DecoderBlock& block, const float* x, float* out);
   // Norms and scales the output of one half as the block asks, and adds it to the residual stream.
   void finish_half(const Norm& post_norm, float* out, bool add);
   void attention(int layer, const DecoderBlock& block);
@@ -124,6 +124,7 @@ class ForwardPart {
                    std::int64_t row_end);
   void for_rows(std::int64_t cols, const std::function<void(std::int64_t row)>& body);
   void observe_input(int layer, std::span<const Role> roles, const float* x, std::int64_t cols);
+  void observe_experts(int layer, std::span<const Role> roles, const float* x, std::int64_t cols);
   std::int64_t rows_of(const LinearUse& use) const { return use.n_rows == kAllRows ? n_ : use.n_rows; }
   float* thread_scratch(int thread) { return scratch_ + thread * scratch_floats_; }
 

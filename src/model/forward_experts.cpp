@@ -24,7 +24,7 @@ void ForwardPart::run_experts(int layer, const DecoderBlock& block) {
 
   const std::int64_t hidden = decoder_.spec.hidden;
   float* out = work.projected.floats();
-  run_routed_experts(block, x, out);
+  run_routed_experts(layer, block, x, out);
   if (shared)
     for_rows(hidden,
              [&](std::int64_t row) { ops_.add(out + row * hidden, work.shared.floats() + row * hidden, hidden); });
@@ -91,7 +91,11 @@ void ForwardPart::run_shared_expert(int layer, const DecoderBlock& block, const 
   });
 }
 
-void ForwardPart::run_routed_experts(const DecoderBlock& block, const float* x, float* out) {
+void ForwardPart::observe_experts(int layer, std::span<const Role> roles, const float* x, std::int64_t cols) {
+  if (observer_ != nullptr) observer_->expert_inputs(context_, layer, roles, x, expert_begin_, cols);
+}
+
+void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const float* x, float* out) {
   Workspace& work = cache_.work;
   const std::int64_t hidden = decoder_.spec.hidden, ffn = block.spec.experts.ffn;
   const std::int64_t used = block.spec.experts.used, n_tokens = n_;
@@ -110,10 +114,14 @@ void ForwardPart::run_routed_experts(const DecoderBlock& block, const float* x, 
     gate_up.push_back({&expert.up, work.up.floats(), begin, count});
     down.push_back({&expert.down, routed, begin, count});
   }
+  static constexpr Role kInputs[] = {Role::kExpertGate, Role::kExpertUp};
   const Linear* const inputs[] = {&block.experts[0].gate, &block.experts[0].up};
+  observe_experts(layer, kInputs, routed, hidden);
   round_activations(routed, hidden, inputs);
   run_linears(gate_up, routed, After::kGate, block.spec.activation);
+  static constexpr Role kOutputs[] = {Role::kExpertDown};
   const Linear* const outputs[] = {&block.experts[0].down};
+  observe_experts(layer, kOutputs, work.gate.floats(), ffn);
   round_activations(work.gate.floats(), ffn, outputs);
   run_linears(down, work.gate.floats(), After::kKeep);
 

@@ -135,6 +135,12 @@ const WeightSlot* ModelSpec::find(Role role, int layer, bool bias) const {
   return nullptr;
 }
 
+double ModelSpec::used_share(const WeightSlot& slot) const {
+  if (!is_expert_stack(slot.role)) return 1;
+  const ExpertSpec& experts = blocks[static_cast<std::size_t>(slot.layer)].experts;
+  return static_cast<double>(experts.used) / experts.count;
+}
+
 std::uint64_t ModelSpec::parameters() const {
   std::uint64_t sum = 0;
   for (const WeightSlot& slot : weights) {

@@ -185,7 +185,9 @@ struct ModelSpec {
 
   int n_layers() const { return static_cast<int>(blocks.size()); }
   const WeightSlot* find(Role role, int layer, bool bias = false) const;  // null when absent
-  std::uint64_t parameters() const;                                       // elements of all weights, a tied head once
+  // The part of a weight that one token makes the decoder read: of a stack of experts those it is routed to.
+  double used_share(const WeightSlot& slot) const;
+  std::uint64_t parameters() const;  // elements of all weights, a tied head once
 
   bool operator==(const ModelSpec&) const = default;
 };

@@ -101,7 +101,7 @@ Reached reached_of(const kernel::Roofline& limits, const model::ModelSource& sou
     const double kv_bytes =
         static_cast<double>(model::kv_cache_bytes(source.spec(), pipeline::parse_kv_type(request.kv_cache), context)) /
         static_cast<double>(context) * held;
-    reached.step_bytes = work.weight_bytes + kv_bytes * request.batch;
+    reached.step_bytes = eval::step_bytes(work, request.batch) + kv_bytes * request.batch;
     const double rate = reached.step_bytes * measured.decode.median_tok_s / request.batch;
     reached.decode_gb_s = rate / 1e9;
     reached.decode_is_bound = reached.step_bytes >= kBeyondCaches;

@@ -33,7 +33,7 @@ using model::WeightSlot;
 constexpr std::int64_t kChunkWeights = std::int64_t{1} << 20;
 constexpr int kByteTokens = 256;
 
-json::Value load_shape(const std::string& name) {
+json::Value read_shape(const std::string& name) {
   if (name.ends_with(".json")) return json::parse_file(name);
   std::vector<std::string_view> known;
   for (const EmbeddedFile& file : embedded_shapes()) {
@@ -42,6 +42,18 @@ json::Value load_shape(const std::string& name) {
   }
   fail(ErrorCode::kInvalidArgument, "unknown shape '{}'; near ones: {} ('nibble synth --help' lists all)", name,
        near_names(name, known));
+}
+
+json::Value load_shape(const SynthRequest& request) {
+  json::Value config = read_shape(request.shape);
+  if (request.layers < 0) fail(ErrorCode::kInvalidArgument, "{} layers", request.layers);
+  if (request.layers == 0) return config;
+  if (config.find("num_hidden_layers") == nullptr) {
+    fail(ErrorCode::kInvalidArgument, "'{}' has no key 'num_hidden_layers' to set to {}", request.shape,
+         request.layers);
+  }
+  config.set("num_hidden_layers", request.layers);
+  return config;
 }
 
 // A SentencePiece vocabulary that can encode any text: bytes, printable ASCII, then words that are only ever printed.
@@ -82,7 +94,8 @@ float deviation_of(const WeightSlot& slot, int n_layers) {
       slot.role == Role::kTokenEmbedding || slot.role == Role::kPositionEmbedding || slot.role == Role::kOutput;
   if (table) return 0.02f;
   const float spread = 0.8f / std::sqrt(static_cast<float>(slot.shape.cols()));
-  const bool into_residual = slot.role == Role::kAttnOutput || slot.role == Role::kFfnDown;
+  const bool into_residual = slot.role == Role::kAttnOutput || slot.role == Role::kFfnDown ||
+                             slot.role == Role::kExpertDown || slot.role == Role::kSharedDown;
   return into_residual ? spread / std::sqrt(2.0f * static_cast<float>(n_layers)) : spread;
 }
 
@@ -266,7 +279,7 @@ SynthReport synthesize_model(const SynthRequest& request, const RunContext& run)
   const bool gguf = fs::path(request.output).extension() == ".gguf";
   shard_bytes(request.shard_bytes, request.output);
   const encoding::EncodingInfo& type = synth_type(request.dtype);
-  const json::Value config = load_shape(request.shape);
+  const json::Value config = load_shape(request);
   const Synthesis synthesis = describe(config, request.shape, type, gguf);
   SynthReport report;
   report.shape = request.shape;

@@ -34,7 +34,8 @@ TEST(Synth, SameBytesForAnyNumberOfThreads) {
 }
 
 TEST(Synth, FolderAndGgufFileHoldTheSameModel) {
-  for (const char* shape : {"tiny-llama", "tiny-llama-untied", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"}) {
+  for (const char* shape :
+       {"tiny-llama", "tiny-llama-untied", "tiny-mistral", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3-moe"}) {
     const testing::TemporaryFolder folder;
     const auto file = model::ModelSource::open(make(folder, shape, "m.gguf", 2));
     const auto hf = model::ModelSource::open(make(folder, shape, "hf", 2));
@@ -51,6 +52,21 @@ TEST(Synth, FolderAndGgufFileHoldTheSameModel) {
     }
     EXPECT_EQ(hf->vocabulary().tokens, file->vocabulary().tokens) << shape;
   }
+}
+
+TEST(Synth, MakesAsManyLayersAsAsked) {
+  const testing::TemporaryFolder folder;
+  SynthRequest request;
+  request.shape = "llama-3-8b";
+  request.output = folder / "m.gguf";
+  request.layers = 1;
+  request.dry_run = true;
+  const std::uint64_t one = synthesize_model(request).parameters;
+  request.layers = 3;
+  const std::uint64_t block = 2 * 4096 * 4096 + 2 * 1024 * 4096 + 3 * 4096 * 14336 + 2 * 4096;
+  EXPECT_EQ(synthesize_model(request).parameters, one + 2 * block);
+  request.layers = -1;
+  EXPECT_THROW(synthesize_model(request), Error);
 }
 
 TEST(Synth, AFolderInShardsHoldsTheSameModel) {
