@@ -16,31 +16,37 @@ constexpr std::int64_t kCheckedWeights = 1 << 18;  // by one thread at a time
 
 class PackedMatrix final : public Matrix {
  public:
-  PackedMatrix(const kernel::LinearKernel& linear, const kernel::MatrixInfo& info)
-      : Matrix(info.rows, info.cols), linear_(linear), info_(info), packed_(linear.layout.bytes(info)) {}
+  // `memory` holds the packing from byte `offset` on; the other matrices of a stack lie in it, too.
+  PackedMatrix(const kernel::LinearKernel& linear, const kernel::MatrixInfo& info,
+               std::shared_ptr<AlignedBuffer> memory, std::uint64_t offset)
+      : Matrix(info.rows, info.cols),
+        linear_(linear),
+        info_(info),
+        memory_(std::move(memory)),
+        packed_(memory_->data() + offset) {}
 
   void pack(ExecContext& context, const TensorView& view, const std::int32_t* row_map) {
     const std::int64_t block = linear_.layout.row_block;
     const std::int64_t step = std::max<std::int64_t>(block, 64 / block * block);
     context.pool.parallel_dynamic((rows() + step - 1) / step, [&](std::int64_t i) {
-      linear_.layout.pack(view, row_map, i * step, std::min(rows(), (i + 1) * step), packed_.data());
+      linear_.layout.pack(view, row_map, i * step, std::min(rows(), (i + 1) * step), packed_);
     });
   }
 
   const kernel::ActivationFormat* activation() const override { return linear_.activation; }
   std::int64_t grain() const override { return linear_.layout.row_block; }
   std::int64_t scratch_floats() const override { return 0; }
-  std::uint64_t bytes() const { return packed_.size(); }
   void compute(const std::byte* activations, std::int64_t n, std::int64_t row_begin, std::int64_t row_end, float* out,
                std::int64_t ldo, float* /*scratch*/) const override {
-    linear_.compute(info_, packed_.data(), activations, n, row_begin, row_end, out, ldo);
+    linear_.compute(info_, packed_, activations, n, row_begin, row_end, out, ldo);
   }
-  void row(std::int64_t row, float* out) const override { linear_.layout.unpack_row(info_, packed_.data(), row, out); }
+  void row(std::int64_t row, float* out) const override { linear_.layout.unpack_row(info_, packed_, row, out); }
 
  private:
   const kernel::LinearKernel& linear_;
   kernel::MatrixInfo info_;
-  AlignedBuffer packed_;
+  std::shared_ptr<AlignedBuffer> memory_;
+  std::byte* packed_;
 };
 
 class DecodedMatrix final : public Matrix {
@@ -113,23 +119,35 @@ std::vector<std::int32_t> part_map(const StoredRows& weight, const SlotRows& row
 
 }  // namespace
 
-std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, const SlotRows& rows,
-                                                 Isa isa, std::uint64_t& packed_bytes) {
-  SlotRows part = rows;
-  const StoredRows weight = source.weight(rows.slot).part_of(part.begin, part.end);
-  const TensorView& view = weight.view;
-  const kernel::LinearKernel& linear = kernel::choose_linear(*view.encoding, weight.cols(), isa);
-  const kernel::MatrixInfo info = {view.encoding, rows.end - rows.begin, weight.cols()};
-  auto matrix = std::make_unique<PackedMatrix>(linear, info);
-  const std::vector<std::int32_t> map = part_map(weight, part);
-  source.reader().will_need(*weight.entry);
-  with_context(format_text("tensor '{}'", weight.entry->name), [&] {
-    const Tensor turned = weight.transposed ? transposed_copy(view) : Tensor();
-    matrix->pack(context, weight.transposed ? turned.view() : view, map.empty() ? nullptr : map.data());
-  });
-  source.reader().drop(*weight.entry);
-  packed_bytes = matrix->bytes();
-  return matrix;
+std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& context, const ModelSource& source,
+                                                                const SlotRows& rows, int count, Isa isa,
+                                                                std::uint64_t& packed_bytes) {
+  const StoredRows& whole = source.weight(rows.slot);
+  const encoding::EncodingInfo& encoding = *whole.view.encoding;
+  const kernel::LinearKernel& linear = kernel::choose_linear(encoding, whole.cols(), isa);
+  const std::int64_t height = (rows.end - rows.begin) / count;
+  const kernel::MatrixInfo info = {&encoding, height, whole.cols()};
+  constexpr std::uint64_t kAlignment = AlignedBuffer::kAlignment;
+  const std::uint64_t bytes = (linear.layout.bytes(info) + kAlignment - 1) / kAlignment * kAlignment;
+  packed_bytes = bytes * static_cast<std::uint64_t>(count);
+  const auto memory = std::make_shared<AlignedBuffer>(packed_bytes);
+
+  std::vector<std::shared_ptr<const Matrix>> out;
+  for (const container::TensorEntry* entry : whole.entries()) source.reader().will_need(*entry);
+  for (int i = 0; i < count; ++i) {
+    SlotRows part = {rows.slot, rows.begin + i * height, rows.begin + (i + 1) * height};
+    const StoredRows weight = whole.part_of(part.begin, part.end);
+    const TensorView& view = weight.view;
+    auto matrix = std::make_shared<PackedMatrix>(linear, info, memory, bytes * static_cast<std::uint64_t>(i));
+    const std::vector<std::int32_t> map = part_map(weight, part);
+    with_context(format_text("tensor '{}'", weight.entry->name), [&] {
+      const Tensor turned = weight.transposed ? transposed_copy(view) : Tensor();
+      matrix->pack(context, weight.transposed ? turned.view() : view, map.empty() ? nullptr : map.data());
+    });
+    out.push_back(std::move(matrix));
+  }
+  for (const container::TensorEntry* entry : whole.entries()) source.reader().drop(*entry);
+  return out;
 }
 
 std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source,

@@ -40,10 +40,12 @@ struct SlotRows {
   std::int64_t begin = 0, end = 0;
 };
 
-// Copies the weights into the layout of the best kernel, with all threads; `packed_bytes` tells the memory taken. Both
-// throw Error{kFormat} naming tensor and row of a weight that is NaN or infinite.
-std::unique_ptr<const Matrix> make_packed_matrix(ExecContext& context, const ModelSource& source, const SlotRows& rows,
-                                                 Isa isa, std::uint64_t& packed_bytes);
+// Copies the weights into the layout of the best kernel, with all threads: `count` matrices of equally many rows, one
+// after the other in memory. `packed_bytes` tells the memory taken. Both throw Error{kFormat} naming tensor and row of
+// a weight that is NaN or infinite.
+std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& context, const ModelSource& source,
+                                                                const SlotRows& rows, int count, Isa isa,
+                                                                std::uint64_t& packed_bytes);
 // Reads the file whenever it is asked; `source` must outlive it. Products are f32, a panel of rows at a time.
 std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source,
                                                   const SlotRows& rows);

@@ -84,11 +84,9 @@ class Loader {
     load_linear(block.router, Role::kRouter, layer);
     block.experts.resize(static_cast<std::size_t>(experts.count));
     const auto load_stack = [&](Role role, Linear FeedForward::*linear, std::int64_t rows) {
-      const std::size_t slot = index(role, layer);
-      for (std::int64_t i = 0; i < experts.count; ++i) {
-        const SlotRows part = {slot, i * rows, (i + 1) * rows};
-        (block.experts[static_cast<std::size_t>(i)].*linear).matrix = matrix(part, options_.path == MathPath::kExact);
-      }
+      const SlotRows all = {index(role, layer), 0, experts.count * rows};
+      const auto stack = matrices(all, experts.count, options_.path == MathPath::kExact);
+      for (std::size_t i = 0; i < stack.size(); ++i) (block.experts[i].*linear).matrix = stack[i];
     };
     load_stack(Role::kExpertGate, &FeedForward::gate, experts.ffn);
     load_stack(Role::kExpertUp, &FeedForward::up, experts.ffn);
@@ -137,14 +135,22 @@ class Loader {
   // A table whose rows are looked up in the file.
   std::shared_ptr<const Matrix> table(Role role) { return matrix(whole(role, -1), true); }
 
-  std::shared_ptr<const Matrix> matrix(const SlotRows& rows, bool decoded) {
+  std::shared_ptr<const Matrix> matrix(const SlotRows& rows, bool decoded) { return matrices(rows, 1, decoded)[0]; }
+
+  std::vector<std::shared_ptr<const Matrix>> matrices(const SlotRows& rows, int count, bool decoded) {
     const Shape& shape = source_.spec().weights[rows.slot].shape;
     const std::uint64_t bytes = source_.weight(rows.slot).n_bytes() *
                                 static_cast<std::uint64_t>(rows.end - rows.begin) /
                                 static_cast<std::uint64_t>(shape.rows());
     std::uint64_t held = bytes;  // of the file when decoded: read again and again
-    std::shared_ptr<const Matrix> out = decoded ? make_decoded_matrix(context_, source_, rows)
-                                                : make_packed_matrix(context_, source_, rows, options_.isa, held);
+    std::vector<std::shared_ptr<const Matrix>> out;
+    if (decoded) {
+      const std::int64_t height = (rows.end - rows.begin) / count;
+      for (std::int64_t begin = rows.begin; begin < rows.end; begin += height)
+        out.push_back(make_decoded_matrix(context_, source_, {rows.slot, begin, begin + height}));
+    } else {
+      out = make_packed_matrices(context_, source_, rows, count, options_.isa, held);
+    }
     weight_bytes_ += held;
     task_.add(bytes);
     return out;
