@@ -74,12 +74,25 @@ class MappedCheckpoint final : public CheckpointReader {
   std::span<const TensorEntry> tensors() const override { return contents_.tensors; }
   const Metadata& metadata() const override { return contents_.metadata; }
   const json::Value& config() const override { return contents_.config; }
-  void drop(const TensorEntry& entry) const override { file_of(entry).drop(entry.view.data()); }
-  void will_need(const TensorEntry& entry) const override { file_of(entry).will_need(entry.view.data()); }
+  void drop(const TensorEntry& entry) const override {
+    for_each_part(entry, [](const MappedFile& file, std::span<const std::byte> bytes) { file.drop(bytes); });
+  }
+  void will_need(const TensorEntry& entry) const override {
+    for_each_part(entry, [](const MappedFile& file, std::span<const std::byte> bytes) { file.will_need(bytes); });
+  }
 
  private:
-  const MappedFile& file_of(const TensorEntry& entry) const {
-    return *contents_.files[static_cast<std::size_t>(entry.shard)];
+  // The parts of a tensor may lie in several files.
+  template <typename Visit>
+  void for_each_part(const TensorEntry& entry, Visit visit) const {
+    for (const Part& part : std::span(entry.view.parts).first(static_cast<std::size_t>(entry.view.n_parts))) {
+      const auto holds = [&](const auto& file) {
+        const std::byte* begin = file->bytes().data();
+        return std::less_equal<>()(begin, part.bytes.data()) && std::less<>()(part.bytes.data(), begin + file->size());
+      };
+      const auto file = std::ranges::find_if(contents_.files, holds);
+      if (file != contents_.files.end()) visit(**file, part.bytes);
+    }
   }
 
   CheckpointContents contents_;

@@ -22,7 +22,7 @@ std::string_view kind_name(Kind kind);  // "Hugging Face folder", "safetensors f
 // One logical tensor, under the name the file gives it.
 struct TensorEntry {
   std::string name;
-  TensorView view;           // into the mapped file; shape outermost first (GGUF's dims reversed)
+  TensorView view;           // into the mapped files; shape outermost first (GGUF's dims reversed)
   int shard = 0;             // index into files()
   std::uint64_t offset = 0;  // absolute, in that file, of the first part
 };
@@ -56,9 +56,9 @@ class CheckpointReader {
   std::vector<std::pair<std::string_view, const TensorEntry*>> index_;  // sorted by name
 };
 
-// Opens a Hugging Face folder (config.json, *.safetensors with or without an index), a .safetensors file, or a .gguf
-// file (the first shard of a split one), told apart by content and not by name. Throws Error naming file, tensor and
-// offset.
+// Opens a Hugging Face folder (config.json, *.safetensors with or without an index; of quantized ones those whose
+// scheme is read give logical tensors, others the tensors as they lie), a .safetensors file, or a .gguf file (the first
+// shard of a split one), told apart by content and not by name. Throws Error naming file, tensor and offset.
 std::unique_ptr<CheckpointReader> open(const std::filesystem::path& path);
 // The same to compute with: a .safetensors file is opened with the config.json beside it, as a Hugging Face folder of
 // that file or, where the folder's index names it, of all shards. Without a config.json it stays a file.

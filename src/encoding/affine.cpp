@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -13,6 +12,7 @@
 
 #include "base/checked.h"
 #include "encoding/block_fit.h"
+#include "encoding/name_text.h"
 #include "tensor/half.h"
 
 namespace nibble::encoding {
@@ -56,20 +56,6 @@ EncodingInfo describe(const AffineParams& params) {
     info.bits_per_weight += constants / static_cast<double>(params.group);
   }
   return info;
-}
-
-// Takes `word` off the front, if it is there.
-bool take(std::string_view& text, std::string_view word) {
-  if (!text.starts_with(word)) return false;
-  text.remove_prefix(word.size());
-  return true;
-}
-
-bool take_number(std::string_view& text, std::int64_t& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{}) return false;
-  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-  return true;
 }
 
 std::optional<AffineParams> parse(std::string_view text) {

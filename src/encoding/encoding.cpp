@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/near_names.h"
 #include "encoding/affine.h"
+#include "encoding/scaled.h"
 
 namespace nibble::encoding {
 
@@ -20,19 +21,30 @@ const std::unordered_map<std::string_view, const EncodingInfo*>& index_by_name()
   return index;
 }
 
-// Members of the affine family that a wrong name may have meant.
-constexpr std::string_view kAffineExamples[] = {"int8-tensor", "int8-channel", "int8-channel-asym", "int4-channel",
-                                                "int4-g32",    "int4-g64",     "int4-g128",         "int4-g128-asym",
-                                                "int3-g128",   "int2-g64"};
+// Members of the parameterised families that a wrong name may have meant.
+constexpr std::string_view kExamples[] = {"int8-tensor",      "int8-channel", "int8-channel-asym", "int4-channel",
+                                          "int4-g32",         "int4-g64",     "int4-g128",         "int4-g128-asym",
+                                          "int3-g128",        "int2-g64",     "fp8-tensor",        "fp8-channel",
+                                          "fp8-block128x128", "mxfp4-hf"};
 
 std::string known_names_near(std::string_view name) {
   std::vector<std::string_view> names;
   for (const EncodingInfo* info : all_entries()) names.push_back(info->name);
-  names.insert(names.end(), std::begin(kAffineExamples), std::end(kAffineExamples));
+  names.insert(names.end(), std::begin(kExamples), std::end(kExamples));
   std::string text = near_names(name, names);
   if (name.starts_with("int"))
     text += "; integers are int{2..8}-{tensor,channel,gN}[-asym|-restricted|-awq|-ct][-f16|-bf16]";
   return text;
+}
+
+bool lies_in_parts(const EncodingInfo& info) {
+  return info.family == Family::kAffine || info.family == Family::kScaled;
+}
+
+void check_columns(const EncodingInfo& info, std::int64_t cols) {
+  if (cols >= 0 && cols % info.block_elements == 0) return;
+  fail(ErrorCode::kFormat, "rows of {} elements do not exist in {}: its blocks hold {}", cols, info.name,
+       info.block_elements);
 }
 
 // A part as validate() and allocate() want it.
@@ -43,8 +55,14 @@ struct PartPlan {
 };
 
 std::vector<PartPlan> plan_parts(const EncodingInfo& info, const Shape& shape) {
-  if (info.family != Family::kAffine) {
+  if (!lies_in_parts(info)) {
     return {{PartRole::kCodes, Dtype::kU8, {checked_cast<std::int64_t>(tensor_bytes(info, shape))}}};
+  }
+  if (info.family == Family::kScaled) {
+    check_columns(info, shape.cols());
+    const auto row = static_cast<std::int64_t>(scaled_row_bytes(info.scaled, shape.cols()));
+    return {{PartRole::kCodes, Dtype::kU8, {shape.rows(), row}},
+            {PartRole::kScales, info.scaled.scale_dtype, scaled_scales_shape(info.scaled, shape)}};
   }
   const AffineParams& params = info.affine;
   const Shape scales = scales_shape(params, shape);
@@ -80,12 +98,22 @@ void decode_affine_rows(const TensorView& view, std::int64_t row_begin, std::int
   }
 }
 
+void decode_scaled_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out) {
+  const std::int64_t cols = view.cols();
+  for (std::int64_t row = row_begin; row < row_end; ++row, out += cols) {
+    const ScaledRow at = scaled_row(view, row);
+    decode_scaled(view.encoding->scaled, cols, at.codes, at.scales, 0, cols, out);
+  }
+}
+
 }  // namespace
 
 const EncodingInfo* find(std::string_view name) {
   const auto& index = index_by_name();
   const auto found = index.find(name);
-  return found != index.end() ? found->second : find_affine(name);
+  if (found != index.end()) return found->second;
+  const EncodingInfo* affine = find_affine(name);
+  return affine != nullptr ? affine : find_scaled(name);
 }
 
 const EncodingInfo& get(std::string_view name) {
@@ -96,17 +124,14 @@ const EncodingInfo& get(std::string_view name) {
 bool fits(const EncodingInfo& info, const Shape& shape) { return shape.cols() % info.block_elements == 0; }
 
 std::uint64_t row_bytes(const EncodingInfo& info, std::int64_t cols) {
-  if (info.family == Family::kAffine) fail(ErrorCode::kInternal, "a row of {} lies in several parts", info.name);
-  if (cols < 0 || cols % info.block_elements != 0) {
-    fail(ErrorCode::kFormat, "rows of {} elements do not exist in {}: its blocks hold {}", cols, info.name,
-         info.block_elements);
-  }
+  if (lies_in_parts(info)) fail(ErrorCode::kInternal, "a row of {} lies in several parts", info.name);
+  check_columns(info, cols);
   return checked_mul(static_cast<std::uint64_t>(cols / info.block_elements),
                      static_cast<std::uint64_t>(info.block_bytes));
 }
 
 std::uint64_t tensor_bytes(const EncodingInfo& info, const Shape& shape) {
-  if (info.family != Family::kAffine) {
+  if (!lies_in_parts(info)) {
     return checked_mul(static_cast<std::uint64_t>(shape.rows()), row_bytes(info, shape.cols()));
   }
   std::uint64_t sum = 0;
@@ -126,6 +151,7 @@ Tensor allocate(const EncodingInfo& info, const Shape& shape) {
 void decode_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out) {
   const EncodingInfo& info = *view.encoding;
   if (info.family == Family::kAffine) return decode_affine_rows(view, row_begin, row_end, out);
+  if (info.family == Family::kScaled) return decode_scaled_rows(view, row_begin, row_end, out);
   const std::int64_t cols = view.cols();
   const std::uint64_t begin = static_cast<std::uint64_t>(row_begin) * row_bytes(info, cols);
   info.decode(view.data().data() + begin, out, (row_end - row_begin) * cols);
@@ -141,7 +167,7 @@ void validate(const TensorView& view) {
     const Part& part = view.parts[i];
     const std::size_t expected = static_cast<std::size_t>(plan[i].shape.elements()) * dtype_bytes(plan[i].dtype);
     // The dtype of the bytes of a plain or block encoding says nothing.
-    const bool dtype_counts = info.family == Family::kAffine;
+    const bool dtype_counts = lies_in_parts(info);
     if (part.role != plan[i].role || (dtype_counts && part.dtype != plan[i].dtype) || part.bytes.size() != expected) {
       fail(ErrorCode::kFormat, "a tensor {} in {} takes {} bytes of {} as part {}, here are {} bytes of {}",
            view.shape.to_string(), info.name, expected, dtype_name(plan[i].dtype), i, part.bytes.size(),

@@ -19,6 +19,7 @@ enum class Family : std::uint8_t {
   kPlain,   // one number after another: f32 f16 bf16 f64, the fp8 scalars, integers
   kBlock,   // GGML: a fixed number of elements of one row in a fixed number of bytes, scales inside
   kAffine,  // codes, scales and zeros in separate parts (affine.h)
+  kScaled,  // small floats and the scales of their tiles in separate parts (scaled.h); only read
 };
 
 // How the scale of a symmetric affine encoding follows from the largest magnitude m of b bits (recipes: uniform
@@ -42,6 +43,16 @@ struct AffineParams {
   Dtype scale_dtype = Dtype::kF32;
 };
 
+// Parameters of the scaled floats: w = scale * code, one scale per tile of tile_rows x tile_cols; 0 is a whole column
+// or row.
+enum class FloatCode : std::uint8_t { kE4m3, kE2m1 };
+struct ScaledParams {
+  FloatCode code = FloatCode::kE4m3;
+  std::int64_t tile_rows = 0;
+  std::int64_t tile_cols = 0;
+  Dtype scale_dtype = Dtype::kF32;  // or f16, bf16, f8_e8m0
+};
+
 // Interned: one object per canonical name for the life of the process, so equal pointers mean equal encodings.
 struct EncodingInfo {
   std::string name;  // canonical: "q4_k", "f16", "int4-g128-asym"
@@ -49,8 +60,9 @@ struct EncodingInfo {
   Dtype dtype{};               // kPlain: the scalar
   int block_elements = 1;      // elements of a row that are packed together
   int block_bytes = 0;         // bytes of those (kPlain, kBlock)
-  double bits_per_weight = 0;  // of plain and block encodings; of affine ones without the per-row or per-tensor parts
+  double bits_per_weight = 0;  // of plain and block encodings; of others without the per-row or per-tensor parts
   AffineParams affine;         // kAffine only
+  ScaledParams scaled;         // kScaled only
 
   // Reference codec of kPlain and kBlock; n is a multiple of block_elements, addresses need no alignment. encode is
   // null for types that are only read; for block types it is GGML's reference rounding without importance (the `_ref`
@@ -67,7 +79,8 @@ struct EncodingInfo {
 
 // The encoding of that name; find() gives null for an unknown one, get() throws Error{kInvalidArgument} naming near
 // ones. Names of the affine family are parsed: `int{2..8}-{tensor,channel,gN}[-asym|-restricted|-awq|-ct][-f16|-bf16]`
-// (affine.h). Thread-safe.
+// (affine.h), and so are those of scaled floats: `fp8-{tensor,channel,block{R}x{C}}[-bf16|-f16|-e8m0]`, `mxfp4-hf`
+// (scaled.h). Thread-safe.
 const EncodingInfo* find(std::string_view name);
 const EncodingInfo& get(std::string_view name);
 // The fixed encodings (not the parameterised ones), in table order.
@@ -87,6 +100,9 @@ void decode_rows(const TensorView& view, std::int64_t row_begin, std::int64_t ro
 // The first of rows [row_begin, row_end) that holds a NaN or an infinity, row_end when none does. Looks at the scales
 // of a block and not at its codes where that is enough: about as fast as the bytes are read.
 std::int64_t find_not_finite(const TensorView& view, std::int64_t row_begin, std::int64_t row_end);
+// Do the codes and scales of `from` fit `to` as they are, in another order? repack_row() then moves those of one row.
+bool repacks(const EncodingInfo& from, const EncodingInfo& to);
+void repack_row(const TensorView& view, std::int64_t row, std::byte* out);
 // Is a row of a plain or block encoding free of them?
 bool row_is_finite(const EncodingInfo& info, const std::byte* row, std::int64_t cols) noexcept;
 // Throws Error{kFormat} unless the parts have the roles, order, dtypes and sizes that the encoding and shape ask for.

@@ -4,6 +4,7 @@
 
 #include "encoding/affine.h"
 #include "encoding/encoding.h"
+#include "encoding/scaled.h"
 
 namespace nibble::encoding {
 
@@ -83,13 +84,17 @@ bool row_is_finite(const EncodingInfo& info, const std::byte* row, std::int64_t 
 
 std::int64_t find_not_finite(const TensorView& view, std::int64_t row_begin, std::int64_t row_end) {
   const EncodingInfo& info = *view.encoding;
-  const bool affine = info.family == Family::kAffine;
-  const std::uint64_t stride = affine ? 0 : row_bytes(info, view.cols());
-  const std::byte* data = view.data().data();
+  const auto is_finite = [&](std::int64_t row) {
+    if (info.family == Family::kAffine) return affine_row_is_finite(view, row);
+    if (info.family == Family::kScaled) {
+      const ScaledRow at = scaled_row(view, row);
+      return scaled_row_is_finite(info.scaled, view.cols(), at.codes, at.scales);
+    }
+    const std::uint64_t stride = row_bytes(info, view.cols());
+    return row_is_finite(info, view.data().data() + static_cast<std::uint64_t>(row) * stride, view.cols());
+  };
   for (std::int64_t row = row_begin; row < row_end; ++row) {
-    const bool finite = affine ? affine_row_is_finite(view, row)
-                               : row_is_finite(info, data + static_cast<std::uint64_t>(row) * stride, view.cols());
-    if (!finite) return row;
+    if (!is_finite(row)) return row;
   }
   return row_end;
 }

@@ -29,6 +29,11 @@ Codes codes_of(const EncodingInfo& encoding) {
         static_cast<double>(encoding.affine.granularity == encoding::Granularity::kGroup ? encoding.affine.group : 0);
     return {static_cast<double>(encoding.affine.bits), group};
   }
+  if (encoding.family == Family::kScaled) {
+    const bool rows = encoding.scaled.tile_cols == 0;
+    return {encoding.scaled.code == encoding::FloatCode::kE2m1 ? 4.0 : 8.0,
+            rows ? 0.0 : static_cast<double>(encoding.scaled.tile_cols)};
+  }
   if (encoding.grid != nullptr) {
     const auto levels = static_cast<unsigned>(encoding.grid->code_max - encoding.grid->code_min + 1);
     return {static_cast<double>(std::bit_width(levels - 1)), static_cast<double>(encoding.grid->sub)};

@@ -9,13 +9,19 @@
 namespace nibble::kernel {
 namespace {
 
-// Makes one number of row `row` infinite: a scale, or a weight of dense ones.
+// Makes one number of row `row` infinite or no number: a scale, or a weight of dense ones.
 void make_infinite(Tensor& tensor, std::int64_t row) {
   const encoding::EncodingInfo& info = *tensor.view().encoding;
   if (info.family == encoding::Family::kAffine) {
     const std::int64_t groups = encoding::groups_per_row(info.affine, tensor.view().cols());
     const float value = std::numeric_limits<float>::infinity();
     std::memcpy(tensor.mutable_part(PartRole::kScales).data() + row * groups * 4, &value, 4);
+    return;
+  }
+  if (info.family == encoding::Family::kScaled) {
+    const float value = std::numeric_limits<float>::quiet_NaN();
+    const std::int64_t scales = encoding::scales_per_row(info.scaled, tensor.view().cols());
+    std::memcpy(tensor.mutable_part(PartRole::kScales).data() + (row + 1) * scales * 4 - 4, &value, 4);
     return;
   }
   const std::uint64_t row_bytes = encoding::row_bytes(info, tensor.view().cols());
@@ -34,7 +40,7 @@ void make_infinite(Tensor& tensor, std::int64_t row) {
 TEST(Kernels, PackingNamesTheRowOfANumberThatIsNotFinite) {
   for (const LinearKernel* kernel : all_entries()) {
     for (const char* name : {"q4_0", "q4_1", "q8_0", "iq4_nl", "q2_k", "q4_k", "q6_k", "iq4_xs", "f32", "f16", "bf16",
-                             "int4-g128", "int8-channel-asym"}) {
+                             "int4-g128", "int8-channel-asym", "fp8-block1x128", "fp8-channel"}) {
       const encoding::EncodingInfo& info = encoding::get(name);
       if (!kernel->accepts(info, 512)) continue;
       Tensor tensor = make_weights(info, 21, 512, 8);

@@ -12,6 +12,7 @@
 #include "base/aligned_buffer.h"
 #include "base/rng.h"
 #include "encoding/affine.h"
+#include "encoding/scaled.h"
 #include "kernel/linear.h"
 
 namespace nibble::kernel {
@@ -54,10 +55,29 @@ inline Tensor make_affine(const encoding::EncodingInfo& info, std::int64_t rows,
   return tensor;
 }
 
+inline Tensor make_scaled(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols,
+                          std::uint64_t seed) {
+  Tensor tensor = encoding::allocate(info, {rows, cols});
+  std::uint64_t draw = 0;
+  // 1.875 is the largest of the E4M3 codes that are drawn.
+  for (std::byte& code : tensor.mutable_part(PartRole::kCodes)) {
+    code = static_cast<std::byte>(random_bits(seed, 4, draw++));
+    if (info.scaled.code == encoding::FloatCode::kE4m3) code &= std::byte{0xBF};
+  }
+  const encoding::EncodingInfo& dtype = encoding::get(dtype_name(info.scaled.scale_dtype));
+  const auto scales = tensor.mutable_part(PartRole::kScales);
+  for (std::size_t at = 0; at < scales.size(); at += static_cast<std::size_t>(dtype.block_bytes)) {
+    const float scale = 0.01f + 0.01f * random_uniform(seed, 5, at);
+    dtype.encode(&scale, scales.data() + at, 1);
+  }
+  return tensor;
+}
+
 // Weights of any encoding: rounded from a normal distribution, or random codes of those that are only read.
 inline Tensor make_weights(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols,
                            std::uint64_t seed) {
   if (info.family == encoding::Family::kAffine) return make_affine(info, rows, cols, seed);
+  if (info.family == encoding::Family::kScaled) return make_scaled(info, rows, cols, seed);
   const auto row_bytes = static_cast<std::int64_t>(encoding::row_bytes(info, cols));
   Tensor tensor(info, Shape{rows, cols});
   const auto bytes = tensor.add_part(PartRole::kCodes, Dtype::kU8, Shape{rows, row_bytes});
@@ -131,13 +151,15 @@ inline std::vector<float> compute(const LinearKernel& kernel, const Packed& pack
   return dense;
 }
 
-// The fixed encodings and some of the affine family: every width, grain and scale type.
+// The fixed encodings and some of the parameterised families: every width, grain and scale type.
 inline std::vector<const encoding::EncodingInfo*> encodings() {
   std::vector<const encoding::EncodingInfo*> all(encoding::all_entries().begin(), encoding::all_entries().end());
-  for (const char* name :
-       {"int2-g16-asym", "int2-g64-asym", "int3-g32", "int4-g2048-asym", "int7-tensor-asym", "int4-g32-asym-f16",
-        "int4-g128", "int4-g128-asym-bf16", "int4-g48", "int5-g64-asym", "int6-channel", "int7-g96", "int8-channel",
-        "int8-channel-asym", "int8-tensor", "int8-g256-restricted"}) {
+  for (const char* name : {"int2-g16-asym",    "int2-g64-asym",     "int3-g32",         "int4-g2048-asym",
+                           "int7-tensor-asym", "int4-g32-asym-f16", "int4-g128",        "int4-g128-asym-bf16",
+                           "int4-g48",         "int5-g64-asym",     "int6-channel",     "int7-g96",
+                           "int8-channel",     "int8-channel-asym", "int8-tensor",      "int8-g256-restricted",
+                           "fp8-tensor",       "fp8-channel-bf16",  "fp8-block128x128", "fp8-block16x48-f16",
+                           "mxfp4-hf"}) {
     all.push_back(&encoding::get(name));
   }
   return all;

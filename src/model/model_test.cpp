@@ -361,12 +361,13 @@ TEST(ModelSourceErrors, NameTheTensor) {
   EXPECT_NE(error_of("intermediate_size", 192).find("model.layers.0.mlp.gate_proj.weight"), std::string::npos);
   EXPECT_NE(error_of("num_hidden_layers", 3).find("model.layers.2."), std::string::npos);
   EXPECT_NE(error_of("model_type", "gizmo").find("gizmo"), std::string::npos);
-  for (const char* scheme : {"gptq", "awq", "bitsandbytes", "compressed-tensors", "fp8"}) {
+  for (const char* scheme : {"gptq", "awq", "bitsandbytes", "compressed-tensors", "modelopt"}) {
     const std::string text = error_of("quantization_config", json::Object{{"quant_method", scheme}});
     EXPECT_NE(text.find("'quantization_config' of method '" + std::string(scheme) + "'"), std::string::npos) << text;
   }
   EXPECT_NE(error_of("quantization_config", json::Object{}).find("of method 'unknown'"), std::string::npos);
   EXPECT_EQ(error_of("quantization_config", json::Value()), "no error");
+  EXPECT_EQ(error_of("quantization_config", json::Object{{"quant_method", "fp8"}}), "no error");  // its plain tensors
   EXPECT_NE(error_of("attention_bias", true).find("bias"), std::string::npos);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "container/gguf/vocabulary.h"
+#include "container/hf/scheme.h"
 #include "encoding/encoding.h"
 #include "model/arch.h"
 #include "model/rope.h"
@@ -16,21 +17,9 @@ namespace {
 using container::CheckpointReader;
 using container::Kind;
 
-// The weights of a quantized folder lie in its scheme's own tensors; read as plain ones they would be noise. A null
-// means none.
-void refuse_quantized(const json::Value& config) {
-  const json::Value* quantization = config.find("quantization_config");
-  if (quantization == nullptr || quantization->is_null()) return;
-  const std::string scheme = quantization->is_object() ? quantization->get("quant_method", "") : "";
-  fail(ErrorCode::kUnsupported,
-       "config.json has a 'quantization_config' of method '{}': quantized Hugging Face folders are not read; take the "
-       "unquantized model",
-       scheme.empty() ? "unknown" : scheme);
-}
-
 ModelSpec describe_hf(const CheckpointReader& reader) {
   const json::Value& config = reader.config();
-  refuse_quantized(config);
+  container::hf::refuse_unread(config);
   const std::string type = config.get("model_type", "");
   if (type.empty()) fail(ErrorCode::kFormat, "config.json names no 'model_type'");
   ModelSpec spec = arch_by_model_type(type).from_hf(config);
@@ -95,6 +84,9 @@ StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   check_entry(*weight.entry, file_shape(slot, gguf && !as_row));
   weight.transposed = !gguf && slot.hf_transposed;
   if (slot.file_shape.rank() > 0 || slot.hf_row) weight.view.shape = slot.shape;
+  // Scales of tiles say nothing about other rows.
+  if (weight.view.n_parts > 1 && (weight.transposed || weight.view.rows() != weight.entry->view.rows()))
+    fail(ErrorCode::kUnsupported, "tensor '{}' is read in other rows than {} has", name, weight.view.encoding->name);
   weight.row_map = stored_rows(gguf ? slot.gguf_rows : slot.hf_rows, slot.shape.dims()[0]);
   if (gguf) weight.add = -slot.gguf_add;
   return weight;

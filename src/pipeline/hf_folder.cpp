@@ -47,6 +47,8 @@ void write_hf_files(const model::ModelSource& source, const encoding::EncodingIn
   if (source.reader().kind() == container::Kind::kHuggingFace) {
     copy_files(source, folder);
     json::Value config = source.reader().config();
+    // The weights become plain numbers.
+    std::erase_if(config.as_object(), [](const auto& member) { return member.first == "quantization_config"; });
     config.set(config.find("dtype") != nullptr ? "dtype" : "torch_dtype", torch);
     write_json(folder / "config.json", config);
     return;

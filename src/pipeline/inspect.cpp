@@ -212,8 +212,10 @@ std::string to_text(const InspectReport& report) {
   add_section(text, "tokenizer", report.tokenizer);
   add_section(text, "metadata", report.metadata);
   text += "\ntensors\n";
+  std::size_t width = 8;  // of the types
+  for (const InspectedTensor& tensor : report.tensors) width = std::max(width, tensor.type.size());
   for (const InspectedTensor& tensor : report.tensors) {
-    text += format_text("  {:<44} {:>20}  {:<8} {:>9}\n", tensor.name, shape_text(tensor.shape), tensor.type,
+    text += format_text("  {:<44} {:>20}  {:<{}} {:>9}\n", tensor.name, shape_text(tensor.shape), tensor.type, width,
                         format_bytes(tensor.bytes));
   }
   return text;

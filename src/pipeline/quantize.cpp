@@ -83,7 +83,8 @@ void note_requantized(const QuantPlan& plan, std::vector<std::string>& notes) {
   std::size_t count = 0;
   std::string_view type;
   for (const TensorPlan& tensor : plan.tensors) {
-    if (tensor.source->family != encoding::Family::kBlock || tensor.source == tensor.target) continue;
+    if (tensor.source->family == encoding::Family::kPlain || tensor.source == tensor.target) continue;
+    if (tensor.method == nullptr) continue;  // cast or moved
     if (count++ == 0) type = tensor.source->name;
   }
   if (count > 0) {

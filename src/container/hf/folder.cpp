@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "container/detect.h"
+#include "container/hf/scheme.h"
 #include "container/mapped_checkpoint.h"
 #include "container/safetensors/reader.h"
 
@@ -130,20 +132,26 @@ CheckpointContents describe(const fs::path& path, const fs::path& folder) {
   return contents;
 }
 
+std::unique_ptr<CheckpointReader> make_logical_reader(CheckpointContents contents) {
+  with_context("'" + contents.path.string() + "'", [&] { join_quantized(contents.config, contents.tensors); });
+  return make_reader(std::move(contents));
+}
+
 std::unique_ptr<CheckpointReader> open_single(CheckpointContents contents, const fs::path& file) {
   open_shard(contents, file, [](const TensorEntry&) { return true; });
-  return make_reader(std::move(contents));
+  return make_logical_reader(std::move(contents));
 }
 
 std::unique_ptr<CheckpointReader> open_all(CheckpointContents contents, const fs::path& folder, const WeightMap& map) {
   open_shards(contents, folder, map);
-  auto reader = make_reader(std::move(contents));
+  std::unordered_set<std::string_view> found;
+  for (const TensorEntry& entry : contents.tensors) found.insert(entry.name);
   for (const auto& [tensor, shard] : map) {
-    if (reader->find(tensor) != nullptr) continue;
+    if (found.contains(tensor)) continue;
     fail(ErrorCode::kFormat, "'{}' lacks tensor '{}', which {} places there", (folder / shard).string(), tensor,
          kIndex);
   }
-  return reader;
+  return make_logical_reader(std::move(contents));
 }
 
 }  // namespace

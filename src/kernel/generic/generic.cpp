@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "encoding/affine.h"
+#include "encoding/scaled.h"
 #include "kernel/f32_activations.h"
 #include "kernel/linear.h"
 
@@ -17,8 +18,17 @@ namespace {
 constexpr std::int64_t kStretch = 256;  // columns decoded at a time: a multiple of every block
 
 bool is_affine(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kAffine; }
+bool is_scaled(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kScaled; }
+
+std::uint64_t scale_bytes(const encoding::ScaledParams& params, std::int64_t cols) {
+  return static_cast<std::uint64_t>(encoding::scales_per_row(params, cols)) * dtype_bytes(params.scale_dtype);
+}
 
 std::uint64_t row_stride(const MatrixInfo& matrix) {
+  if (is_scaled(*matrix.encoding)) {
+    const encoding::ScaledParams& params = matrix.encoding->scaled;
+    return checked_add(encoding::scaled_row_bytes(params, matrix.cols), scale_bytes(params, matrix.cols));
+  }
   if (!is_affine(*matrix.encoding)) return encoding::row_bytes(*matrix.encoding, matrix.cols);
   const encoding::AffineParams& params = matrix.encoding->affine;
   const auto groups = static_cast<std::uint64_t>(encoding::groups_per_row(params, matrix.cols));
@@ -45,6 +55,14 @@ void pack_affine_row(const TensorView& weights, std::int64_t row, std::byte* dst
   }
 }
 
+void pack_scaled_row(const TensorView& weights, std::int64_t row, std::byte* dst) {
+  const encoding::ScaledParams& params = weights.encoding->scaled;
+  const encoding::ScaledRow at = encoding::scaled_row(weights, row);
+  const std::uint64_t code_bytes = encoding::scaled_row_bytes(params, weights.cols());
+  std::memcpy(dst, at.codes, code_bytes);
+  std::memcpy(dst + code_bytes, at.scales, scale_bytes(params, weights.cols()));
+}
+
 void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t row_begin, std::int64_t row_end,
           std::byte* packed) {
   const std::uint64_t stride = row_stride({weights.encoding, weights.rows(), weights.cols()});
@@ -56,6 +74,8 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
     }
     if (is_affine(*weights.encoding)) {
       pack_affine_row(weights, source, dst);
+    } else if (is_scaled(*weights.encoding)) {
+      pack_scaled_row(weights, source, dst);
     } else {
       std::memcpy(dst, weights.data().data() + static_cast<std::uint64_t>(source) * stride, stride);
     }
@@ -66,6 +86,10 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
 void decode_stretch(const MatrixInfo& matrix, const std::byte* row, std::int64_t begin, std::int64_t count,
                     float* out) noexcept {
   const encoding::EncodingInfo& info = *matrix.encoding;
+  if (is_scaled(info)) {
+    const std::byte* scales = row + encoding::scaled_row_bytes(info.scaled, matrix.cols);
+    return encoding::decode_scaled(info.scaled, matrix.cols, row, scales, begin, count, out);
+  }
   if (!is_affine(info)) return info.decode(row + begin / info.block_elements * info.block_bytes, out, count);
   const encoding::AffineParams& params = info.affine;
   std::uint8_t stored[kStretch];
@@ -123,6 +147,7 @@ void compute(const MatrixInfo& matrix, const std::byte* packed, const std::byte*
 
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
   if (is_affine(info)) return cols > 0;
+  if (is_scaled(info)) return cols > 0 && cols % info.block_elements == 0;
   return info.decode != nullptr && kStretch % info.block_elements == 0 && cols % info.block_elements == 0;
 }
 

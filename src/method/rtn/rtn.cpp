@@ -20,6 +20,7 @@ std::unique_ptr<Quantizer> make(const Job& job) {
     case encoding::Family::kBlock:
       return make_block(job);
     case encoding::Family::kAffine:
+    case encoding::Family::kScaled:  // only read: not supported
       break;
   }
   return make_affine(job);

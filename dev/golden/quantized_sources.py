@@ -1,0 +1,123 @@
+"""Already quantized Hugging Face folders, tiny, and what other code makes of them.
+
+src/container/testdata/{fp8,mxfp4}: config.json, model.safetensors as published models have them, and expected.safetensors with the f32 values: of FP8
+by PyTorch (float8_e4m3fn times its scale, whole blocks and partial ones at the edges), of MXFP4 by transformers' own dequantizer.
+src/model/testdata/qwen3_fp8*: folders that transformers itself opens and dequantizes; golden.safetensors holds `tokens` (80) and the `logits`
+(80, vocab) of one forward pass in f32, as models.py makes them.
+Made with transformers 5.23, accelerate 1.15, torch 2.13. Run: python dev/golden/quantized_sources.py
+"""
+import json
+import pathlib
+import shutil
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM, FineGrainedFP8Config
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2] / "src"
+E4M3 = torch.float8_e4m3fn
+
+
+def spread(scale, shape, block):
+    """The scale of each weight."""
+    for dim, size in ((-2, block[0]), (-1, block[1])):
+        scale = scale.repeat_interleave(size, dim)
+    return scale[..., : shape[-2], : shape[-1]]
+
+
+def to_fp8(weight, block):
+    """As published models are made: the largest magnitude of a block becomes 448."""
+    rows, cols = weight.shape[-2:]
+    block = (block[0] or rows, block[1] or cols)
+    tiles = torch.nn.functional.pad(weight, (0, -cols % block[1], 0, -rows % block[0]))
+    tiles = tiles.unflatten(-1, (-1, block[1])).unflatten(-3, (-1, block[0]))
+    scale = (tiles.abs().amax((-3, -1)) / 448).clamp(min=1e-12)
+    return (weight / spread(scale, weight.shape, block)).to(E4M3), scale
+
+
+def write(folder, config, tensors, **others):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    for name, content in others.items():
+        save_file({k: v.contiguous() for k, v in content.items()}, folder / f"{name}.safetensors")
+    print(folder.name, sum(f.stat().st_size for f in folder.iterdir()))
+
+
+def container_fp8():
+    generator = torch.Generator().manual_seed(5)
+    tensors, expected = {}, {}
+    for name, shape in {"exact": (32, 48), "edges": (40, 50), "small": (3, 5), "row": (1, 60), "stacked": (3, 17, 25)}.items():
+        block = (16, 24)
+        weight = torch.randn(shape, generator=generator) * torch.rand(shape[-2], 1, generator=generator)
+        code, scale = to_fp8(weight, block)
+        if name == "small":
+            code = torch.tensor([0x00, 0x80, 0x01, 0x81, 0x07, 0x08, 0x7E, 0xFE, 0x38, 0xB8, 0x40, 0x77, 0x0F, 0xF0, 0x3F], dtype=torch.uint8)
+            code = code.view(E4M3).reshape(3, 5)
+        key = name if name == "stacked" else name + ".weight"
+        tensors |= {key: code, key + "_scale_inv": scale}
+        expected[key] = code.float() * spread(scale, shape, block)
+    tensors["norm.weight"] = torch.ones(4, dtype=torch.bfloat16)
+    tensors["lm_head.weight"] = torch.ones(2, 4, dtype=torch.bfloat16)
+    tensors["exact.activation_scale"] = torch.tensor(1.0)
+    config = dict(model_type="test", quantization_config=dict(quant_method="fp8", fmt="e4m3", activation_scheme="dynamic", weight_block_size=[16, 24],
+                                                             modules_to_not_convert=["lm_head"]))
+    write(SOURCE / "container/testdata/fp8", config, tensors, expected=expected)
+
+
+def container_mxfp4():
+    generator = torch.Generator().manual_seed(6)
+    tensors, expected = {}, {}
+    for name, (experts, rows, blocks) in {"gate_up_proj": (3, 6, 2), "down_proj": (2, 4, 3)}.items():
+        key = f"model.layers.0.mlp.experts.{name}"
+        codes = torch.randint(0, 256, (experts, rows, blocks, 16), generator=generator, dtype=torch.uint8)
+        scales = torch.randint(110, 132, (experts, rows, blocks), generator=generator, dtype=torch.uint8)
+        scales[0, 0, 0] = 0  # the smallest: half of its codes are not normal numbers
+        scales[-1, -1, -1] = 252  # the largest whose codes are all finite
+        tensors |= {key + "_blocks": codes, key + "_scales": scales, key + "_bias": torch.randn(experts, rows, generator=generator).bfloat16()}
+        # It gives (experts, columns, rows), what the model multiplies by from the right.
+        expected[key] = convert_moe_packed_tensors(codes, scales, dtype=torch.float32).transpose(1, 2)
+    config = dict(model_type="gpt_oss", quantization_config=dict(quant_method="mxfp4", modules_to_not_convert=["model.layers.*.self_attn", "lm_head"]))
+    write(SOURCE / "container/testdata/mxfp4", config, tensors, expected=expected)
+
+
+def model(name, block, scale_dtype=torch.float32):
+    options = dict(model_type="qwen3", hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=56, max_position_embeddings=128,
+                   num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=False, rope_theta=10000.0, rms_norm_eps=1e-5)
+    torch.manual_seed(1)
+    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**options)).float()
+    generator = torch.Generator().manual_seed(2)
+    tensors = {}
+    for key, tensor in plain.state_dict().items():
+        values = torch.randn(tensor.shape, generator=generator)
+        if tensor.dim() == 1:
+            tensors[key] = (1 + 0.1 * values).bfloat16()
+        elif key.endswith("_proj.weight"):
+            code, scale = to_fp8(1.5 * values * tensor.shape[-1] ** -0.5, block or (0, 0))
+            tensors |= {key: code, key + "_scale_inv": (scale if block else scale.reshape(())).to(scale_dtype)}
+            if not block:
+                tensors[key.removesuffix("weight") + "activation_scale"] = torch.tensor(0.01)
+        else:
+            tensors[key] = (1.5 * values * tensor.shape[-1] ** -0.5).bfloat16()
+    quantization = dict(quant_method="fp8", activation_scheme="dynamic" if block else "static", weight_block_size=block, modules_to_not_convert=["lm_head"])
+    folder = SOURCE / "model/testdata" / name
+    write(folder, dict(options, architectures=["Qwen3ForCausalLM"], quantization_config=quantization), tensors)
+    opened = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                                  quantization_config=FineGrainedFP8Config(**{k: v for k, v in quantization.items() if k != "quant_method"},
+                                                                                           dequantize=True)).float().eval()
+    tokens = torch.randint(0, options["vocab_size"], (80,), generator=generator)
+    with torch.no_grad():
+        logits = opened(tokens[None]).logits[0]
+    key = "model.layers.1.mlp.down_proj.weight"
+    expected = tensors[key].float() * spread(tensors[key + "_scale_inv"].float().reshape(-1, 1 if not block else 48 // block[1]), (32, 48), block or (32, 48))
+    assert torch.equal(opened.state_dict()[key], expected)  # transformers rounded nothing
+    save_file({"tokens": tokens.int(), "logits": logits.contiguous()}, folder / "golden.safetensors")
+    print(name, float(logits.std()))
+
+
+container_fp8()
+container_mxfp4()
+model("qwen3_fp8", [16, 8])
+model("qwen3_fp8_tensor", None, torch.bfloat16)

@@ -1,0 +1,46 @@
+// FP8 (E4M3) with scales beside the weights. Hugging Face's "fp8" (DeepSeek, Qwen, Mistral): X.weight_scale_inv, which
+// multiplies in spite of its name, for blocks of `weight_block_size` or for the whole; "fbgemm_fp8": X.weight_scale of
+// each row; "modelopt" of algorithm FP8: X.weight_scale of the whole. Scales of activations are left alone.
+#include "base/format.h"
+#include "container/hf/scaled_floats.h"
+#include "container/hf/scheme.h"
+
+namespace nibble::container::hf::fp8 {
+
+namespace {
+
+std::string unread_block(const json::Value& quantization) {
+  const std::string fmt = quantization.get("fmt", "e4m3");
+  return fmt == "e4m3" || fmt == "float8_e4m3fn" ? "" : format_text("'fmt' {}", fmt);
+}
+
+void join_block(const json::Value& quantization, std::vector<TensorEntry>& tensors) {
+  const json::Value* block = quantization.find("weight_block_size");
+  std::vector<Tile> tiles = {kPerTensor, kPerChannel};
+  if (block != nullptr && !block->is_null()) tiles = {read_tile(quantization, "weight_block_size")};
+  join_fp8(tensors, "_scale_inv", tiles, quantization.get("scale_fmt", "") == "ue8m0");
+}
+
+std::string unread_rows(const json::Value& /*quantization*/) { return ""; }
+void join_rows(const json::Value& /*quantization*/, std::vector<TensorEntry>& tensors) {
+  join_fp8(tensors, "_scale", {kPerChannel}, false);
+}
+
+std::string unread_modelopt(const json::Value& quantization) {
+  const std::string algorithm = quantization.get("quant_algo", "unknown");
+  return algorithm == "FP8" ? "" : format_text("'quant_algo' {}", algorithm);
+}
+void join_modelopt(const json::Value& /*quantization*/, std::vector<TensorEntry>& tensors) {
+  join_fp8(tensors, "_scale", {kPerTensor}, false);
+}
+
+}  // namespace
+
+std::span<const Scheme> entries() {
+  static constexpr Scheme kSchemes[] = {{"fp8", unread_block, join_block},
+                                        {"fbgemm_fp8", unread_rows, join_rows},
+                                        {"modelopt", unread_modelopt, join_modelopt}};
+  return kSchemes;
+}
+
+}  // namespace nibble::container::hf::fp8

@@ -1,0 +1,125 @@
+#include "container/hf/scaled_floats.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "encoding/scaled.h"
+
+namespace nibble::container::hf {
+
+namespace {
+
+using encoding::EncodingInfo;
+
+// A shape without its ones: files write the scales of rows as (rows) and as (rows, 1), one scale as () and as (1).
+std::vector<std::int64_t> without_ones(const Shape& shape) {
+  std::vector<std::int64_t> dims;
+  std::ranges::copy_if(shape.dims(), std::back_inserter(dims), [](std::int64_t dim) { return dim != 1; });
+  return dims;
+}
+
+bool is_e4m3(const TensorEntry& entry) {
+  return entry.view.encoding->family == encoding::Family::kPlain && entry.view.encoding->dtype == Dtype::kF8E4m3;
+}
+
+Dtype scale_dtype(const TensorEntry& scale, bool byte_scales) {
+  const Dtype dtype = scale.view.encoding->dtype;
+  if (dtype == Dtype::kU8 && byte_scales) return Dtype::kF8E8m0;
+  if (dtype == Dtype::kF32 || dtype == Dtype::kF16 || dtype == Dtype::kBf16 || dtype == Dtype::kF8E8m0) return dtype;
+  fail(ErrorCode::kFormat, "tensor '{}' is in {}; scales are in f32, f16, bf16 or f8_e8m0", scale.name,
+       dtype_name(dtype));
+}
+
+const EncodingInfo& encoding_of(const TensorEntry& weight, const TensorEntry& scale, const std::vector<Tile>& tiles,
+                                bool byte_scales) {
+  const Dtype dtype = scale_dtype(scale, byte_scales);
+  std::string expected;
+  for (const Tile& tile : tiles) {
+    const encoding::ScaledParams params = {encoding::FloatCode::kE4m3, tile.rows, tile.cols, dtype};
+    const Shape shape = encoding::scaled_scales_shape(params, weight.view.shape);
+    if (without_ones(shape) == without_ones(scale.view.shape)) return encoding::scaled_encoding(params);
+    const std::span<const std::int64_t> dims = shape.dims();
+    const Shape shown(weight.view.shape.rank() > 2 ? dims : dims.subspan(1));
+    expected += format_text("{}{}", expected.empty() ? "" : " or ", shown.to_string());
+  }
+  fail(ErrorCode::kFormat, "tensor '{}' of shape {} holds no scales of '{}' of shape {}: those would be {}", scale.name,
+       scale.view.shape.to_string(), weight.name, weight.view.shape.to_string(), expected);
+}
+
+// What is not FP8 must be a matrix of plain numbers, or no matrix.
+void check_plain(const TensorEntry& weight, const TensorEntry* scale) {
+  if (weight.view.shape.rank() < 2) return;
+  const std::string& type = weight.view.encoding->name;
+  if (scale != nullptr)
+    fail(ErrorCode::kFormat, "tensor '{}' is in {}, but '{}' scales f8_e4m3 numbers", weight.name, type, scale->name);
+  if (weight.name.ends_with("weight") && !dtype_is_float(weight.view.encoding->dtype))
+    fail(ErrorCode::kUnsupported, "tensor '{}' is in {}, neither f8_e4m3 nor a plain float", weight.name, type);
+}
+
+}  // namespace
+
+TensorJoin::TensorJoin(std::vector<TensorEntry>& tensors) : tensors_(tensors), absorbed_(tensors.size()) {
+  by_name_.reserve(tensors.size());
+  for (TensorEntry& entry : tensors) {
+    if (!by_name_.emplace(entry.name, &entry).second)
+      fail(ErrorCode::kFormat, "tensor '{}' is there twice", entry.name);
+  }
+}
+
+TensorEntry* TensorJoin::find(std::string_view name) const {
+  const auto found = by_name_.find(name);
+  return found != by_name_.end() ? found->second : nullptr;
+}
+
+void TensorJoin::absorb(const TensorEntry& part) {
+  absorbed_[static_cast<std::size_t>(&part - tensors_.data())] = true;
+}
+
+void TensorJoin::finish() {
+  by_name_.clear();
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    if (absorbed_[i]) continue;
+    if (kept != i) tensors_[kept] = std::move(tensors_[i]);
+    ++kept;
+  }
+  tensors_.resize(kept);
+}
+
+Tile read_tile(const json::Value& object, std::string_view key) {
+  return with_context(key, [&] {
+    const json::Array& pair = object.at(key).as_array();
+    if (pair.size() != 2) fail(ErrorCode::kFormat, "{} numbers instead of 2", pair.size());
+    const Tile tile = {pair[0].as_int(), pair[1].as_int()};
+    if (tile.rows < 1 || tile.cols < 1) fail(ErrorCode::kFormat, "a block of {} x {}", tile.rows, tile.cols);
+    return tile;
+  });
+}
+
+void join_fp8(std::vector<TensorEntry>& tensors, std::string_view suffix, const std::vector<Tile>& tiles,
+              bool byte_scales) {
+  TensorJoin join(tensors);
+  for (TensorEntry& weight : tensors) {
+    const TensorEntry* scale = join.find(weight.name + std::string(suffix));
+    if (!is_e4m3(weight)) {
+      check_plain(weight, scale);
+      continue;
+    }
+    if (scale == nullptr) {
+      fail(ErrorCode::kFormat, "tensor '{}' is in f8_e4m3, but its scales '{}{}' are not there", weight.name,
+           weight.name, suffix);
+    }
+    const EncodingInfo& info = encoding_of(weight, *scale, tiles, byte_scales);
+    TensorView view;
+    view.encoding = &info;
+    view.shape = weight.view.shape;
+    view.add_part(PartRole::kCodes, Dtype::kU8, weight.view.shape, weight.view.data());
+    view.add_part(PartRole::kScales, info.scaled.scale_dtype, scale->view.shape, scale->view.data());
+    encoding::validate(view);
+    weight.view = view;
+    join.absorb(*scale);
+  }
+  join.finish();
+}
+
+}  // namespace nibble::container::hf

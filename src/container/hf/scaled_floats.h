@@ -1,0 +1,46 @@
+// Small floats beside the scales of their tiles, as several schemes store them: X and X + a suffix.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "container/checkpoint.h"
+#include "encoding/encoding.h"
+
+namespace nibble::container::hf {
+
+// The tensors of a folder by name, some of which become part of others.
+class TensorJoin {
+ public:
+  explicit TensorJoin(std::vector<TensorEntry>& tensors);  // throws Error{kFormat} when two have the same name
+  TensorEntry* find(std::string_view name) const;          // null when absent
+  // `part` belongs to another tensor now and is none of its own.
+  void absorb(const TensorEntry& part);
+  void finish();  // removes what was absorbed; the names found are valid until then
+
+ private:
+  std::vector<TensorEntry>& tensors_;
+  std::unordered_map<std::string_view, TensorEntry*> by_name_;
+  std::vector<bool> absorbed_;
+};
+
+// How many rows and columns share a scale, 0 is all of them.
+struct Tile {
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+};
+inline constexpr Tile kPerTensor = {0, 0};
+inline constexpr Tile kPerChannel = {1, 0};
+// Two positive numbers, rows and columns, of a config. Throws Error{kFormat} naming the key.
+Tile read_tile(const json::Value& object, std::string_view key);
+
+// Joins each f8_e4m3 tensor with the scale `suffix` behind its name: the first of `tiles` that the shape of the scale
+// fits. Throws Error{kFormat} for a tensor that has none, for one of another type that has one, and for shapes and
+// types that are not possible. Scales of a byte are powers of two when `byte_scales` says so.
+void join_fp8(std::vector<TensorEntry>& tensors, std::string_view suffix, const std::vector<Tile>& tiles,
+              bool byte_scales);
+
+}  // namespace nibble::container::hf

@@ -1,0 +1,37 @@
+// Already quantized Hugging Face folders: `quantization_config` of config.json names a scheme, and the scheme makes
+// logical tensors of the tensors that the files hold.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "container/checkpoint.h"
+#include "json/json.h"
+
+namespace nibble::container {
+
+namespace hf {
+
+struct Scheme {
+  std::string_view quant_method;
+  // What of this quantization_config is not read, in the words of the config; empty when all of it is.
+  std::string (*unread)(const json::Value& quantization);
+  // Puts one logical tensor in the place of the tensors that make it up; others stay. Throws Error{kFormat} naming the
+  // tensors that contradict each other.
+  void (*join)(const json::Value& quantization, std::vector<TensorEntry>& tensors);
+};
+
+// Throws Error{kUnsupported} when the config has a quantization that no scheme reads: the weights then lie in tensors
+// of its own, and read as plain ones they would be noise.
+void refuse_unread(const json::Value& config);
+// Joins the tensors of a folder by its scheme; leaves them as they are where refuse_unread() throws.
+void join_quantized(const json::Value& config, std::vector<TensorEntry>& tensors);
+
+}  // namespace hf
+
+// Generated from the words in CMakeLists.txt.
+std::span<const hf::Scheme* const> all_entries();
+
+}  // namespace nibble::container
