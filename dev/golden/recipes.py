@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 
 QUANTIZE = sys.argv[1]
-MIXES = ("q2_k q2_k_s q3_k_s q3_k_m q3_k_l q4_k_s q4_k_m q5_k_s q5_k_m q6_k q8_0 q4_0 q4_1 q5_0 q5_1 iq4_xs iq4_nl f16 bf16 f32").split()
+MIXES = ("q2_k q2_k_s q3_k_s q3_k_m q3_k_l q4_k_s q4_k_m q5_k_s q5_k_m q6_k q8_0 q4_0 q4_1 q5_0 q5_1 iq4_xs iq4_nl mxfp4_moe f16 bf16 f32").split()
 
 
 def dense(h, ff, heads, kv, head_dim=None, tied=True, vocab=512, bias=False):

@@ -70,8 +70,11 @@ TEST(Scaled, EachTileHasItsScale) {
     const char* name;
     std::int64_t rows, cols, tiles_down, tiles_across;
   };
-  for (const Case& c : {Case{"fp8-block2x3", 2, 3, 3, 3}, {"fp8-block128x128", 128, 128, 1, 1},
-                        {"fp8-block1x4-f16", 1, 4, 5, 2}, {"fp8-channel-bf16", 1, 7, 5, 1}, {"fp8-tensor", 5, 7, 1, 1},
+  for (const Case& c : {Case{"fp8-block2x3", 2, 3, 3, 3},
+                        {"fp8-block128x128", 128, 128, 1, 1},
+                        {"fp8-block1x4-f16", 1, 4, 5, 2},
+                        {"fp8-channel-bf16", 1, 7, 5, 1},
+                        {"fp8-tensor", 5, 7, 1, 1},
                         {"fp8-block5x7", 5, 7, 1, 1}}) {
     const EncodingInfo& info = get(c.name);
     const Tensor tensor = make_fp8(info, shape);
@@ -112,7 +115,9 @@ TEST(Scaled, FindsWhatIsNotFinite) {
       codes[at] = before;
     }
   }
-  const auto set_scale = [&](float value) { std::memcpy(tensor.mutable_part(PartRole::kScales).data() + 4 * 4, &value, 4); };
+  const auto set_scale = [&](float value) {
+    std::memcpy(tensor.mutable_part(PartRole::kScales).data() + 4 * 4, &value, 4);
+  };
   for (const float value : {INFINITY, -INFINITY, NAN}) {  // the middle tile of rows 2 and 3
     set_scale(value);
     EXPECT_EQ(find_not_finite(tensor.view(), 0, 6), 2);
@@ -180,7 +185,8 @@ TEST(Mxfp4, RepacksIntoTheBlocksOfGguf) {
   EXPECT_FALSE(repacks(hf, get("q4_0")));
   Tensor tensor = allocate(hf, {253, 96});
   std::uint64_t draw = 0;
-  for (std::byte& code : tensor.mutable_part(PartRole::kCodes)) code = static_cast<std::byte>(random_bits(4, 0, draw++));
+  for (std::byte& code : tensor.mutable_part(PartRole::kCodes))
+    code = static_cast<std::byte>(random_bits(4, 0, draw++));
   const auto scales = tensor.mutable_part(PartRole::kScales);
   for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<std::byte>(i / 3);  // 0 .. 252
   std::vector<float> values(96), repacked(96);

@@ -47,6 +47,7 @@ void apply_override(const Override& override, TensorPlan& plan) {
 
 void choose_method(const PlanOptions& options, TensorPlan& plan) {
   if (plan.target == plan.source || plan.target->family == encoding::Family::kPlain) return;
+  if (encoding::repacks(*plan.source, *plan.target)) return;
   plan.method = options.method != nullptr ? options.method : &method::default_for(*plan.target);
   if (!plan.method->supports(*plan.target)) {
     fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}' (tensor '{}')", plan.method->name,

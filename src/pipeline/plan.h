@@ -25,7 +25,7 @@ struct TensorPlan {
   RecipeTensor tensor;
   const encoding::EncodingInfo* source = nullptr;
   const encoding::EncodingInfo* target = nullptr;
-  const method::Method* method = nullptr;  // null: the numbers are copied, or cast to a plain type
+  const method::Method* method = nullptr;  // null: the numbers are copied, repacked, or cast to a plain type
   std::uint64_t bytes = 0;                 // of the target, without alignment
   bool fallback = false;                   // rows of this length do not exist in the type the recipe wanted
   std::string note;                        // "q4_k does not fit rows of 288", "override"; usually empty

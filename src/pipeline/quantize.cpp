@@ -102,9 +102,10 @@ TensorReport report_tensor(const TensorPlan& plan) {
   report.shape.assign(dims.begin(), dims.end());
   report.source_type = plan.source->name;
   report.type = plan.target->name;
-  report.method = plan.method != nullptr       ? std::string(plan.method->name)
-                  : plan.source == plan.target ? "copy"
-                                               : "cast";
+  report.method = plan.method != nullptr                          ? std::string(plan.method->name)
+                  : plan.source == plan.target                    ? "copy"
+                  : encoding::repacks(*plan.source, *plan.target) ? "repack"
+                                                                  : "cast";
   report.note = plan.note;
   report.bytes = plan.bytes;
   return report;

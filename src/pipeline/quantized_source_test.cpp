@@ -23,68 +23,97 @@
 namespace nibble {
 namespace {
 
+using nibble::testing::TemporaryFolder;
 using ::testing::Contains;
 using ::testing::HasSubstr;
-using nibble::testing::TemporaryFolder;
 
 namespace fs = std::filesystem;
 
 const fs::path kRoot = NIBBLE_SOURCE_DIR;
 const fs::path kModel = kRoot / "models/books-7m";
 
-// A weight of the model as E4M3 codes and scales of blocks.
-struct Fp8 {
-  std::vector<std::byte> codes, scales;
+// One tensor of a folder to be.
+struct Piece {
+  container::PlannedTensor tensor;
+  std::vector<std::byte> bytes;
 };
 
-Fp8 to_fp8(const TensorView& view, std::int64_t block) {
-  const std::int64_t rows = view.rows(), cols = view.cols(), across = (cols + block - 1) / block;
-  std::vector<float> weights(static_cast<std::size_t>(rows * cols));
-  encoding::decode_rows(view, 0, rows, weights.data());
-  std::vector<float> scales(static_cast<std::size_t>((rows + block - 1) / block * across));
+std::vector<float> values_of(const TensorView& view) {
+  std::vector<float> values(static_cast<std::size_t>(view.shape.elements()));
+  encoding::decode_rows(view, 0, view.rows(), values.data());
+  return values;
+}
+
+// A weight as E4M3 codes and scales of blocks.
+std::vector<Piece> to_fp8(const container::TensorEntry& entry, std::int64_t block) {
+  const std::int64_t rows = entry.view.rows(), cols = entry.view.cols(), across = (cols + block - 1) / block;
+  const Shape tiles = {(rows + block - 1) / block, across};
+  std::vector<float> weights = values_of(entry.view);
+  std::vector<float> scales(static_cast<std::size_t>(tiles.elements()));
   const auto scale_at = [&](std::int64_t i) -> float& {
     return scales[static_cast<std::size_t>(i / cols / block * across + i % cols / block)];
   };
   for (std::int64_t i = 0; i < rows * cols; ++i)
     scale_at(i) = std::max(scale_at(i), std::fabs(weights[static_cast<std::size_t>(i)]) / 448);
   for (std::int64_t i = 0; i < rows * cols; ++i) weights[static_cast<std::size_t>(i)] /= scale_at(i);
-  Fp8 fp8 = {std::vector<std::byte>(weights.size()), std::vector<std::byte>(scales.size() * sizeof(float))};
-  encoding::get("f8_e4m3").encode(weights.data(), fp8.codes.data(), rows * cols);
-  std::memcpy(fp8.scales.data(), scales.data(), fp8.scales.size());
-  return fp8;
+  Piece code = {{entry.name, &encoding::get("f8_e4m3"), entry.view.shape}, std::vector<std::byte>(weights.size())};
+  Piece scale = {{entry.name + "_scale_inv", &encoding::get("f32"), tiles}, std::vector<std::byte>(4 * scales.size())};
+  code.tensor.encoding->encode(weights.data(), code.bytes.data(), rows * cols);
+  std::memcpy(scale.bytes.data(), scales.data(), scale.bytes.size());
+  return {code, scale};
+}
+
+// A weight as MXFP4 in Hugging Face's order, from GGUF's.
+std::vector<Piece> to_mxfp4(const container::TensorEntry& entry) {
+  const std::int64_t rows = entry.view.rows(), blocks = entry.view.cols() / 32;
+  const std::vector<float> weights = values_of(entry.view);
+  std::vector<std::byte> packed(static_cast<std::size_t>(rows * blocks * 17));
+  encoding::get("mxfp4").encode(weights.data(), packed.data(), rows * blocks * 32);
+  Piece code = {{entry.name + "_blocks", &encoding::get("u8"), {rows, blocks, 16}}, {}};
+  Piece scale = {{entry.name + "_scales", &encoding::get("u8"), {rows, blocks}}, {}};
+  for (const std::byte* block = packed.data(); block < packed.data() + packed.size(); block += 17) {
+    scale.bytes.push_back(block[0]);
+    for (int i = 1; i <= 16; i += 2) code.bytes.push_back((block[i] & std::byte{15}) | block[i + 1] << 4);
+    for (int i = 1; i <= 16; i += 2) code.bytes.push_back(block[i] >> 4 | (block[i + 1] & std::byte{0xF0}));
+  }
+  return {code, scale};
+}
+
+// The model's folder with other weights: `convert` gives what stands for a tensor, or nothing when it stays.
+template <typename Convert>
+void write_copy(const fs::path& folder, json::Value quantization, Convert&& convert) {
+  fs::create_directories(folder);
+  for (const auto& file : fs::directory_iterator(kModel)) {
+    if (file.path().extension() != ".safetensors") fs::copy(file.path(), folder / file.path().filename());
+  }
+  json::Value config = json::parse(read_file(kModel / "config.json"));
+  config.set("quantization_config", std::move(quantization));
+  write_file_atomically(folder / "config.json", json::dump(config));
+  const auto reader = container::open(kModel);
+  std::vector<Piece> all;
+  for (const container::TensorEntry& entry : reader->tensors()) {
+    std::vector<Piece> pieces = convert(entry);
+    if (pieces.empty()) {
+      const auto data = entry.view.data();
+      pieces.push_back({{entry.name, entry.view.encoding, entry.view.shape}, {data.begin(), data.end()}});
+    }
+    std::ranges::move(pieces, std::back_inserter(all));
+  }
+  std::vector<container::PlannedTensor> plan;
+  for (const Piece& piece : all) plan.push_back(piece.tensor);
+  const auto writer = container::create_hf_weights(folder, {}, plan, 3'000'000);
+  for (std::size_t i = 0; i < all.size(); ++i) writer->write(i, 0, all[i].bytes);
+  writer->commit();
 }
 
 class QuantizedSource : public ::testing::Test {
  protected:
   // Blocks of 96 leave partial ones at both edges of the model's matrices.
   void SetUp() override {
-    fs::create_directories(fp8_);
-    for (const auto& file : fs::directory_iterator(kModel)) {
-      if (file.path().extension() != ".safetensors") fs::copy(file.path(), fp8_ / file.path().filename());
-    }
-    json::Value config = json::parse(read_file(kModel / "config.json"));
-    config.set("quantization_config",
-               json::Object{{"quant_method", "fp8"}, {"weight_block_size", json::Array{96, 96}}});
-    write_file_atomically(fp8_ / "config.json", json::dump(config));
-    const auto reader = container::open(kModel);
-    std::vector<container::PlannedTensor> plan;
-    std::vector<std::vector<std::byte>> contents;
-    for (const container::TensorEntry& entry : reader->tensors()) {
-      if (!entry.name.ends_with("_proj.weight")) {
-        plan.push_back({entry.name, entry.view.encoding, entry.view.shape});
-        contents.emplace_back(entry.view.data().begin(), entry.view.data().end());
-        continue;
-      }
-      Fp8 fp8 = to_fp8(entry.view, 96);
-      plan.push_back({entry.name, &encoding::get("f8_e4m3"), entry.view.shape});
-      contents.push_back(std::move(fp8.codes));
-      plan.push_back({entry.name + "_scale_inv", &encoding::get("f32"),
-                      {(entry.view.rows() + 95) / 96, (entry.view.cols() + 95) / 96}});
-      contents.push_back(std::move(fp8.scales));
-    }
-    const auto writer = container::create_hf_weights(fp8_, {}, plan, 3'000'000);
-    for (std::size_t i = 0; i < plan.size(); ++i) writer->write(i, 0, contents[i]);
-    writer->commit();
+    write_copy(fp8_, json::Object{{"quant_method", "fp8"}, {"weight_block_size", json::Array{96, 96}}},
+               [](const container::TensorEntry& entry) {
+                 return entry.name.ends_with("_proj.weight") ? to_fp8(entry, 96) : std::vector<Piece>();
+               });
   }
 
   QuantizeReport convert(const std::string& output, const std::string& type) const {
@@ -99,8 +128,8 @@ class QuantizedSource : public ::testing::Test {
   double worst_error(const fs::path& candidate) const {
     OwnedExecContext context(RunContext{});
     double worst = 0;
-    for (const auto& error : eval::tensor_errors(*context, *model::ModelSource::open(fp8_),
-                                                 *model::ModelSource::open(candidate)))
+    for (const auto& error :
+         eval::tensor_errors(*context, *model::ModelSource::open(fp8_), *model::ModelSource::open(candidate)))
       worst = std::max(worst, error.relative_mse);
     return worst;
   }
@@ -173,9 +202,53 @@ TEST_F(QuantizedSource, IsInspected) {
   const auto found = std::ranges::find(report.tensors, "model.layers.0.mlp.up_proj.weight", &InspectedTensor::name);
   ASSERT_NE(found, report.tensors.end());
   EXPECT_EQ(found->type, "fp8-block96x96");
-  EXPECT_EQ(found->bytes, static_cast<std::uint64_t>(found->shape[0] * found->shape[1]) +
-                              static_cast<std::uint64_t>(4 * ((found->shape[0] + 95) / 96) * ((found->shape[1] + 95) / 96)));
+  EXPECT_EQ(found->bytes,
+            static_cast<std::uint64_t>(found->shape[0] * found->shape[1]) +
+                static_cast<std::uint64_t>(4 * ((found->shape[0] + 95) / 96) * ((found->shape[1] + 95) / 96)));
   EXPECT_EQ(report.parameters, inspect_model({kModel.string()}).parameters);
+}
+
+// Not one bit of a weight that is MXFP4 already is lost on the way to GGUF's form, whatever the rows' order there.
+TEST_F(QuantizedSource, Mxfp4IsRepacked) {
+  const fs::path model = folder_ / "mxfp4";
+  write_copy(model, json::Object{{"quant_method", "mxfp4"}}, [](const container::TensorEntry& entry) {
+    const bool packed = entry.name.ends_with("q_proj.weight") || entry.name.ends_with("up_proj.weight");
+    return packed ? to_mxfp4(entry) : std::vector<Piece>();
+  });
+  QuantizeRequest request;
+  request.input = model;
+  request.output = folder_ / "out.gguf";
+  request.type = "mxfp4";
+  const QuantizeReport report = quantize_model(request);
+  EXPECT_THAT(report.notes, ::testing::IsEmpty());
+  int repacked = 0;
+  for (const TensorReport& tensor : report.tensors) {
+    const bool packed = tensor.hf_name.ends_with("q_proj.weight") || tensor.hf_name.ends_with("up_proj.weight");
+    EXPECT_EQ(tensor.method == "repack", packed) << tensor.name;
+    if (!packed) continue;
+    EXPECT_EQ(tensor.type, "mxfp4");
+    EXPECT_EQ(tensor.source_type, "mxfp4-hf");
+    EXPECT_EQ(tensor.relative_mse, 0);
+    ++repacked;
+  }
+  EXPECT_EQ(repacked, 16);
+  OwnedExecContext context(RunContext{});
+  const auto source = model::ModelSource::open(model), output = model::ModelSource::open(request.output);
+  for (const auto& error : eval::tensor_errors(*context, *source, *output)) {
+    const bool packed = error.name.ends_with("q_proj.weight") || error.name.ends_with("up_proj.weight");
+    if (!packed) continue;
+    EXPECT_EQ(error.max_abs, 0) << error.name;
+    EXPECT_EQ(error.encoding, "mxfp4");
+  }
+  const auto blocks = container::open(request.output);
+  const auto before = container::open(model);
+  const TensorView& view = before->at("model.layers.3.mlp.up_proj.weight").view;
+  std::vector<std::byte> row(static_cast<std::size_t>(view.cols() / 32 * 17));
+  const auto data = blocks->at("blk.3.ffn_up.weight").view.data();
+  for (std::int64_t r = 0; r < view.rows(); ++r) {
+    encoding::repack_row(view, r, row.data());
+    EXPECT_EQ(std::memcmp(row.data(), data.data() + static_cast<std::size_t>(r) * row.size(), row.size()), 0) << r;
+  }
 }
 
 TEST_F(QuantizedSource, NamesTheWeightThatIsNoNumber) {
@@ -193,7 +266,8 @@ TEST_F(QuantizedSource, NamesTheWeightThatIsNoNumber) {
     }
     return std::string("no error");
   };
-  EXPECT_THAT(message([&] { convert("out.gguf", "f32"); }), HasSubstr("blk.1.ffn_up.weight', row 3, column 5: the weight is NaN"));
+  EXPECT_THAT(message([&] { convert("out.gguf", "f32"); }),
+              HasSubstr("blk.1.ffn_up.weight', row 3, column 5: the weight is NaN"));
   GenerateRequest generate;
   generate.model = fp8_;
   generate.prompt = "It";

@@ -39,7 +39,8 @@ struct Work {
   std::unique_ptr<method::Quantizer> quantizer;
   std::int64_t rows = 0, cols = 0, chunk_rows = 0, step_rows = 0;
   std::uint64_t row_bytes = 0;  // of the target
-  bool copy = false;            // the bytes go over unchanged
+  bool copy = false;            // the bytes go over unchanged, or
+  bool repack = false;          // in another order
 
   struct Chunk {
     ErrorSums errors;
@@ -81,7 +82,10 @@ Work make_work(std::size_t index, const Conversion& conversion, const QuantPlan&
   work.chunk_rows = std::max<std::int64_t>(1, kChunkWeights / std::max<std::int64_t>(1, work.cols));
   work.step_rows = std::max<std::int64_t>(1, kStepWeights / std::max<std::int64_t>(1, work.cols));
   work.row_bytes = encoding::row_bytes(*work.plan->target, work.cols);
-  work.copy = work.source->bytes_survive() && work.plan->target == &work.source->source_type();
+  if (work.source->bytes_survive()) {
+    work.repack = encoding::repacks(work.source->source_type(), *work.plan->target);
+    work.copy = work.repack || work.plan->target == &work.source->source_type();
+  }
   work.chunks.resize(static_cast<std::size_t>((work.rows + work.chunk_rows - 1) / work.chunk_rows));
   if (work.plan->method != nullptr && !work.copy) {
     method::Job job;
@@ -103,16 +107,21 @@ struct Scratch {
 
 // The packed rows of a task, gathered in the order of the output.
 void copy_rows(const Work& work, std::int64_t row, std::int64_t n_rows, std::byte* out) {
-  const std::byte* data = work.source->stored.entry->view.data().data();
+  const TensorView& view = work.source->stored.entry->view;
+  const std::byte* data = view.data().data();
   const auto& map = work.source->stored.row_map;
-  if (map.empty()) {
+  if (map.empty() && !work.repack) {
     std::memcpy(out, data + static_cast<std::uint64_t>(row) * work.row_bytes,
                 static_cast<std::uint64_t>(n_rows) * work.row_bytes);
     return;
   }
   for (std::int64_t i = 0; i < n_rows; ++i, out += work.row_bytes) {
-    const auto at = static_cast<std::uint64_t>(map[static_cast<std::size_t>(row + i)]);
-    std::memcpy(out, data + at * work.row_bytes, work.row_bytes);
+    const std::int64_t at = map.empty() ? row + i : map[static_cast<std::size_t>(row + i)];
+    if (work.repack) {
+      encoding::repack_row(view, at, out);
+    } else {
+      std::memcpy(out, data + static_cast<std::uint64_t>(at) * work.row_bytes, work.row_bytes);
+    }
   }
 }
 

@@ -73,7 +73,8 @@ void write_folder(const TempFolder& folder, const std::string& quantization, con
   std::vector<PlannedTensor> plan;
   std::uint64_t largest = 0;
   for (const Raw& raw : tensors) plan.push_back({raw.name, &encoding::get(raw.dtype), raw.shape});
-  for (const PlannedTensor& tensor : plan) largest = std::max(largest, encoding::tensor_bytes(*tensor.encoding, tensor.shape));
+  for (const PlannedTensor& tensor : plan)
+    largest = std::max(largest, encoding::tensor_bytes(*tensor.encoding, tensor.shape));
   std::filesystem::remove(folder / "model.safetensors");
   const auto writer = create_hf_weights(folder.path(), {}, plan, shards ? 1 : kShardBytes);
   for (std::size_t i = 0; i < plan.size(); ++i) {
@@ -152,9 +153,10 @@ TEST(QuantizedFolder, CompressedTensorsFloats) {
   EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int"})"), {kWeight}), HasSubstr("not 8-bit floats"));
   EXPECT_THAT(fault_of(R"({"quant_method":"compressed-tensors","format":"float-quantized"})", {kWeight}),
               HasSubstr("no member 'config_groups'"));
-  EXPECT_THAT(fault_of(R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"FP8":["Linear"]}})",
-                       {kWeight}),
-              HasSubstr("config_groups: FP8: a preset by name"));
+  EXPECT_THAT(
+      fault_of(R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"FP8":["Linear"]}})",
+               {kWeight}),
+      HasSubstr("config_groups: FP8: a preset by name"));
 }
 
 TEST(QuantizedFolder, PartsInDifferentFiles) {

@@ -1,5 +1,9 @@
-// mxfp4, nvfp4: 4-bit floats E2M1 with a power-of-two scale per 32 values (OCP MX) or an E4M3 scale per 16. Read only.
+// mxfp4, nvfp4: 4-bit floats E2M1 with a power-of-two scale per 32 values (OCP MX) or an E4M3 scale per 16; nvfp4 is
+// only read.
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 
 #include "encoding/block_codec.h"
 
@@ -39,6 +43,30 @@ void decode_mxfp4(const std::byte* src, float* dst, std::int64_t n) noexcept {
   for (; n > 0; n -= 32, src += 17, dst += 32) put_nibbles(src + 1, 16, half_e8m0(load_u8(src)), dst);
 }
 
+// The scale brings the largest magnitude into [4, 8), so that what is above 6 clips; the nearest code, the smaller one
+// of a tie. The power of two below a magnitude is exact here, where GGML's logarithm may round up to the next, and zero
+// is the smallest exponent, where GGML's wraps around (magnitudes below 2^-125).
+void encode_mxfp4(const float* src, std::byte* dst, std::int64_t n) noexcept {
+  constexpr float kMiddles[7] = {0.5f, 1.5f, 2.5f, 3.5f, 5, 7, 10};  // between the doubled values
+  for (; n > 0; n -= 32, src += 32, dst += 17) {
+    float largest = 0;
+    for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(src[i]));  // a NaN is passed over
+    int exponent = 0;                                                             // largest is below 2^exponent
+    std::frexp(std::isinf(largest) ? std::numeric_limits<float>::max() : largest, &exponent);
+    const int scale = largest > 0 ? std::max(exponent - 1 - 2 + 127, 0) : 0;
+    const float half = half_e8m0(static_cast<std::uint8_t>(scale));
+    std::int8_t code[32];
+    for (int i = 0; i < 32; ++i) {
+      const float magnitude = std::fabs(src[i]);
+      int level = 0;
+      for (const float middle : kMiddles) level += magnitude > middle * half ? 1 : 0;
+      code[i] = static_cast<std::int8_t>(src[i] < 0 && level > 0 ? level + 8 : level);
+    }
+    dst[0] = static_cast<std::byte>(scale);
+    pack_nibbles(code, 16, 0, dst + 1);
+  }
+}
+
 // Bytes: 4 e4m3 scales, 4 runs of 8 of nibbles. A tensor's second scale is a tensor of its own in a GGUF file.
 void decode_nvfp4(const std::byte* src, float* dst, std::int64_t n) noexcept {
   for (; n > 0; n -= 64, src += 36, dst += 64) {
@@ -49,7 +77,11 @@ void decode_nvfp4(const std::byte* src, float* dst, std::int64_t n) noexcept {
 }  // namespace
 
 std::span<const EncodingInfo> entries() {
-  static const std::array infos = {read_only_block("mxfp4", 32, 17, {}, decode_mxfp4),
+  static const std::array infos = {[] {
+                                     EncodingInfo info = read_only_block("mxfp4", 32, 17, {}, decode_mxfp4);
+                                     info.encode = encode_mxfp4;
+                                     return info;
+                                   }(),
                                    read_only_block("nvfp4", 64, 36, {}, decode_nvfp4)};
   return infos;
 }
