@@ -9,9 +9,10 @@ Made with transformers 5.23, accelerate 1.15, torch 2.13. Run: python dev/golden
 import json
 import pathlib
 import shutil
+import tempfile
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, FineGrainedFP8Config
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
@@ -83,36 +84,46 @@ def container_mxfp4():
     write(SOURCE / "container/testdata/mxfp4", config, tensors, expected=expected)
 
 
-def model(name, block, scale_dtype=torch.float32):
-    options = dict(model_type="qwen3", hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=56, max_position_embeddings=128,
-                   num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=False, rope_theta=10000.0, rms_norm_eps=1e-5)
+OPTIONS = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=56, max_position_embeddings=128, num_attention_heads=4,
+               num_key_value_heads=2, head_dim=16, tie_word_embeddings=False, rope_theta=10000.0, rms_norm_eps=1e-5)
+
+
+def model(name, block, scale_dtype=torch.float32, model_type="qwen3", **others):
+    options = dict(OPTIONS, model_type=model_type, **others)
     torch.manual_seed(1)
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**options)).float()
+    with tempfile.TemporaryDirectory() as saved:  # names as files have them
+        plain.save_pretrained(saved)
+        names = {k: v.shape for k, v in load_file(saved + "/model.safetensors").items()}
     generator = torch.Generator().manual_seed(2)
-    tensors = {}
-    for key, tensor in plain.state_dict().items():
-        values = torch.randn(tensor.shape, generator=generator)
-        if tensor.dim() == 1:
+    tensors, exact = {}, {}
+    for key, shape in names.items():
+        values = torch.randn(shape, generator=generator)
+        if len(shape) == 1:
             tensors[key] = (1 + 0.1 * values).bfloat16()
         elif key.endswith("_proj.weight"):
-            code, scale = to_fp8(1.5 * values * tensor.shape[-1] ** -0.5, block or (0, 0))
-            tensors |= {key: code, key + "_scale_inv": (scale if block else scale.reshape(())).to(scale_dtype)}
+            code, scale = to_fp8(1.5 * values * shape[-1] ** -0.5, block or (0, 0))
+            scale = scale.to(scale_dtype)
+            exact[key] = code.float() * spread(scale.float(), shape, block or shape)
+            tensors |= {key: code, key + "_scale_inv": scale if block else scale.reshape(())}
             if not block:
                 tensors[key.removesuffix("weight") + "activation_scale"] = torch.tensor(0.01)
         else:
-            tensors[key] = (1.5 * values * tensor.shape[-1] ** -0.5).bfloat16()
+            tensors[key] = (1.5 * values * shape[-1] ** -0.5).bfloat16()
     quantization = dict(quant_method="fp8", activation_scheme="dynamic" if block else "static", weight_block_size=block, modules_to_not_convert=["lm_head"])
     folder = SOURCE / "model/testdata" / name
-    write(folder, dict(options, architectures=["Qwen3ForCausalLM"], quantization_config=quantization), tensors)
+    write(folder, dict(options, architectures=[type(plain).__name__], quantization_config=quantization), tensors)
     opened = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
                                                   quantization_config=FineGrainedFP8Config(**{k: v for k, v in quantization.items() if k != "quant_method"},
                                                                                            dequantize=True)).float().eval()
+    for key, values in opened.state_dict().items():  # transformers rounded nothing, and has the same blocks
+        if key.endswith("experts.down_proj"):
+            expert = [exact[key.replace("experts.", f"experts.{i}.") + ".weight"] for i in range(values.shape[0])]
+            assert torch.equal(values, torch.stack(expert))
+        assert key not in exact or torch.equal(values, exact[key])
     tokens = torch.randint(0, options["vocab_size"], (80,), generator=generator)
     with torch.no_grad():
         logits = opened(tokens[None]).logits[0]
-    key = "model.layers.1.mlp.down_proj.weight"
-    expected = tensors[key].float() * spread(tensors[key + "_scale_inv"].float().reshape(-1, 1 if not block else 48 // block[1]), (32, 48), block or (32, 48))
-    assert torch.equal(opened.state_dict()[key], expected)  # transformers rounded nothing
     save_file({"tokens": tokens.int(), "logits": logits.contiguous()}, folder / "golden.safetensors")
     print(name, float(logits.std()))
 
@@ -121,3 +132,4 @@ container_fp8()
 container_mxfp4()
 model("qwen3_fp8", [16, 8])
 model("qwen3_fp8_tensor", None, torch.bfloat16)
+model("qwen3_moe_fp8", [16, 8], model_type="qwen3_moe", num_experts=5, num_experts_per_tok=3, moe_intermediate_size=16, norm_topk_prob=True)

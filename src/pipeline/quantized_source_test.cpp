@@ -19,6 +19,7 @@
 #include "nibble/inspect.h"
 #include "nibble/quantize.h"
 #include "testing/program.h"
+#include "testing/tiny_model.h"
 
 namespace nibble {
 namespace {
@@ -45,13 +46,13 @@ std::vector<float> values_of(const TensorView& view) {
 }
 
 // A weight as E4M3 codes and scales of blocks.
-std::vector<Piece> to_fp8(const container::TensorEntry& entry, std::int64_t block) {
-  const std::int64_t rows = entry.view.rows(), cols = entry.view.cols(), across = (cols + block - 1) / block;
-  const Shape tiles = {(rows + block - 1) / block, across};
+std::vector<Piece> to_fp8(const container::TensorEntry& entry, std::int64_t height, std::int64_t width) {
+  const std::int64_t rows = entry.view.rows(), cols = entry.view.cols(), across = (cols + width - 1) / width;
+  const Shape tiles = {(rows + height - 1) / height, across};
   std::vector<float> weights = values_of(entry.view);
   std::vector<float> scales(static_cast<std::size_t>(tiles.elements()));
   const auto scale_at = [&](std::int64_t i) -> float& {
-    return scales[static_cast<std::size_t>(i / cols / block * across + i % cols / block)];
+    return scales[static_cast<std::size_t>(i / cols / height * across + i % cols / width)];
   };
   for (std::int64_t i = 0; i < rows * cols; ++i)
     scale_at(i) = std::max(scale_at(i), std::fabs(weights[static_cast<std::size_t>(i)]) / 448);
@@ -79,17 +80,17 @@ std::vector<Piece> to_mxfp4(const container::TensorEntry& entry) {
   return {code, scale};
 }
 
-// The model's folder with other weights: `convert` gives what stands for a tensor, or nothing when it stays.
+// A model's folder with other weights: `convert` gives what stands for a tensor, or nothing when it stays.
 template <typename Convert>
-void write_copy(const fs::path& folder, json::Value quantization, Convert&& convert) {
+void write_copy(const fs::path& model, const fs::path& folder, json::Value quantization, Convert&& convert) {
   fs::create_directories(folder);
-  for (const auto& file : fs::directory_iterator(kModel)) {
+  for (const auto& file : fs::directory_iterator(model)) {
     if (file.path().extension() != ".safetensors") fs::copy(file.path(), folder / file.path().filename());
   }
-  json::Value config = json::parse(read_file(kModel / "config.json"));
+  json::Value config = json::parse(read_file(model / "config.json"));
   config.set("quantization_config", std::move(quantization));
   write_file_atomically(folder / "config.json", json::dump(config));
-  const auto reader = container::open(kModel);
+  const auto reader = container::open(model);
   std::vector<Piece> all;
   for (const container::TensorEntry& entry : reader->tensors()) {
     std::vector<Piece> pieces = convert(entry);
@@ -110,9 +111,9 @@ class QuantizedSource : public ::testing::Test {
  protected:
   // Blocks of 96 leave partial ones at both edges of the model's matrices.
   void SetUp() override {
-    write_copy(fp8_, json::Object{{"quant_method", "fp8"}, {"weight_block_size", json::Array{96, 96}}},
+    write_copy(kModel, fp8_, json::Object{{"quant_method", "fp8"}, {"weight_block_size", json::Array{96, 96}}},
                [](const container::TensorEntry& entry) {
-                 return entry.name.ends_with("_proj.weight") ? to_fp8(entry, 96) : std::vector<Piece>();
+                 return entry.name.ends_with("_proj.weight") ? to_fp8(entry, 96, 96) : std::vector<Piece>();
                });
   }
 
@@ -125,11 +126,12 @@ class QuantizedSource : public ::testing::Test {
   }
 
   // The largest relative error of a weight of `candidate`.
-  double worst_error(const fs::path& candidate) const {
+  double worst_error(const fs::path& candidate) const { return worst_error(fp8_, candidate); }
+  static double worst_error(const fs::path& reference, const fs::path& candidate) {
     OwnedExecContext context(RunContext{});
     double worst = 0;
     for (const auto& error :
-         eval::tensor_errors(*context, *model::ModelSource::open(fp8_), *model::ModelSource::open(candidate)))
+         eval::tensor_errors(*context, *model::ModelSource::open(reference), *model::ModelSource::open(candidate)))
       worst = std::max(worst, error.relative_mse);
     return worst;
   }
@@ -166,6 +168,27 @@ TEST_F(QuantizedSource, QuantizesAsThePlainNumbersDo) {
       EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), others.begin(), others.end())) << entry.name;
     }
   }
+}
+
+// A tensor of each expert, with scales of its own.
+TEST_F(QuantizedSource, ExpertsAreStacked) {
+  const fs::path plain = folder_ / "moe", model = folder_ / "moe-fp8";
+  nibble::testing::write_tiny_model(plain, nibble::testing::tiny_config("qwen3_moe"), {});
+  write_copy(plain, model, json::Object{{"quant_method", "fp8"}, {"weight_block_size", json::Array{48, 40}}},
+             [](const container::TensorEntry& entry) {
+               const bool expert = entry.name.find(".experts.") != std::string::npos;
+               return expert ? to_fp8(entry, 48, 40) : std::vector<Piece>();
+             });
+  ConvertRequest request;
+  request.input = model;
+  request.type = "f32";
+  for (const char* output : {"moe.gguf", "moe-plain"}) {
+    request.output = folder_ / output;
+    convert_model(request);
+    EXPECT_EQ(worst_error(model, request.output), 0) << output;
+  }
+  EXPECT_GT(worst_error(plain, model), 1e-5);
+  EXPECT_LT(worst_error(plain, model), 1e-2);
 }
 
 TEST_F(QuantizedSource, IsEvaluatedAndRun) {
@@ -211,7 +234,7 @@ TEST_F(QuantizedSource, IsInspected) {
 // Not one bit of a weight that is MXFP4 already is lost on the way to GGUF's form, whatever the rows' order there.
 TEST_F(QuantizedSource, Mxfp4IsRepacked) {
   const fs::path model = folder_ / "mxfp4";
-  write_copy(model, json::Object{{"quant_method", "mxfp4"}}, [](const container::TensorEntry& entry) {
+  write_copy(kModel, model, json::Object{{"quant_method", "mxfp4"}}, [](const container::TensorEntry& entry) {
     const bool packed = entry.name.ends_with("q_proj.weight") || entry.name.ends_with("up_proj.weight");
     return packed ? to_mxfp4(entry) : std::vector<Piece>();
   });
