@@ -1,11 +1,11 @@
 #include "model/matrix.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "base/aligned_buffer.h"
 #include "base/error.h"
+#include "encoding/encoding.h"
 #include "linalg/gemm.h"
 
 namespace nibble::model {
@@ -93,18 +93,21 @@ void check_finite(ExecContext& context, const TensorView& view) {
   });
 }
 
-// A matrix that lies transposed, in canonical order and its own (plain) type.
-Tensor transposed_copy(const TensorView& view) {
-  const std::int64_t rows = view.cols(), cols = view.rows();
-  const std::size_t size = dtype_bytes(view.encoding->dtype);
-  Tensor copy(*view.encoding, {rows, cols});
-  std::byte* out = copy.add_part(PartRole::kCodes, view.encoding->dtype, {rows, cols}).data();
-  const std::byte* in = view.data().data();
-  for (std::int64_t c = 0; c < cols; ++c) {
-    for (std::int64_t r = 0; r < rows; ++r, in += size)
-      std::memcpy(out + static_cast<std::size_t>(r * cols + c) * size, in, size);
-  }
-  return copy;
+// What a kernel packs the weight as: rows that are gathered number by number become plain ones.
+const encoding::EncodingInfo& packed_from(const StoredRows& weight) {
+  const encoding::EncodingInfo& own = *weight.view.encoding;
+  return weight.whole_rows() || own.family == encoding::Family::kPlain ? own : encoding::get("f32");
+}
+
+Tensor gathered(const StoredRows& weight, const SlotRows& rows) {
+  const encoding::EncodingInfo& encoding = packed_from(weight);
+  const std::int64_t n_rows = rows.end - rows.begin, cols = weight.cols();
+  std::vector<float> values(static_cast<std::size_t>(n_rows * cols));
+  weight.read(rows.begin, rows.end, values.data());
+  Tensor tensor(encoding, {n_rows, cols});
+  encoding.encode(values.data(), tensor.add_part(PartRole::kCodes, encoding.dtype, {n_rows, cols}).data(),
+                  n_rows * cols);
+  return tensor;
 }
 
 // Where the rows of a part of a weight lie; empty for the whole in canonical order.
@@ -123,7 +126,7 @@ std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& con
                                                                 const SlotRows& rows, int count, Isa isa,
                                                                 std::uint64_t& packed_bytes) {
   const StoredRows& whole = source.weight(rows.slot);
-  const encoding::EncodingInfo& encoding = *whole.view.encoding;
+  const encoding::EncodingInfo& encoding = packed_from(whole);
   const kernel::LinearKernel& linear = kernel::choose_linear(encoding, whole.cols(), isa);
   const std::int64_t height = (rows.end - rows.begin) / count;
   const kernel::MatrixInfo info = {&encoding, height, whole.cols()};
@@ -137,12 +140,14 @@ std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& con
   for (int i = 0; i < count; ++i) {
     SlotRows part = {rows.slot, rows.begin + i * height, rows.begin + (i + 1) * height};
     const StoredRows weight = whole.part_of(part.begin, part.end);
-    const TensorView& view = weight.view;
     auto matrix = std::make_shared<PackedMatrix>(linear, info, memory, bytes * static_cast<std::uint64_t>(i));
     const std::vector<std::int32_t> map = part_map(weight, part);
     with_context(format_text("tensor '{}'", weight.entry->name), [&] {
-      const Tensor turned = weight.transposed ? transposed_copy(view) : Tensor();
-      matrix->pack(context, weight.transposed ? turned.view() : view, map.empty() ? nullptr : map.data());
+      if (weight.whole_rows()) {
+        matrix->pack(context, weight.view, map.empty() ? nullptr : map.data());
+      } else {
+        matrix->pack(context, gathered(weight, part).view(), nullptr);
+      }
     });
     out.push_back(std::move(matrix));
   }

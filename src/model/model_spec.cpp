@@ -118,6 +118,7 @@ std::vector<std::int32_t> canonical_rows(const RowOrder& order, std::int64_t row
 Shape file_shape(const WeightSlot& slot, bool gguf) {
   if (slot.file_shape.rank() > 0) return slot.file_shape;
   if (gguf) return slot.shape;
+  if (!slot.hf_strides.empty()) return slot.hf_strides.shape;
   if (slot.hf_row) return {1, slot.shape[0]};
   if (slot.hf_parts > 0) return {slot.shape[1], slot.shape[2]};
   return slot.hf_transposed && slot.shape.rank() == 2 ? Shape{slot.shape[1], slot.shape[0]} : slot.shape;

@@ -132,6 +132,20 @@ std::vector<std::int32_t> stored_rows(const RowOrder& order, std::int64_t rows);
 // Its inverse: the canonical row that stored row r is.
 std::vector<std::int32_t> canonical_rows(const RowOrder& order, std::int64_t rows);
 
+// Where a tensor holds the numbers of a stack of matrices that is not alone in it, or lies otherwise than row below
+// row: number (m, r, c) at element offset + m * matrix + r * row + c * col. Either `col` is less than a row of the
+// tensor and the numbers of a row lie in one row of it, or `col` is a multiple of that and `row` is less.
+struct Strides {
+  Shape shape;  // of the tensor; rank 0: no strides
+  std::int64_t offset = 0, matrix = 0, row = 0, col = 1;
+
+  bool empty() const { return shape.rank() == 0; }
+  // Of a weight of that shape: of three dimensions the first counts the matrices, else there is one.
+  static std::int64_t rows_of_matrix(const Shape& weight) { return weight.rank() == 3 ? weight[1] : weight.rows(); }
+
+  bool operator==(const Strides&) const = default;
+};
+
 // One tensor of the model: its canonical (Hugging Face) name, its GGUF name, and what the two dialects of this
 // architecture do to it.
 struct WeightSlot {
@@ -145,7 +159,8 @@ struct WeightSlot {
   RowOrder hf_rows, gguf_rows;
   bool hf_transposed = false;  // Hugging Face's file holds (in, out)
   float gguf_add = 0;          // added to each value in GGUF (norms that scale by 1 + weight)
-  int hf_parts = 0;  // Hugging Face's files hold so many tensors, one of each expert ('*' in the name); 0: one tensor
+  int hf_parts = 0;    // Hugging Face's files hold so many tensors, one of each expert ('*' in the name); 0: one tensor
+  Strides hf_strides;  // slots of one name in Hugging Face's files, one after the other, share a tensor
   bool hf_row = false;    // a vector that Hugging Face's file holds as a matrix of one row
   bool optional = false;  // may be absent (a tied head, rope factors); never set in the spec of an opened source
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "container/gguf/vocabulary.h"
 #include "container/hf/scheme.h"
@@ -67,6 +68,25 @@ StoredRows bind_parts(const CheckpointReader& reader, const WeightSlot& slot) {
   }
   weight.entry = weight.parts.at(0);
   weight.view = weight.entry->view;
+  weight.shape = slot.shape;
+  return weight;
+}
+
+// A tensor that holds other weights, too. Where whole rows are this one's they keep their encoding.
+StoredRows bind_strides(StoredRows weight, const WeightSlot& slot) {
+  const Strides& strides = slot.hf_strides;
+  const std::int64_t width = strides.shape.cols();
+  const bool rows = strides.col == 1 && slot.shape.cols() == width && strides.offset % width == 0 &&
+                    strides.matrix % width == 0 && strides.row % width == 0;
+  if (!rows) {
+    weight.strides = strides;
+    return weight;
+  }
+  const std::int64_t per_matrix = strides.rows_of_matrix(slot.shape);
+  for (std::int64_t row = 0; row < slot.shape.rows(); ++row) {
+    const std::int64_t at = strides.offset + row / per_matrix * strides.matrix + row % per_matrix * strides.row;
+    weight.row_map.push_back(checked_cast<std::int32_t>(at / width));
+  }
   return weight;
 }
 
@@ -79,14 +99,16 @@ StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   weight.entry = find_entry(reader, name, slot.optional);
   if (weight.entry == nullptr) return weight;
   weight.view = weight.entry->view;
+  weight.shape = slot.shape;
   // The converters of llama.cpp and others write a matrix of one row as it is, too.
   const bool as_row = gguf && slot.hf_row && weight.view.shape.rank() == 2;
   check_entry(*weight.entry, file_shape(slot, gguf && !as_row));
   weight.transposed = !gguf && slot.hf_transposed;
   if (slot.file_shape.rank() > 0 || slot.hf_row) weight.view.shape = slot.shape;
   // Scales of tiles say nothing about other rows.
-  if (weight.view.n_parts > 1 && (weight.transposed || weight.view.rows() != weight.entry->view.rows()))
+  if (weight.view.n_parts > 1 && weight.view.rows() != weight.entry->view.rows())
     fail(ErrorCode::kUnsupported, "tensor '{}' is read in other rows than {} has", name, weight.view.encoding->name);
+  if (!gguf && !slot.hf_strides.empty()) return bind_strides(std::move(weight), slot);
   weight.row_map = stored_rows(gguf ? slot.gguf_rows : slot.hf_rows, slot.shape.dims()[0]);
   if (gguf) weight.add = -slot.gguf_add;
   return weight;
@@ -108,73 +130,6 @@ void settle(ModelSpec& spec) {
 }
 
 }  // namespace
-
-std::span<const container::TensorEntry* const> StoredRows::entries() const {
-  if (!parts.empty()) return parts;
-  return {&entry, entry != nullptr ? 1u : 0u};
-}
-
-std::uint64_t StoredRows::n_bytes() const {
-  std::uint64_t sum = 0;
-  for (const container::TensorEntry* part : entries()) sum += part->view.n_bytes();
-  return sum;
-}
-
-StoredRows StoredRows::part_of(std::int64_t& row_begin, std::int64_t& row_end) const {
-  StoredRows part = *this;
-  if (parts.empty()) return part;
-  const std::int64_t index = row_begin / view.rows();
-  part.parts.clear();
-  part.entry = parts[static_cast<std::size_t>(index)];
-  part.view = part.entry->view;
-  row_begin -= index * view.rows();
-  row_end -= index * view.rows();
-  return part;
-}
-
-void StoredRows::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
-  const std::int64_t n_cols = cols();
-  if (!parts.empty()) {
-    const std::int64_t height = view.rows();
-    for (std::int64_t row = row_begin; row < row_end;) {
-      const std::int64_t index = row / height, first = row % height;
-      const std::int64_t count = std::min(height - first, row_end - row);
-      encoding::decode_rows(parts[static_cast<std::size_t>(index)]->view, first, first + count,
-                            out + (row - row_begin) * n_cols);
-      row += count;
-    }
-  } else if (transposed) {
-    // Of plain numbers only the columns that are wanted are decoded.
-    const bool plain = view.encoding->family == encoding::Family::kPlain;
-    const std::int64_t first = plain ? row_begin : 0;
-    const std::size_t size = plain ? dtype_bytes(view.encoding->dtype) : 0;
-    std::vector<float> row(static_cast<std::size_t>(plain ? row_end - row_begin : view.cols()));
-    for (std::int64_t c = 0; c < n_cols; ++c) {
-      if (plain) {
-        const std::byte* from = view.data().data() + static_cast<std::size_t>(c * view.cols() + first) * size;
-        view.encoding->decode(from, row.data(), row_end - row_begin);
-      } else {
-        encoding::decode_rows(view, c, c + 1, row.data());
-      }
-      for (std::int64_t r = row_begin; r < row_end; ++r)
-        out[(r - row_begin) * n_cols + c] = row[static_cast<std::size_t>(r - first)];
-    }
-  } else if (row_map.empty()) {
-    encoding::decode_rows(view, row_begin, row_end, out);
-  } else if (view.shape.rank() == 1) {
-    std::vector<float> stored(static_cast<std::size_t>(n_cols));
-    encoding::decode_rows(view, 0, 1, stored.data());
-    for (std::size_t i = 0; i < stored.size(); ++i) out[i] = stored[static_cast<std::size_t>(row_map[i])];
-  } else {
-    for (std::int64_t row = row_begin; row < row_end; ++row) {
-      const std::int64_t at = row_map[static_cast<std::size_t>(row)];
-      encoding::decode_rows(view, at, at + 1, out + (row - row_begin) * n_cols);
-    }
-  }
-  if (add != 0) {
-    for (std::int64_t i = 0; i < (row_end - row_begin) * n_cols; ++i) out[i] += add;
-  }
-}
 
 std::shared_ptr<const ModelSource> ModelSource::open(const std::filesystem::path& path) {
   return from_reader(container::open_model(path));

@@ -9,31 +9,10 @@
 
 #include "container/checkpoint.h"
 #include "model/model_spec.h"
-#include "tensor/tensor.h"
+#include "model/stored_rows.h"
 #include "token/tokenizer.h"
 
 namespace nibble::model {
-
-// A tensor where it lies, read in another order: row r is row row_map[r] of the view (identity when empty; for a vector
-// "row" means element), or column r when the view is transposed; values are the view's plus `add`.
-struct StoredRows {
-  const container::TensorEntry* entry = nullptr;  // null: in no file but computed (rope factors)
-  TensorView view;                                // of the entry
-  std::vector<std::int32_t> row_map;
-  bool transposed = false;
-  float add = 0;
-  // Of stacked experts that lie in a tensor each: all of them, the rows of one below those of the other; `entry` and
-  // `view` are the first's.
-  std::vector<const container::TensorEntry*> parts;
-
-  std::span<const container::TensorEntry* const> entries() const;
-  std::uint64_t n_bytes() const;
-  // Rows [row_begin, row_end), all of one part, as rows of that part alone; they begin at `row_begin` then.
-  StoredRows part_of(std::int64_t& row_begin, std::int64_t& row_end) const;
-  // Rows [row_begin, row_end) as f32; a vector is one row.
-  void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
-  std::int64_t cols() const { return transposed ? view.rows() : view.cols(); }
-};
 
 class ModelSource {
  public:

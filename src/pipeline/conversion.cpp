@@ -73,7 +73,7 @@ void describe_gguf_to_gguf(Conversion& conversion) {
 
 // Rows that are read in canonical order, in another order instead.
 void reorder(model::StoredRows& stored, const model::RowOrder& order) {
-  const std::int64_t rows = stored.view.shape.dims()[0];
+  const std::int64_t rows = (stored.shape.rank() > 0 ? stored.shape : stored.view.shape).dims()[0];
   std::vector<std::int32_t> map = model::canonical_rows(order, rows);
   if (map.empty()) return;
   if (!stored.row_map.empty()) {
@@ -134,6 +134,21 @@ void add_parts(Conversion& conversion, const model::WeightSlot& slot, const mode
   }
 }
 
+// A tensor that several slots, one after the other, make up. Returns the last of them.
+std::size_t add_shared(Conversion& conversion, std::size_t first, const encoding::EncodingInfo& type) {
+  const std::vector<model::WeightSlot>& slots = conversion.model->spec().weights;
+  const model::WeightSlot& slot = slots[first];
+  SourceTensor tensor;
+  tensor.tensor = {slot.hf_name, slot.hf_name, slot.hf_strides.shape};
+  tensor.stored = conversion.model->weight(first);
+  tensor.kept_as = &type;
+  std::size_t i = first;
+  for (; i < slots.size() && slots[i].hf_name == slot.hf_name; ++i)
+    tensor.shares.push_back({conversion.model->weight(i), slots[i].shape, slots[i].hf_strides});
+  conversion.tensors.push_back(std::move(tensor));
+  return i - 1;
+}
+
 void note_unused(Conversion& conversion) {
   std::unordered_set<const TensorEntry*> used;
   const model::ModelSource& source = *conversion.model;
@@ -159,7 +174,9 @@ const encoding::EncodingInfo& SourceTensor::source_type() const {
 
 void SourceTensor::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
   const std::int64_t cols = tensor.shape.cols();
-  if (stored.entry == nullptr) {
+  if (!shares.empty()) {
+    read_shares(row_begin, row_end, out);
+  } else if (stored.entry == nullptr) {
     std::copy(values.begin() + row_begin * cols, values.begin() + row_end * cols, out);
   } else if (stored.view.shape.rank() == 1 && tensor.shape.rank() > 1) {  // a vector that files hold as rows
     std::vector<float> all(static_cast<std::size_t>(tensor.shape.elements()));
@@ -167,6 +184,25 @@ void SourceTensor::read(std::int64_t row_begin, std::int64_t row_end, float* out
     std::copy(all.begin() + row_begin * cols, all.begin() + row_end * cols, out);
   } else {
     stored.read(row_begin, row_end, out);
+  }
+}
+
+// Every row of a weight of which a number lies in the range is read, and the numbers that do are put in place.
+void SourceTensor::read_shares(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  const std::int64_t width = tensor.shape.cols(), begin = row_begin * width, end = row_end * width;
+  for (const Share& share : shares) {
+    const std::int64_t cols = share.shape.cols(), height = model::Strides::rows_of_matrix(share.shape);
+    std::vector<float> row(static_cast<std::size_t>(cols));
+    for (std::int64_t r = 0; r < share.shape.rows(); ++r) {
+      const model::Strides& strides = share.strides;
+      const std::int64_t first = strides.offset + r / height * strides.matrix + r % height * strides.row;
+      if (first >= end || first + (cols - 1) * strides.col < begin) continue;
+      share.stored.read(r, r + 1, row.data());
+      for (std::int64_t c = 0; c < cols; ++c) {
+        const std::int64_t at = first + c * strides.col;
+        if (at >= begin && at < end) out[at - begin] = row[static_cast<std::size_t>(c)];
+      }
+    }
   }
 }
 
@@ -202,6 +238,10 @@ Conversion describe_for_hf(const std::filesystem::path& input, const encoding::E
     if (model::is_rope_factors(slot.role) || weight.entry == nullptr) continue;  // config.json says them
     if (slot.hf_parts > 0) {
       add_parts(conversion, slot, weight, type);
+      continue;
+    }
+    if (!slot.hf_strides.empty()) {
+      i = add_shared(conversion, i, type);
       continue;
     }
     SourceTensor tensor;

@@ -14,20 +14,30 @@
 
 namespace nibble::pipeline {
 
+// A weight that makes up some of the numbers of a tensor of the output.
+struct Share {
+  model::StoredRows stored;
+  Shape shape;
+  model::Strides strides;  // in the output
+};
+
 // A tensor of the output and where its rows lie in the input.
 struct SourceTensor {
   RecipeTensor tensor;       // names and shape as written
   model::StoredRows stored;  // without an entry `values` are the tensor
   std::vector<float> values;
+  std::vector<Share> shares;                        // what it is made of; none: of `stored` alone
   const encoding::EncodingInfo* kept_as = nullptr;  // its type when it is not quantized
 
   const encoding::EncodingInfo& source_type() const;
   // f32 rows [row_begin, row_end) as written, (row_end - row_begin, cols). A vector is one row.
   void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  void read_shares(std::int64_t row_begin, std::int64_t row_end, float* out) const;
   // Does the output hold the very bytes of the input when the types are equal? (Whole rows may still move.)
   bool bytes_survive() const {
     const bool moves = stored.row_map.empty() || stored.view.shape.rank() > 1;
-    return stored.entry != nullptr && stored.parts.empty() && stored.add == 0 && !stored.transposed && moves;
+    const bool own = stored.entry != nullptr && stored.parts.empty() && shares.empty();
+    return own && stored.add == 0 && stored.whole_rows() && moves;
   }
 };
 

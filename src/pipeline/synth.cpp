@@ -135,6 +135,8 @@ Synthesis describe(const json::Value& config, const std::string& shape, const en
     if (name.empty()) continue;
     Item item;
     item.slot = &slot;
+    // What several slots share is random numbers like any.
+    if (!gguf && !slot.hf_strides.empty() && i > 0 && spec.weights[i - 1].hf_name == name) continue;
     const bool small = !model::is_matrix(slot.role) || slot.bias;
     item.transposed = !gguf && slot.hf_transposed && !slot.bias;
     item.plan = {name, gguf && small ? &f32 : &type, model::file_shape(slot, gguf)};

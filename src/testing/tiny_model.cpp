@@ -65,9 +65,9 @@ void write_tokenizer(const std::filesystem::path& folder) {
           object({{"tokenizer_class", "PreTrainedTokenizerFast"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}})));
 }
 
-std::vector<float> random_weight(const model::WeightSlot& slot, float norm_centre, std::uint64_t seed,
+std::vector<float> random_weight(const model::WeightSlot& slot, std::int64_t n, float norm_centre, std::uint64_t seed,
                                  std::uint64_t stream) {
-  std::vector<float> values(static_cast<std::size_t>(slot.shape.elements()));
+  std::vector<float> values(static_cast<std::size_t>(n));
   const bool vector = slot.shape.rank() == 1;
   const float scale = vector ? 0.1f : std::sqrt(2.0f / static_cast<float>(slot.shape.cols()));
   const float centre = vector && !slot.bias ? norm_centre : 0.0f;
@@ -144,6 +144,7 @@ void write_tiny_model(const std::filesystem::path& folder, const json::Value& co
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {
     const model::WeightSlot& slot = spec.weights[i];
     if (slot.hf_name.empty()) continue;
+    if (!slot.hf_strides.empty() && i > 0 && spec.weights[i - 1].hf_name == slot.hf_name) continue;
     const Shape shape = model::file_shape(slot, false);
     const encoding::EncodingInfo& type = slot.shape.rank() == 1 ? vector : matrix;
     for (int part = 0; part < slot.hf_parts; ++part) {
@@ -157,9 +158,8 @@ void write_tiny_model(const std::filesystem::path& folder, const json::Value& co
   const float norm_centre = spec.norm_add_one ? 0.0f : 1.0f;
   const auto writer = container::create_safetensors(folder / "model.safetensors", {}, plan);
   for (std::size_t i = 0; i < plan.size(); ++i) {
-    std::vector<float> values = random_weight(spec.weights[slots[i]], norm_centre, options.seed, i);
-    values.resize(
-        static_cast<std::size_t>(plan[i].shape.elements()));  // of a stack: each part from a stream of its own
+    const std::vector<float> values =
+        random_weight(spec.weights[slots[i]], plan[i].shape.elements(), norm_centre, options.seed, i);
     std::vector<std::byte> bytes(encoding::tensor_bytes(*plan[i].encoding, plan[i].shape));
     plan[i].encoding->encode(values.data(), bytes.data(), static_cast<std::int64_t>(values.size()));
     writer->write(i, 0, bytes);

@@ -1,0 +1,131 @@
+#include "model/stored_rows.h"
+
+#include <algorithm>
+
+#include "encoding/encoding.h"
+
+namespace nibble::model {
+
+std::span<const container::TensorEntry* const> StoredRows::entries() const {
+  if (!parts.empty()) return parts;
+  return {&entry, entry != nullptr ? 1u : 0u};
+}
+
+std::uint64_t StoredRows::n_bytes() const {
+  std::uint64_t bytes = 0;
+  double elements = 0;
+  for (const container::TensorEntry* part : entries()) {
+    bytes += part->view.n_bytes();
+    elements += static_cast<double>(part->view.shape.elements());
+  }
+  const auto own = static_cast<double>(shape.elements());
+  if (shape.rank() == 0 || own == elements || elements == 0) return bytes;
+  return static_cast<std::uint64_t>(static_cast<double>(bytes) * own / elements);
+}
+
+StoredRows StoredRows::part_of(std::int64_t& row_begin, std::int64_t& row_end) const {
+  StoredRows part = *this;
+  if (parts.empty()) return part;
+  const std::int64_t index = row_begin / view.rows();
+  part.parts.clear();
+  part.entry = parts[static_cast<std::size_t>(index)];
+  part.view = part.entry->view;
+  part.shape = part.view.shape;
+  row_begin -= index * view.rows();
+  row_end -= index * view.rows();
+  return part;
+}
+
+std::int64_t StoredRows::cols() const {
+  if (!strides.empty()) return shape.cols();
+  return transposed ? view.rows() : view.cols();
+}
+
+void StoredRows::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  if (!parts.empty()) {
+    read_parts(row_begin, row_end, out);
+  } else if (!strides.empty()) {
+    read_strided(row_begin, row_end, out);
+  } else if (transposed) {
+    read_transposed(row_begin, row_end, out);
+  } else if (row_map.empty()) {
+    encoding::decode_rows(view, row_begin, row_end, out);
+  } else {
+    read_mapped(row_begin, row_end, out);
+  }
+  if (add == 0) return;
+  for (std::int64_t i = 0; i < (row_end - row_begin) * cols(); ++i) out[i] += add;
+}
+
+void StoredRows::read_parts(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  const std::int64_t height = view.rows(), n_cols = cols();
+  for (std::int64_t row = row_begin; row < row_end;) {
+    const std::int64_t index = row / height, first = row % height;
+    const std::int64_t count = std::min(height - first, row_end - row);
+    encoding::decode_rows(parts[static_cast<std::size_t>(index)]->view, first, first + count,
+                          out + (row - row_begin) * n_cols);
+    row += count;
+  }
+}
+
+void StoredRows::read_transposed(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  // Of plain numbers only the columns that are wanted are decoded.
+  const std::int64_t n_cols = cols();
+  const bool plain = view.encoding->family == encoding::Family::kPlain;
+  const std::int64_t first = plain ? row_begin : 0;
+  const std::size_t size = plain ? dtype_bytes(view.encoding->dtype) : 0;
+  std::vector<float> row(static_cast<std::size_t>(plain ? row_end - row_begin : view.cols()));
+  for (std::int64_t c = 0; c < n_cols; ++c) {
+    if (plain) {
+      const std::byte* from = view.data().data() + static_cast<std::size_t>(c * view.cols() + first) * size;
+      view.encoding->decode(from, row.data(), row_end - row_begin);
+    } else {
+      encoding::decode_rows(view, c, c + 1, row.data());
+    }
+    for (std::int64_t r = row_begin; r < row_end; ++r)
+      out[(r - row_begin) * n_cols + c] = row[static_cast<std::size_t>(r - first)];
+  }
+}
+
+// Rows of one matrix at a time. Numbers of a row that lie in one row of the tensor are taken from it one row after the
+// other; where each lies in a row of its own, those rows are decoded once for all rows that are read.
+void StoredRows::read_strided(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  const std::int64_t n_cols = cols(), width = view.cols(), height = strides.rows_of_matrix(shape);
+  std::vector<float> line(static_cast<std::size_t>(width));
+  const auto decode = [&](std::int64_t at) { encoding::decode_rows(view, at / width, at / width + 1, line.data()); };
+  for (std::int64_t row = row_begin; row < row_end;) {
+    const std::int64_t matrix = row / height, end = std::min(row_end, (matrix + 1) * height);
+    const std::int64_t base = strides.offset + matrix * strides.matrix;
+    float* to = out + (row - row_begin) * n_cols;
+    if (strides.col < width) {
+      for (std::int64_t r = row; r < end; ++r, to += n_cols) {
+        const std::int64_t at = base + r % height * strides.row;
+        decode(at);
+        for (std::int64_t c = 0; c < n_cols; ++c) to[c] = line[static_cast<std::size_t>(at % width + c * strides.col)];
+      }
+    } else {
+      for (std::int64_t c = 0; c < n_cols; ++c) {
+        const std::int64_t at = base + c * strides.col;
+        decode(at);
+        for (std::int64_t r = row; r < end; ++r)
+          to[(r - row) * n_cols + c] = line[static_cast<std::size_t>(at % width + r % height * strides.row)];
+      }
+    }
+    row = end;
+  }
+}
+
+void StoredRows::read_mapped(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  if (view.shape.rank() == 1) {
+    std::vector<float> stored(static_cast<std::size_t>(cols()));
+    encoding::decode_rows(view, 0, 1, stored.data());
+    for (std::size_t i = 0; i < stored.size(); ++i) out[i] = stored[static_cast<std::size_t>(row_map[i])];
+    return;
+  }
+  for (std::int64_t row = row_begin; row < row_end; ++row) {
+    const std::int64_t at = row_map[static_cast<std::size_t>(row)];
+    encoding::decode_rows(view, at, at + 1, out + (row - row_begin) * cols());
+  }
+}
+
+}  // namespace nibble::model

@@ -1,0 +1,45 @@
+// The rows of a weight where they lie in a checkpoint, read in the decoder's order.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "container/checkpoint.h"
+#include "model/model_spec.h"
+#include "tensor/tensor.h"
+
+namespace nibble::model {
+
+// A tensor read in another order: row r is row row_map[r] of the view (identity when empty; for a vector "row" means
+// element), or column r when the view is transposed, or what `strides` say; values are the view's plus `add`.
+struct StoredRows {
+  const container::TensorEntry* entry = nullptr;  // null: in no file but computed (rope factors)
+  TensorView view;                                // of the entry
+  Shape shape;                                    // of the weight; rank 0: the view's
+  std::vector<std::int32_t> row_map;
+  bool transposed = false;
+  Strides strides;  // without a shape: none
+  float add = 0;
+  // Of stacked experts that lie in a tensor each: all of them, the rows of one below those of the other; `entry` and
+  // `view` are the first's.
+  std::vector<const container::TensorEntry*> parts;
+
+  std::span<const container::TensorEntry* const> entries() const;
+  std::uint64_t n_bytes() const;  // of the entries, or of the weight's share of them
+  // Do rows lie as they are read, so that their packed form can be taken over, row by row?
+  bool whole_rows() const { return !transposed && strides.empty(); }
+  // Rows [row_begin, row_end), all of one part, as rows of that part alone; they begin at `row_begin` then.
+  StoredRows part_of(std::int64_t& row_begin, std::int64_t& row_end) const;
+  // Rows [row_begin, row_end) as f32; a vector is one row.
+  void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  std::int64_t cols() const;
+
+ private:
+  void read_parts(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  void read_transposed(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  void read_strided(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  void read_mapped(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+};
+
+}  // namespace nibble::model
