@@ -16,7 +16,8 @@ inline void read_tensors(std::span<const container::TensorEntry> tensors) {
   for (const auto& entry : tensors) {
     encoding::validate(entry.view);
     const TensorView& view = entry.view;
-    if (view.rows() == 0 || view.cols() == 0 || view.cols() > kMaxCols || view.encoding->decode == nullptr) continue;
+    if (view.rows() == 0 || view.cols() == 0 || view.cols() > kMaxCols) continue;
+    if (view.encoding->decode == nullptr && view.n_parts == 1) continue;
     row.resize(static_cast<std::size_t>(view.cols()));
     encoding::decode_rows(view, 0, 1, row.data());
     encoding::decode_rows(view, view.rows() - 1, view.rows(), row.data());

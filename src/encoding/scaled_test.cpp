@@ -103,6 +103,21 @@ TEST(Scaled, EachTileHasItsScale) {
   }
 }
 
+TEST(Scaled, DecodesEveryCode) {
+  std::vector<std::byte> codes(256);
+  for (std::size_t i = 0; i < 256; ++i) codes[i] = static_cast<std::byte>(i);
+  const float one = 1;
+  std::vector<float> values(256);
+  decode_scaled(get("fp8-tensor").scaled, 256, codes.data(), std::as_bytes(std::span(&one, 1)).data(), 0, 256,
+                values.data());
+  for (std::size_t i = 0; i < 256; ++i) {
+    const float expected = f8_e4m3_to_f32(static_cast<std::uint8_t>(i));
+    EXPECT_EQ(std::isnan(values[i]), std::isnan(expected)) << i;
+    if (std::isnan(expected)) continue;
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(values[i]), std::bit_cast<std::uint32_t>(expected)) << i;
+  }
+}
+
 TEST(Scaled, FindsWhatIsNotFinite) {
   constexpr float kMax = std::numeric_limits<float>::max();
   Tensor tensor = make_fp8(get("fp8-block2x3"), {6, 7});
