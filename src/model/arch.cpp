@@ -79,7 +79,8 @@ void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata) {
     check_same("feed-forward", std::pair(ours.gated, ours.ffn), std::pair(other.gated, other.ffn), spec.arch);
     check_same("pattern of windows", ours.window, other.window, spec.arch);
     check_same("choice of rotated blocks", ours.rope, other.rope, spec.arch);
-    check_same("norm of queries", ours.qk_norm, other.qk_norm, spec.arch);
+    const WeightSlot* norm = read.find(Role::kAttnQNorm, static_cast<int>(i));
+    if (norm == nullptr || !norm->optional) check_same("norm of queries", ours.qk_norm, other.qk_norm, spec.arch);
     check_same("residual", ours.parallel, other.parallel, spec.arch);
   }
   check_scale("norm epsilon", spec.norm_eps, read.norm_eps, spec.arch);

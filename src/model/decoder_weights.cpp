@@ -83,14 +83,26 @@ class SlotList {
     slot.optional = from_gguf_;
   }
 
-  // Valid until the next slot is added.
-  WeightSlot& add_norm(Role role, std::int64_t size, const RowOrder& hf_rows = {}, const RowOrder& gguf_rows = {}) {
-    if (spec_.norm_bias && role != Role::kAttnQNorm && role != Role::kAttnKNorm) add(role, {size}, true);
-    WeightSlot& weight = add(role, {size});
-    weight.gguf_add = dialect_.gguf_norm_plus_one ? 1.0f : 0.0f;
-    weight.hf_rows = hf_rows;
-    weight.gguf_rows = gguf_rows;
-    return weight;
+  void add_norm(Role role, std::int64_t size) {
+    if (spec_.norm_bias) add(role, {size}, true);
+    add(role, {size}).gguf_add = dialect_.gguf_norm_plus_one ? 1.0f : 0.0f;
+  }
+
+  // Of queries or of keys: `heads` of `head_dim`.
+  void add_head_norm(Role role, const BlockSpec& block, int heads) {
+    const bool optional = from_gguf_ && dialect_.gguf_qk_norm_by_tensor;
+    const bool shared = block.qk_norm == QkNorm::kPerHead;
+    const std::int64_t size = shared ? block.head_dim : std::int64_t{heads} * block.head_dim;
+    if (block.qk_norm_bias) add(role, {size}, true).optional = optional;
+    WeightSlot& slot = add(role, {size});
+    slot.gguf_add = dialect_.gguf_norm_plus_one ? 1.0f : 0.0f;
+    slot.optional = optional;
+    if (shared) return;
+    slot.hf_rows = {dialect_.hf_rope, heads, 0};
+    slot.gguf_rows = {dialect_.gguf_rope, heads, 0};
+    if (block.qk_norm != QkNorm::kPerHeadOwn) return;
+    slot.file_shape = {heads, block.head_dim};
+    if (slot.hf_parts > 0) slot.hf_parts = heads;
   }
 
  private:
@@ -113,15 +125,9 @@ void add_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block
     list.add_linear(Role::kAttnK, {kv_rows, spec.hidden}, block.qkv_bias, k_hf, k_gguf);
     list.add_linear(Role::kAttnV, {kv_rows, spec.hidden}, block.qkv_bias);
   }
-  if (block.qk_norm == QkNorm::kPerHead) {
-    list.add_norm(Role::kAttnQNorm, block.head_dim);
-    list.add_norm(Role::kAttnKNorm, block.head_dim);
-  } else if (block.qk_norm != QkNorm::kNone) {
-    const bool by_head = block.qk_norm == QkNorm::kPerHeadOwn;
-    WeightSlot& q = list.add_norm(Role::kAttnQNorm, q_rows, q_hf, q_gguf);
-    if (by_head) q.file_shape = {block.n_heads, block.head_dim};
-    WeightSlot& k = list.add_norm(Role::kAttnKNorm, kv_rows, k_hf, k_gguf);
-    if (by_head) k.file_shape = {block.n_kv_heads, block.head_dim};
+  if (block.qk_norm != QkNorm::kNone) {
+    list.add_head_norm(Role::kAttnQNorm, block, block.n_heads);
+    list.add_head_norm(Role::kAttnKNorm, block, block.n_kv_heads);
   }
   list.add_linear(Role::kAttnOutput, {spec.hidden, q_rows}, block.output_bias);
 }

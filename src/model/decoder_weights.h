@@ -25,6 +25,7 @@ struct Dialect {
   RowOrder::Kind hf_qkv = RowOrder::Kind::kCanonical;     // of a fused q, k and v
   bool hf_transposed = false;                             // linears of the blocks lie (in, out)
   bool gguf_norm_plus_one = false;                        // norms hold 1 + weight
+  bool gguf_qk_norm_by_tensor = false;  // norms of queries and keys: only the file's tensors tell whether there are any
 };
 
 // Fills spec.weights from the rest of the spec. `from_gguf` marks as optional what only the file's tensors tell: head,

@@ -116,6 +116,7 @@ std::vector<std::int32_t> canonical_rows(const RowOrder& order, std::int64_t row
 }
 
 Shape file_shape(const WeightSlot& slot, bool gguf) {
+  if (!gguf && slot.hf_parts > 0 && slot.shape.rank() == 1) return {slot.shape[0] / slot.hf_parts};
   if (slot.file_shape.rank() > 0) return slot.file_shape;
   if (gguf) return slot.shape;
   if (!slot.hf_strides.empty()) return slot.hf_strides.shape;

@@ -105,6 +105,7 @@ struct BlockSpec {
   bool gated = true;           // activation(gate) * up; else activation(up)
   Activation activation = Activation::kSilu;
   QkNorm qk_norm = QkNorm::kNone;  // of the model's kind of norm
+  bool qk_norm_bias = false;
   BlockRope rope = BlockRope::kMain;
   // Norms before and after each half. Without a norm before the feed-forward a parallel block shares the first one.
   bool attn_norm = true, attn_post_norm = false, ffn_norm = true, ffn_post_norm = false;
@@ -159,7 +160,8 @@ struct WeightSlot {
   RowOrder hf_rows, gguf_rows;
   bool hf_transposed = false;  // Hugging Face's file holds (in, out)
   float gguf_add = 0;          // added to each value in GGUF (norms that scale by 1 + weight)
-  int hf_parts = 0;    // Hugging Face's files hold so many tensors, one of each expert ('*' in the name); 0: one tensor
+  // Hugging Face's files hold so many tensors, one of each expert or head ('*' in the name); 0: one tensor.
+  int hf_parts = 0;
   Strides hf_strides;  // slots of one name in Hugging Face's files, one after the other, share a tensor
   bool hf_row = false;    // a vector that Hugging Face's file holds as a matrix of one row
   bool optional = false;  // may be absent (a tied head, rope factors); never set in the spec of an opened source

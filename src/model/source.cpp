@@ -54,7 +54,7 @@ void check_entry(const container::TensorEntry& entry, const Shape& expected) {
   with_context(format_text("tensor '{}'", entry.name), [&] { encoding::validate(entry.view); });
 }
 
-// A tensor of each expert.
+// A tensor of each expert or head.
 StoredRows bind_parts(const CheckpointReader& reader, const WeightSlot& slot) {
   StoredRows weight;
   for (int part = 0; part < slot.hf_parts; ++part) {
@@ -62,13 +62,14 @@ StoredRows bind_parts(const CheckpointReader& reader, const WeightSlot& slot) {
     check_entry(*entry, file_shape(slot, false));
     weight.parts.push_back(entry);
     if (entry->view.encoding != weight.parts[0]->view.encoding) {
-      fail(ErrorCode::kUnsupported, "tensor '{}' is {}, that of the first expert {}", entry->name,
+      fail(ErrorCode::kUnsupported, "tensor '{}' is {}, that of the first {}", entry->name,
            entry->view.encoding->name, weight.parts[0]->view.encoding->name);
     }
   }
   weight.entry = weight.parts.at(0);
   weight.view = weight.entry->view;
   weight.shape = slot.shape;
+  if (slot.shape.rank() == 1) weight.view.shape = slot.shape;
   return weight;
 }
 
@@ -123,6 +124,8 @@ void settle(ModelSpec& spec) {
     const auto biased = [&](std::initializer_list<Role> roles) {
       return std::ranges::any_of(roles, [&](Role role) { return spec.find(role, layer, true) != nullptr; });
     };
+    if (spec.find(Role::kAttnQNorm, layer) == nullptr) block.qk_norm = QkNorm::kNone;
+    block.qk_norm_bias = biased({Role::kAttnQNorm, Role::kAttnKNorm});
     block.qkv_bias = biased({Role::kAttnQ, Role::kAttnK, Role::kAttnV, Role::kAttnQkv});
     block.output_bias = biased({Role::kAttnOutput});
     block.ffn_bias = biased({Role::kFfnGate, Role::kFfnUp, Role::kFfnGateUp, Role::kFfnDown});

@@ -54,10 +54,19 @@ void StoredRows::read(std::int64_t row_begin, std::int64_t row_end, float* out) 
     read_mapped(row_begin, row_end, out);
   }
   if (add == 0) return;
-  for (std::int64_t i = 0; i < (row_end - row_begin) * cols(); ++i) out[i] += add;
+  const bool picked = view.shape.rank() == 1 && !row_map.empty();  // a part of a vector
+  const std::int64_t n = picked ? static_cast<std::int64_t>(row_map.size()) : (row_end - row_begin) * cols();
+  for (std::int64_t i = 0; i < n; ++i) out[i] += add;
 }
 
 void StoredRows::read_parts(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  if (view.shape.rank() == 1) {
+    for (const container::TensorEntry* part : parts) {
+      encoding::decode_rows(part->view, 0, 1, out);
+      out += part->view.cols();
+    }
+    return;
+  }
   const std::int64_t height = view.rows(), n_cols = cols();
   for (std::int64_t row = row_begin; row < row_end;) {
     const std::int64_t index = row / height, first = row % height;
@@ -119,7 +128,7 @@ void StoredRows::read_mapped(std::int64_t row_begin, std::int64_t row_end, float
   if (view.shape.rank() == 1) {
     std::vector<float> stored(static_cast<std::size_t>(cols()));
     encoding::decode_rows(view, 0, 1, stored.data());
-    for (std::size_t i = 0; i < stored.size(); ++i) out[i] = stored[static_cast<std::size_t>(row_map[i])];
+    for (std::size_t i = 0; i < row_map.size(); ++i) out[i] = stored[static_cast<std::size_t>(row_map[i])];
     return;
   }
   for (std::int64_t row = row_begin; row < row_end; ++row) {

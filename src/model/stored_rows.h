@@ -21,8 +21,8 @@ struct StoredRows {
   bool transposed = false;
   Strides strides;  // without a shape: none
   float add = 0;
-  // Of stacked experts that lie in a tensor each: all of them, the rows of one below those of the other; `entry` and
-  // `view` are the first's.
+  // Of stacked experts (and the norms of heads) that lie in a tensor each: all of them, the rows (values) of one behind
+  // those of the other; `entry` and, of matrices, `view` are the first's.
   std::vector<const container::TensorEntry*> parts;
 
   std::span<const container::TensorEntry* const> entries() const;

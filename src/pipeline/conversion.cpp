@@ -115,7 +115,7 @@ void describe_hf_to_gguf(Conversion& conversion) {
   }
 }
 
-// A tensor of each expert.
+// A tensor of each expert or head.
 void add_parts(Conversion& conversion, const model::WeightSlot& slot, const model::StoredRows& weight,
                const encoding::EncodingInfo& type) {
   const Shape shape = model::file_shape(slot, false);
@@ -125,9 +125,10 @@ void add_parts(Conversion& conversion, const model::WeightSlot& slot, const mode
     tensor.tensor = {name, name, shape};
     std::int64_t begin = part * shape.rows(), end = begin + shape.rows();
     tensor.stored = weight.part_of(begin, end);
-    if (end - begin != tensor.stored.view.rows()) {
-      tensor.stored.row_map.resize(static_cast<std::size_t>(shape.rows()));
-      std::iota(tensor.stored.row_map.begin(), tensor.stored.row_map.end(), static_cast<std::int32_t>(begin));
+    if (weight.parts.empty()) {  // a part of one tensor; of a vector "row" means element
+      const std::int64_t size = shape.dims()[0];
+      tensor.stored.row_map.resize(static_cast<std::size_t>(size));
+      std::iota(tensor.stored.row_map.begin(), tensor.stored.row_map.end(), static_cast<std::int32_t>(part * size));
     }
     tensor.kept_as = &type;
     conversion.tensors.push_back(std::move(tensor));

@@ -206,7 +206,8 @@ void write_small(const Item& item, std::size_t index, const Synthesis& synthesis
                  container::CheckpointWriter& writer) {
   const std::vector<float> values = small_values(item, synthesis, seed);
   std::vector<std::byte> bytes(encoding::tensor_bytes(*item.plan.encoding, item.plan.shape));
-  item.plan.encoding->encode(values.data(), bytes.data(), static_cast<std::int64_t>(values.size()));
+  const std::int64_t n = item.plan.shape.elements();  // of a part: fewer than the slot's
+  item.plan.encoding->encode(values.data() + item.first_row * n, bytes.data(), n);
   writer.write(index, 0, bytes);
 }
 
