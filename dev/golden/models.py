@@ -11,7 +11,7 @@ import tempfile
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "src/model/testdata"
 BASE = dict(hidden_size=32, intermediate_size=40, num_hidden_layers=2, vocab_size=56, max_position_embeddings=128,
@@ -50,7 +50,7 @@ FAMILIES = {
     "gpt_neox": dict(model_type="gpt_neox", rotary_pct=0.25, layer_norm_eps=1e-5, use_parallel_residual=True, hidden_act="gelu"),
     "gpt_neox_sequential": dict(model_type="gpt_neox", rotary_pct=0.5, layer_norm_eps=1e-5, use_parallel_residual=False, hidden_act="gelu"),
     "phi": dict(model_type="phi", partial_rotary_factor=0.5, layer_norm_eps=1e-5, hidden_act="gelu_new", num_key_value_heads=4, intermediate_size=128),
-    "phi_norms": dict(model_type="phi", partial_rotary_factor=0.5, layer_norm_eps=1e-5, hidden_act="gelu_new", num_key_value_heads=4, intermediate_size=128,
+    "phi_norms": dict(model_type="phi", partial_rotary_factor=0.5, layer_norm_eps=1e-5, hidden_act="gelu_new", num_key_value_heads=4, intermediate_size=40,
                       qk_layernorm=True),
     "falcon": dict(model_type="falcon", max_position_embeddings=2048, num_kv_heads=1, multi_query=True, tie_word_embeddings=True, bias=False, parallel_attn=True, new_decoder_architecture=False,
                    alibi=False, intermediate_size=None),
@@ -74,6 +74,11 @@ FAMILIES = {
                     rotary_pct=1.0, intermediate_size=24),
     "smollm3": dict(model_type="smollm3", num_hidden_layers=4, tie_word_embeddings=True, rope_theta=50000.0, intermediate_size=24),
     "arcee": dict(model_type="arcee", hidden_act="relu2", attention_bias=True, mlp_bias=True),
+    "opt_after": dict(model_type="opt", ffn_dim=40, word_embed_proj_dim=20, max_position_embeddings=96, tie_word_embeddings=True, dropout=0.0,
+                      activation_function="relu", do_layer_norm_before=False),
+    "ministral3": dict(model_type="ministral3", head_dim=12, rope_theta=None, rope_parameters=dict(
+        type="yarn", rope_type="yarn", rope_theta=1000000.0, factor=4.0, original_max_position_embeddings=32, beta_fast=32.0, beta_slow=1.0, mscale=1.0,
+        mscale_all_dim=1.0, llama_4_scaling_beta=0.1)),
     "ministral": dict(model_type="ministral", head_dim=12, sliding_window=24, layer_types=["full_attention", "sliding_attention"]),
 }
 MOE = dict(num_experts_per_tok=2, router_jitter_noise=0.0, output_router_logits=False)
@@ -82,6 +87,15 @@ FAMILIES |= {
     "qwen2_moe": dict(MOE, model_type="qwen2_moe", num_experts=5, moe_intermediate_size=20, shared_expert_intermediate_size=28, norm_topk_prob=False),
     "qwen3_moe": dict(MOE, model_type="qwen3_moe", head_dim=12, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=20, norm_topk_prob=True),
 }
+# Text models of larger ones: their config.json and the names in their files.
+VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=16, patch_size=8)
+LARGER = {
+    "gemma3_larger": dict(FAMILIES["gemma3"], larger=dict(model_type="gemma3", mm_tokens_per_image=4, image_token_index=55, boi_token_index=54,
+                                                          eoi_token_index=53, vision_config=dict(VISION, model_type="siglip_vision_model"))),
+    "ministral3_larger": dict(FAMILIES["ministral3"], larger=dict(model_type="mistral3", image_token_index=55, tie_word_embeddings=False,
+                                                                  vision_config=dict(VISION, model_type="pixtral", head_dim=8))),
+}
+FAMILIES |= LARGER
 CASES |= {name: IDS | options for name, options in FAMILIES.items()}
 NEW_STYLE = {"llama_rope3", "qwen3"}  # config.json as transformers 5 writes it, with rope_parameters
 
@@ -107,17 +121,19 @@ RENAMED = dict(n_embd="hidden_size", n_layer="num_hidden_layers", n_head="num_at
 
 
 def make(name, options):
+    larger = options.get("larger")
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    written = {key: value for key, value in {**BASE, **options}.items() if value is not None}
+    written = {key: value for key, value in {**BASE, **options}.items() if value is not None and key != "larger"}
     for own, usual in RENAMED.items():
         if own in options:
             written.pop(usual, None)
-    config = AutoConfig.for_model(**json.loads(json.dumps(written)))
+    whole = written if larger is None else {**larger, "text_config": written}
+    config = AutoConfig.for_model(**json.loads(json.dumps(whole)))
     config._attn_implementation = "sdpa" if written.get("alibi") else "eager"  # Falcon's eager attention adds ALiBi twice
     torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(config).float().eval()
+    model = (AutoModelForCausalLM if larger is None else AutoModelForImageTextToText).from_config(config).float().eval()
     generator = torch.Generator().manual_seed(2)
     centre = 0.0 if written["model_type"].startswith("gemma") else 1.0  # Gemma's norms scale by 1 + weight
     with torch.no_grad():
@@ -135,7 +151,7 @@ def make(name, options):
         state = {k: v.bfloat16().contiguous() for k, v in load_file(saved + "/model.safetensors").items() if not (tied and k == "lm_head.weight")}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     save_file({"tokens": tokens.int(), "logits": logits.contiguous()}, folder / "golden.safetensors")
-    content = config.to_dict() if name in NEW_STYLE else written
+    content = config.to_dict() if name in NEW_STYLE else whole
     (folder / "config.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
     print(name, sum(f.stat().st_size for f in folder.iterdir()), float(logits.std()), sorted(state)[:3])
 

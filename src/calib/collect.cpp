@@ -92,10 +92,11 @@ Imatrix planned_imatrix(const model::ModelSpec& spec, const TokenChunks& chunks)
     imatrix.entries[name] = {std::vector<double>(static_cast<std::size_t>(matrices * cols)), counts};
   };
   for (const model::WeightSlot& slot : spec.weights) {
-    if (slot.layer >= 0 && !slot.bias && model::is_matrix(slot.role))
+    const bool projection = slot.role == model::Role::kEmbeddingIn || slot.role == model::Role::kEmbeddingOut;
+    if ((slot.layer >= 0 || projection) && !slot.bias && model::is_matrix(slot.role))
       add(slot.gguf_name, model::is_expert_stack(slot.role) ? slot.shape[0] : 1, slot.shape.cols());
   }
-  add(weight_name(spec, model::Role::kOutput, -1), 1, spec.hidden);
+  add(weight_name(spec, model::Role::kOutput, -1), 1, spec.embedding_size());
   return imatrix;
 }
 

@@ -48,9 +48,38 @@ ModelSpec spec_from_gguf(const container::Metadata& metadata) {
   return &own == &usual ? spec : own.from_gguf(metadata);
 }
 
+namespace {
+
+bool has(std::span<const std::string_view> names, std::string_view name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+}  // namespace
+
+json::Value text_config(const json::Value& config) {
+  const std::string type = config.get("model_type", "");
+  if (type.empty()) fail(ErrorCode::kFormat, "config.json names no 'model_type'");
+  if (std::ranges::none_of(all_entries(), [&](const Arch* arch) { return has(arch->hf_larger_types, type); })) {
+    return config;
+  }
+  const json::Value* text = config.find("text_config");
+  if (text == nullptr || !text->is_object()) {
+    fail(ErrorCode::kFormat, "config.json of model type '{}' has no 'text_config'", type);
+  }
+  const std::string inner = text->get("model_type", "");
+  if (inner.empty()) fail(ErrorCode::kFormat, "config.json 'text_config' names no 'model_type'");
+  if (!has(arch_by_model_type(inner).hf_larger_types, type)) {
+    fail(ErrorCode::kUnsupported, "a '{}' with a text model of type '{}' is not known", type, inner);
+  }
+  json::Value out = *text;
+  const json::Value* tied = config.find("tie_word_embeddings");
+  if (tied != nullptr && text->find("tie_word_embeddings") == nullptr) out.set("tie_word_embeddings", *tied);
+  return out;
+}
+
 const Arch& arch_by_model_type(std::string_view hf_model_type) {
   for (const Arch* arch : all_entries()) {
-    if (std::ranges::find(arch->hf_model_types, hf_model_type) != arch->hf_model_types.end()) return *arch;
+    if (has(arch->hf_model_types, hf_model_type)) return *arch;
   }
   fail(ErrorCode::kUnsupported, "model type '{}' is not known; known are: {}", hf_model_type,
        known([](const Arch& arch) { return arch.hf_model_types; }));

@@ -21,12 +21,16 @@ struct Arch {
   json::Value (*to_hf)(const ModelSpec& spec);
   // Architectures may share a name in GGUF: is a file of this description this one's? Null: if no other's.
   bool (*claims)(const ModelSpec& spec) = nullptr;
+  // "model_type" values of larger models, with images, whose 'text_config' may be such a network.
+  std::span<const std::string_view> hf_larger_types = {};
 };
 
 std::span<const Arch* const> all_entries();
 const Arch& arch_by_model_type(std::string_view hf_model_type);  // throws Error{kUnsupported} listing the known ones
-const Arch& arch_of(const ModelSpec& spec);                      // by its GGUF name; likewise
-ModelSpec spec_from_gguf(const container::Metadata& metadata);   // likewise
+// The description of the text model: `config` itself, or of a larger model its 'text_config'.
+json::Value text_config(const json::Value& config);
+const Arch& arch_of(const ModelSpec& spec);                     // by its GGUF name; likewise
+ModelSpec spec_from_gguf(const container::Metadata& metadata);  // likewise
 
 // Writes the keys of `spec` and reads them back. Throws Error{kUnsupported} naming what GGUF's keys cannot say of it.
 void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata);

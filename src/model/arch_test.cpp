@@ -13,7 +13,8 @@ namespace nibble::model {
 namespace {
 
 ModelSpec spec_of(const json::Value& config) {
-  return arch_by_model_type(config.at("model_type").as_string()).from_hf(config);
+  const json::Value text = text_config(config);
+  return arch_by_model_type(text.at("model_type").as_string()).from_hf(text);
 }
 
 TEST(Arch, EveryVariantSurvivesTheWayThroughGguf) {

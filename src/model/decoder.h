@@ -49,6 +49,7 @@ struct Decoder {
   const ops::OpTable* ops = nullptr;
   std::shared_ptr<const Matrix> embedding;
   std::shared_ptr<const Matrix> positions;  // learned ones; null: none
+  Linear embedding_in, embedding_out;       // of an embedding of another size; no matrix: none
   Linear head;                              // a tied one is the embedding
   std::vector<DecoderBlock> blocks;
   Norm output_norm;
@@ -85,6 +86,8 @@ class ForwardPart {
     std::int64_t first_row = 0, n_rows = kAllRows;
   };
   void embed();
+  void look_up_tokens(float* rows);
+  void add_positions();
   void prepare_rope();
   void fill_rope(const RopeSpec& spec, const RopeFrequencies& fixed, float* cos, float* sin);
   void run_block(int layer);
@@ -95,7 +98,7 @@ class ForwardPart {
   void run_shared_expert(int layer, const DecoderBlock& block, const float* x, float* out);
   void run_routed_experts(int layer, const DecoderBlock& block, const float* x, float* out);
   // Norms and scales the output of one half as the block asks, and adds it to the residual stream.
-  void finish_half(const Norm& post_norm, float* out, bool add);
+  void finish_half(const Norm& post_norm, float* out, bool add, bool norm_sum = false);
   void attention(int layer, const DecoderBlock& block);
   void norm_queries_and_keys(const DecoderBlock& block);
   void finish_head(float* head, const Norm& norm, int index, std::int64_t row, const BlockSpec& spec);
@@ -104,6 +107,7 @@ class ForwardPart {
               std::int64_t count, int thread);
   void keep_wanted_rows(const DecoderBlock& block);
   void emit_logits();
+  const float* norm_for_head(const float* x);
   void finish_logits(float* logits);
 
   void norm(const Norm& norm, const float* x, std::int64_t n, float* out) const;

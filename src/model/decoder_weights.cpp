@@ -185,14 +185,16 @@ void add_decoder_weights(ModelSpec& spec, const Dialect& dialect, bool from_gguf
   validate(spec);  // shapes are made of its sizes
   spec.weights.clear();
   SlotList list(spec, dialect, from_gguf);
-  list.add(Role::kTokenEmbedding, {spec.vocab, spec.hidden});
+  list.add(Role::kTokenEmbedding, {spec.vocab, spec.embedding_size()});
   if (spec.positions == Positions::kLearned) {
     list.add(Role::kPositionEmbedding, {spec.context + spec.position_offset, spec.hidden});
   }
+  if (spec.embedding_size() != spec.hidden) list.add(Role::kEmbeddingIn, {spec.hidden, spec.embedding});
   for (int layer = 0; layer < spec.n_layers(); ++layer) add_block(list, spec, layer, dialect);
   list.set_layer(-1);
-  list.add_norm(Role::kOutputNorm, spec.hidden);
-  if (!spec.tied) list.add(Role::kOutput, {spec.vocab, spec.hidden}).optional = from_gguf;
+  if (spec.output_norm) list.add_norm(Role::kOutputNorm, spec.hidden);
+  if (spec.embedding_size() != spec.hidden) list.add(Role::kEmbeddingOut, {spec.embedding, spec.hidden});
+  if (!spec.tied) list.add(Role::kOutput, {spec.vocab, spec.embedding_size()}).optional = from_gguf;
   if (spec.head_bias || from_gguf) list.add(Role::kOutput, {spec.vocab}, true).optional = from_gguf;
   if (spec.positions == Positions::kRotary) add_rope_factors(list, spec, from_gguf);
 }

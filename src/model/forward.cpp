@@ -27,6 +27,9 @@ std::int64_t n_used(const BlockSpec& block) { return block.experts.used; }
 
 std::int64_t scratch_of(const Decoder& decoder) {
   std::int64_t most = decoder.head.matrix->scratch_floats();
+  for (const Linear* linear : {&decoder.embedding_in, &decoder.embedding_out}) {
+    if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
+  }
   for (const DecoderBlock& block : decoder.blocks) {
     const int group = block.spec.n_heads / block.spec.n_kv_heads;
     const std::int64_t rows = std::max<std::int64_t>(group, ops::kQueryRows);
@@ -67,8 +70,9 @@ ForwardPart::ForwardPart(ExecContext& context, const Decoder& decoder, KvCache::
   }
   Workspace& work = cache.work;
   x_ = work.residual.floats(n_ * decoder.spec.hidden);
-  work.normed.floats(n_ * decoder.spec.hidden);
-  work.projected.floats(n_ * decoder.spec.hidden);
+  const std::int64_t widest = std::max(decoder.spec.hidden, decoder.spec.embedding_size());
+  work.normed.floats(n_ * widest);
+  work.projected.floats(n_ * widest);
   const bool parallel = std::ranges::any_of(decoder.blocks, [](const auto& block) { return block.spec.parallel; });
   if (parallel) work.attention_out.floats(n_ * decoder.spec.hidden);
   work.q.floats(n_ * all_rows(decoder, q_size));
@@ -98,24 +102,50 @@ void ForwardPart::run() {
 }
 
 void ForwardPart::embed() {
-  const ModelSpec& spec = decoder_.spec;
-  const std::int64_t hidden = spec.hidden;
-  const auto scale = static_cast<float>(spec.embedding_scale);
+  if (decoder_.embedding_in.matrix == nullptr) {
+    look_up_tokens(x_);
+  } else {
+    const std::int64_t width = decoder_.spec.embedding_size();
+    float* rows = cache_.work.normed.floats();
+    look_up_tokens(rows);
+    static constexpr Role kInput[] = {Role::kEmbeddingIn};
+    const Linear* const linear[] = {&decoder_.embedding_in};
+    observe_input(-1, kInput, rows, width);
+    round_activations(rows, width, linear);
+    const LinearUse in[] = {{&decoder_.embedding_in, x_}};
+    run_linears(in, rows, After::kKeep);
+  }
+  if (decoder_.positions != nullptr) add_positions();
+  if (observer_ != nullptr) observer_->block_output(context_, -1, x_, n_, decoder_.spec.hidden);
+}
+
+void ForwardPart::look_up_tokens(float* rows) {
+  const std::int64_t width = decoder_.spec.embedding_size();
+  const auto scale = static_cast<float>(decoder_.spec.embedding_scale);
   for (const Piece& piece : pieces_) {
     const auto body = [&](std::int64_t begin, std::int64_t end) {
-      std::vector<float> at(decoder_.positions != nullptr ? static_cast<std::size_t>(hidden) : 0);
       for (std::int64_t i = begin; i < end; ++i) {
-        float* row = x_ + (piece.row + i) * hidden;
+        float* row = rows + (piece.row + i) * width;
         decoder_.embedding->row(piece.tokens[static_cast<std::size_t>(i)], row);
-        if (scale != 1) ops_.scale(row, scale, hidden);
-        if (at.empty()) continue;
-        decoder_.positions->row(piece.position + i + spec.position_offset, at.data());
-        ops_.add(row, at.data(), hidden);
+        if (scale != 1) ops_.scale(row, scale, width);
       }
     };
     context_.pool.parallel_for(static_cast<std::int64_t>(piece.tokens.size()), 32, body);
   }
-  if (observer_ != nullptr) observer_->block_output(context_, -1, x_, n_, hidden);
+}
+
+void ForwardPart::add_positions() {
+  const std::int64_t hidden = decoder_.spec.hidden;
+  for (const Piece& piece : pieces_) {
+    const auto body = [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> at(static_cast<std::size_t>(hidden));
+      for (std::int64_t i = begin; i < end; ++i) {
+        decoder_.positions->row(piece.position + i + decoder_.spec.position_offset, at.data());
+        ops_.add(x_ + (piece.row + i) * hidden, at.data(), hidden);
+      }
+    };
+    context_.pool.parallel_for(static_cast<std::int64_t>(piece.tokens.size()), 32, body);
+  }
 }
 
 void ForwardPart::prepare_rope() {
@@ -192,7 +222,7 @@ void ForwardPart::run_attention(int layer, const DecoderBlock& block) {
   const LinearUse output[] = {{&block.output, out}};
   const bool plain = !block.spec.parallel && block.attn_post_norm.empty() && decoder_.spec.residual_scale == 1;
   run_linears(output, attended, plain ? After::kAddTo : After::kKeep);
-  if (!plain) finish_half(block.attn_post_norm, out, !block.spec.parallel);
+  if (!plain) finish_half(block.attn_post_norm, out, !block.spec.parallel, block.spec.norm_sums);
 }
 
 void ForwardPart::run_feed_forward(int layer, const DecoderBlock& block) {
@@ -222,18 +252,20 @@ void ForwardPart::run_feed_forward(int layer, const DecoderBlock& block) {
   const LinearUse down[] = {{&block.down, work.projected.floats()}};
   const bool plain = block.ffn_post_norm.empty() && decoder_.spec.residual_scale == 1;
   run_linears(down, inner, plain ? After::kAddTo : After::kKeep);
-  if (!plain) finish_half(block.ffn_post_norm, work.projected.floats(), true);
+  if (!plain) finish_half(block.ffn_post_norm, work.projected.floats(), true, block.spec.norm_sums);
 }
 
-void ForwardPart::finish_half(const Norm& post_norm, float* out, bool add) {
+void ForwardPart::finish_half(const Norm& post_norm, float* out, bool add, bool norm_sum) {
   const std::int64_t hidden = decoder_.spec.hidden;
   const auto scale = static_cast<float>(decoder_.spec.residual_scale);
   if (post_norm.empty() && scale == 1 && !add) return;
   for_rows(hidden, [&](std::int64_t row) {
     float* y = out + row * hidden;
-    if (!post_norm.empty()) norm(post_norm, y, hidden, y);
+    float* x = x_ + row * hidden;
+    if (!post_norm.empty() && !norm_sum) norm(post_norm, y, hidden, y);
     if (scale != 1) ops_.scale(y, scale, hidden);
-    if (add) ops_.add(x_ + row * hidden, y, hidden);
+    if (add) ops_.add(x, y, hidden);
+    if (norm_sum) norm(post_norm, x, hidden, x);
   });
 }
 
@@ -263,6 +295,26 @@ void ForwardPart::finish_logits(float* logits) {
   });
 }
 
+// Rounded for the head.
+const float* ForwardPart::norm_for_head(const float* x) {
+  static constexpr Role kHead[] = {Role::kOutput};
+  static constexpr Role kOut[] = {Role::kEmbeddingOut};
+  const std::int64_t hidden = decoder_.spec.hidden, width = decoder_.spec.embedding_size();
+  const Linear* const head[] = {&decoder_.head};
+  const bool projected = decoder_.embedding_out.matrix != nullptr;
+  const Linear* const out[] = {&decoder_.embedding_out};
+  x = norm_and_round(x, decoder_.output_norm, projected ? out : head);
+  if (projected) {
+    observe_input(-1, kOut, x, hidden);
+    const LinearUse use[] = {{&decoder_.embedding_out, cache_.work.projected.floats()}};
+    run_linears(use, x, After::kKeep);
+    x = cache_.work.projected.floats();
+    round_activations(x, width, head);
+  }
+  observe_input(-1, kHead, x, width);
+  return x;
+}
+
 void ForwardPart::emit_logits() {
   const std::int64_t hidden = decoder_.spec.hidden;
   const std::int64_t vocab = decoder_.spec.vocab;
@@ -274,15 +326,12 @@ void ForwardPart::emit_logits() {
   }
   const auto total = static_cast<std::int64_t>(wanted_.size());
   const std::int64_t most = std::clamp<std::int64_t>(kLogitsFloats / vocab, 1, kPartTokens);
-  static constexpr Role kHead[] = {Role::kOutput};
-  const Linear* const head_input[] = {&decoder_.head};
   std::size_t piece = 0;
   for (std::int64_t begin = 0; begin < total; begin += most) {
     context_.check_cancelled();
     n_ = std::min(most, total - begin);
     float* logits = cache_.work.logits.floats(n_ * vocab);
-    const float* x = norm_and_round(x_ + begin * hidden, decoder_.output_norm, head_input);
-    observe_input(-1, kHead, x, hidden);
+    const float* x = norm_for_head(x_ + begin * hidden);
     const LinearUse head[] = {{&decoder_.head, logits}};
     run_linears(head, x, After::kKeep);
     finish_logits(logits);

@@ -7,6 +7,15 @@
 
 namespace nibble::model {
 
+namespace {
+
+float temperature(const ModelSpec& spec, std::int64_t position) {
+  const auto spans = static_cast<float>(position / spec.temperature_span);
+  return 1.0f + static_cast<float>(spec.temperature_scale) * std::log(1.0f + spans);
+}
+
+}  // namespace
+
 // Norms that span all heads of a token.
 void ForwardPart::norm_queries_and_keys(const DecoderBlock& block) {
   const BlockSpec& spec = block.spec;
@@ -51,6 +60,7 @@ void ForwardPart::rotate_and_store(const Piece& piece, int layer, const DecoderB
     const std::int64_t position = piece.position + static_cast<std::int64_t>(i);
     float* q = work.q.floats() + (row * spec.n_heads + std::int64_t{kv_head} * group) * dim;
     for (int h = 0; h < group; ++h) finish_head(q + h * dim, block.q_norm, kv_head * group + h, row, spec);
+    if (decoder_.spec.temperature_scale != 0) ops_.scale(q, temperature(decoder_.spec, position), group * dim);
     float* k = work.k.floats() + (row * spec.n_kv_heads + kv_head) * dim;
     finish_head(k, block.k_norm, kv_head, row, spec);
     const std::int64_t slot = position % ops::kKeyBlock;

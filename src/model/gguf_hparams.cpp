@@ -135,7 +135,7 @@ ModelSpec decoder_from_gguf(const Metadata& metadata, std::string_view arch, Nor
   spec.norm = norm;
   spec.norm_eps = metadata.get_float(key(norm_key(norm)));
   const std::int64_t n_layers = metadata.get_int(key("block_count"));
-  if (n_layers < 1 || n_layers > (1 << 14)) fail(ErrorCode::kFormat, "number of layers is {}", n_layers);
+  if (n_layers < 1 || n_layers > (1 << 10)) fail(ErrorCode::kFormat, "number of layers is {}", n_layers);
   const auto count = static_cast<std::size_t>(n_layers);
   const auto heads = per_layer(metadata, key("attention.head_count"), count);
   const std::string kv_key = key("attention.head_count_kv");

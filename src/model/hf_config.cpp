@@ -53,8 +53,9 @@ void parse_scaling(const json::Value& rope, const json::Value& config, const Mod
     out.truncate = rope.get("truncate", true);
   } else if (type == "llama3") {
     out.scaling = RopeScaling::kLlama3;
-    out.low_freq_factor = rope.at("low_freq_factor").as_number();
-    out.high_freq_factor = rope.at("high_freq_factor").as_number();
+    for (const char* key : {"low_freq_factor", "high_freq_factor"}) rope.at(key);  // required
+    out.low_freq_factor = rope.get("low_freq_factor", 0.0);
+    out.high_freq_factor = rope.get("high_freq_factor", 0.0);
   } else if (type == "longrope" || type == "su") {
     out.scaling = RopeScaling::kLongRope;
     out.attention_factor = rope.get("attention_factor", 0.0);
@@ -113,11 +114,23 @@ void require_flag(const json::Value& config, std::string_view key, bool value, b
   fail(ErrorCode::kUnsupported, "config.json '{}' is {}: models of this kind are not known", key, !value);
 }
 
+// What no architecture has a default for.
+constexpr std::string_view kNeeded[] = {"hidden_size", "num_hidden_layers", "num_attention_heads"};
+
 json::Value with_usual_keys(const json::Value& config, std::span<const KeyAlias> aliases) {
   json::Value out = config;
   for (const KeyAlias& alias : aliases) {
     const json::Value* value = config.find(alias.own);
-    if (value != nullptr && !value->is_null()) out.set(alias.usual, *value);
+    const bool needed = std::ranges::find(kNeeded, alias.usual) != std::end(kNeeded);
+    if (value == nullptr && needed && config.find(alias.usual) == nullptr) {
+      fail(ErrorCode::kFormat, "config.json has neither '{}' nor '{}'", alias.own, alias.usual);
+    }
+    if (value == nullptr || value->is_null()) continue;
+    const bool text = alias.usual == "hidden_act";  // the others are numbers; errors later on name the usual key
+    if (text ? !value->is_string() : !value->is_number()) {
+      fail(ErrorCode::kFormat, "config.json '{}' is no {}", alias.own, text ? "text" : "number");
+    }
+    out.set(alias.usual, *value);
   }
   return out;
 }
@@ -134,14 +147,17 @@ json::Value with_own_keys(const json::Value& config, std::span<const KeyAlias> a
 ModelSpec decoder_from_hf(const json::Value& config, const HfDefaults& defaults) {
   ModelSpec spec;
   spec.hidden = required_int(config, "hidden_size");
-  spec.vocab = required_int(config, "vocab_size");
+  const auto number = [&](std::string_view key, std::int64_t fallback) {
+    return fallback > 0 && config.find(key) == nullptr ? fallback : required_int(config, key);
+  };
+  spec.vocab = number("vocab_size", defaults.vocab);
   spec.context = config.get("max_position_embeddings", defaults.context);
   spec.norm_eps = config.get("rms_norm_eps", defaults.norm_eps);
   spec.tied = config.get("tie_word_embeddings", defaults.tied);
 
   BlockSpec block;
   block.activation = parse_activation(config.get("hidden_act", defaults.activation));
-  block.n_heads = small_int(required_int(config, "num_attention_heads"));
+  block.n_heads = small_int(number("num_attention_heads", defaults.heads));
   if (block.n_heads <= 0) fail(ErrorCode::kFormat, "number of attention heads is {}", block.n_heads);
   const int kv_default = defaults.kv_heads > 0 ? defaults.kv_heads : block.n_heads;
   block.n_kv_heads = defaults.grouped ? small_int(config.get("num_key_value_heads", kv_default)) : block.n_heads;
@@ -154,7 +170,7 @@ ModelSpec decoder_from_hf(const json::Value& config, const HfDefaults& defaults)
   const bool own_ffn = defaults.ffn_per_hidden == 0 || config.find("intermediate_size") != nullptr;
   block.ffn = own_ffn ? required_int(config, "intermediate_size") : defaults.ffn_per_hidden * spec.hidden;
   const std::int64_t n_layers = required_int(config, "num_hidden_layers");
-  if (n_layers < 1 || n_layers > (1 << 14)) fail(ErrorCode::kFormat, "number of layers is {}", n_layers);
+  if (n_layers < 1 || n_layers > (1 << 10)) fail(ErrorCode::kFormat, "number of layers is {}", n_layers);
   spec.blocks.assign(static_cast<std::size_t>(n_layers), block);
   with_context("config.json rope parameters", [&] { parse_ropes(config, defaults, spec); });
   return spec;
@@ -177,7 +193,7 @@ std::vector<bool> layers_of_type(const ModelSpec& spec, const json::Value& confi
 
 std::int64_t window_from(const json::Value& config, std::int64_t absent) {
   const json::Value* window = config.find("sliding_window");
-  return window == nullptr ? absent : window->is_null() ? 0 : window->as_int();
+  return window == nullptr ? absent : window->is_null() ? 0 : required_int(config, "sliding_window");
 }
 
 std::vector<bool> layers_by_period(const ModelSpec& spec, const json::Value& config, std::int64_t period) {

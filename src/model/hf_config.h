@@ -21,6 +21,8 @@ struct HfDefaults {
   double theta = 10000;
   double partial_rotary = 1;
   int ffn_per_hidden = 0;  // 0: the key must be there
+  int heads = 0;           // likewise
+  std::int64_t vocab = 0;  // likewise
   bool grouped = true;     // keys 'num_key_value_heads' and 'head_dim' exist
 };
 

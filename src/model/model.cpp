@@ -35,6 +35,10 @@ class Loader {
     // A tied embedding is packed for the head and looked up in the packing; any other stays in the file.
     decoder.embedding = spec.tied ? matrix(Role::kTokenEmbedding, -1) : table(Role::kTokenEmbedding);
     if (spec.find(Role::kPositionEmbedding, -1) != nullptr) decoder.positions = table(Role::kPositionEmbedding);
+    if (spec.find(Role::kEmbeddingIn, -1) != nullptr) {
+      load_linear(decoder.embedding_in, Role::kEmbeddingIn, -1);
+      load_linear(decoder.embedding_out, Role::kEmbeddingOut, -1);
+    }
     decoder.blocks.resize(spec.blocks.size());
     for (int layer = 0; layer < spec.n_layers(); ++layer)
       load_block(spec, layer, decoder.blocks[static_cast<std::size_t>(layer)]);

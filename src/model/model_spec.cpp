@@ -1,17 +1,21 @@
 #include "model/model_spec.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string>
 
 #include "base/error.h"
+#include "model/rope.h"
 
 namespace nibble::model {
 
 std::string_view role_name(Role role) {
-  static constexpr std::array<std::string_view, 30> kNames = {"token_embd",
+  static constexpr std::array<std::string_view, 32> kNames = {"token_embd",
                                                               "position_embd",
+                                                              "embd_proj_in",
                                                               "output_norm",
+                                                              "embd_proj_out",
                                                               "output",
                                                               "attn_norm",
                                                               "attn_q",
@@ -55,6 +59,8 @@ bool is_matrix(Role role) {
   switch (role) {
     case Role::kTokenEmbedding:
     case Role::kPositionEmbedding:
+    case Role::kEmbeddingIn:
+    case Role::kEmbeddingOut:
     case Role::kOutput:
     case Role::kAttnQ:
     case Role::kAttnK:
@@ -169,16 +175,39 @@ void check_factors(const std::vector<float>& factors, int dims) {
   }
 }
 
+void check_scale(std::string_view what, double value, bool positive) {
+  if (!std::isfinite(value) || value < 0 || (positive && value == 0)) fail(ErrorCode::kFormat, "{} is {}", what, value);
+}
+
 void check_rope(const RopeSpec& rope) {
   if (rope.dims % 2 != 0) fail(ErrorCode::kFormat, "number of rotated dimensions {} is odd", rope.dims);
-  if (!(rope.theta > 0)) fail(ErrorCode::kFormat, "rope base frequency is {}", rope.theta);
-  if (!(rope.factor > 0)) fail(ErrorCode::kFormat, "rope scaling factor is {}", rope.factor);
+  check_scale("rope base frequency", rope.theta, true);
+  check_scale("rope scaling factor", rope.factor, true);
+  check_scale("yarn's beta_fast", rope.beta_fast, true);
+  check_scale("yarn's beta_slow", rope.beta_slow, true);
+  check_scale("rope scaling's low_freq_factor", rope.low_freq_factor, true);
+  check_scale("rope scaling's high_freq_factor", rope.high_freq_factor, true);
+  check_scale("rope scaling's attention factor", rope.attention_factor, false);
   const bool needs_original = rope.scaling != RopeScaling::kNone && rope.scaling != RopeScaling::kLinear;
   if (needs_original) check_range("original context length", rope.original_context, 1, std::int64_t{1} << 40);
+  if (rope.scaling == RopeScaling::kLlama3 && rope.high_freq_factor <= rope.low_freq_factor) {
+    fail(ErrorCode::kFormat, "rope scaling's high_freq_factor {} is no greater than low_freq_factor {}",
+         rope.high_freq_factor, rope.low_freq_factor);
+  }
+  if (rope.scaling == RopeScaling::kYarn && rope.theta <= 1) {
+    fail(ErrorCode::kFormat, "rope base frequency {} with yarn scaling", rope.theta);
+  }
   check_factors(rope.factors, rope.dims);
   check_factors(rope.long_factors, rope.dims);
   if (rope.scaling == RopeScaling::kLongRope && (rope.factors.empty() || rope.long_factors.empty())) {
     fail(ErrorCode::kFormat, "longrope scaling without its short and long factors");
+  }
+  for (const std::int64_t length : {std::int64_t{1}, rope.original_context + 1}) {
+    const RopeFrequencies made = rope_frequencies(rope, length);
+    check_scale("rope scaling's attention factor", static_cast<double>(made.attention_factor), true);
+    if (std::ranges::all_of(made.inv_freq, [](float frequency) { return std::isfinite(frequency); })) continue;
+    fail(ErrorCode::kFormat, "a rope base frequency of {} and a factor of {} rotate infinitely", rope.theta,
+         rope.factor);
   }
 }
 
@@ -201,20 +230,19 @@ void check_block(const ModelSpec& spec, const BlockSpec& block) {
   check_range("feed-forward size", block.ffn, 1, 1 << 24);
   check_experts(block.experts);
   check_range("attention window", block.window, 0, std::int64_t{1} << 40);
+  if (block.norm_sums && (block.parallel || block.experts.count > 0 || !block.attn_post_norm || !block.ffn_post_norm))
+    fail(ErrorCode::kUnsupported, "norms of sums go with a norm after each of two dense halves in sequence");
   if (spec.positions != Positions::kRotary || block.rope == BlockRope::kNone) return;
   const RopeSpec& rope = block.rope == BlockRope::kLocal ? spec.local_rope : spec.rope;
   check_range("rotated dimensions", rope.dims, 0, block.head_dim);
 }
 
-void check_scale(std::string_view what, double value, bool positive) {
-  if (!std::isfinite(value) || value < 0 || (positive && value == 0)) fail(ErrorCode::kFormat, "{} is {}", what, value);
-}
-
 }  // namespace
 
 void validate(const ModelSpec& spec) {
-  check_range("number of layers", spec.n_layers(), 1, 1 << 14);
+  check_range("number of layers", spec.n_layers(), 1, 1 << 10);
   check_range("hidden size", spec.hidden, 1, 1 << 20);
+  check_range("embedding size", spec.embedding, 0, 1 << 20);
   check_range("vocabulary size", spec.vocab, 1, 1 << 26);
   check_range("context length", spec.context, 1, std::int64_t{1} << 40);
   if (!(spec.norm_eps > 0 && spec.norm_eps < 1)) fail(ErrorCode::kFormat, "norm epsilon is {}", spec.norm_eps);
@@ -222,6 +250,10 @@ void validate(const ModelSpec& spec) {
   check_scale("residual scale", spec.residual_scale, true);
   check_scale("attention scale", spec.attention_scale, false);
   check_scale("attention soft cap", spec.attention_softcap, false);
+  check_scale("attention temperature scale", spec.temperature_scale, false);
+  if (spec.temperature_scale != 0) {
+    check_range("span of the attention temperature", spec.temperature_span, 1, std::int64_t{1} << 40);
+  }
   check_scale("logit scale", spec.logit_scale, true);
   check_scale("logit soft cap", spec.logit_softcap, false);
   for (const BlockSpec& block : spec.blocks) check_block(spec, block);

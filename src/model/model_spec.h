@@ -15,7 +15,9 @@ namespace nibble::model {
 enum class Role : std::uint8_t {
   kTokenEmbedding,
   kPositionEmbedding,
+  kEmbeddingIn,  // from the size of the embedding to the hidden size
   kOutputNorm,
+  kEmbeddingOut,  // and back, before the head
   kOutput,
   kAttnNorm,
   kAttnQ,
@@ -109,7 +111,8 @@ struct BlockSpec {
   BlockRope rope = BlockRope::kMain;
   // Norms before and after each half. Without a norm before the feed-forward a parallel block shares the first one.
   bool attn_norm = true, attn_post_norm = false, ffn_norm = true, ffn_post_norm = false;
-  bool parallel = false;  // both halves read the block's input
+  bool norm_sums = false;  // the norms after a half are of the residual stream with its output
+  bool parallel = false;   // both halves read the block's input
 
   bool operator==(const BlockSpec&) const = default;
 };
@@ -178,11 +181,13 @@ struct ModelSpec {
   std::string arch;  // GGUF's name of the architecture
   std::string name;  // general.name or folder name
   std::int64_t hidden = 0;
+  std::int64_t embedding = 0;  // size of a token's row in the embedding and of the head's input; 0: as hidden
   std::int64_t vocab = 0;
   std::int64_t context = 0;  // trained context length
   NormKind norm = NormKind::kRms;
   double norm_eps = 1e-5;
   bool norm_bias = false;
+  bool output_norm = true;
   bool norm_add_one = false;  // norms scale by 1 + weight
   bool tied = false;          // the head is the token embedding
   bool head_bias = false;
@@ -192,8 +197,11 @@ struct ModelSpec {
   RopeSpec rope;
   RopeSpec local_rope;  // of blocks with BlockRope::kLocal
   double embedding_scale = 1;
-  double residual_scale = 1;     // of what each half adds to the residual stream
-  double attention_scale = 0;    // of the scores; 0: 1 / sqrt(head_dim)
+  double residual_scale = 1;   // of what each half adds to the residual stream
+  double attention_scale = 0;  // of the scores; 0: 1 / sqrt(head_dim)
+  // Queries at position p are scaled by 1 + temperature_scale * ln(1 + floor(p / temperature_span)).
+  double temperature_scale = 0;
+  std::int64_t temperature_span = 0;
   double attention_softcap = 0;  // scores are softcap * tanh(score / softcap); 0: as they are
   double logit_scale = 1;
   double logit_softcap = 0;
@@ -201,6 +209,7 @@ struct ModelSpec {
   std::vector<WeightSlot> weights;  // every tensor the model needs, block by block in evaluation order
 
   int n_layers() const { return static_cast<int>(blocks.size()); }
+  std::int64_t embedding_size() const { return embedding > 0 ? embedding : hidden; }
   const WeightSlot* find(Role role, int layer, bool bias = false) const;  // null when absent
   // The part of a weight that one token makes the decoder read: of a stack of experts those it is routed to.
   double used_share(const WeightSlot& slot) const;

@@ -21,9 +21,12 @@ using container::Kind;
 ModelSpec describe_hf(const CheckpointReader& reader) {
   const json::Value& config = reader.config();
   container::hf::refuse_unread(config);
-  const std::string type = config.get("model_type", "");
-  if (type.empty()) fail(ErrorCode::kFormat, "config.json names no 'model_type'");
-  ModelSpec spec = arch_by_model_type(type).from_hf(config);
+  const json::Value text = text_config(config);
+  ModelSpec spec = arch_by_model_type(text.get("model_type", "")).from_hf(text);
+  const bool larger = config.find("text_config") != nullptr && text.find("text_config") == nullptr;
+  if (larger && text.find("tie_word_embeddings") == nullptr) {  // the classes of larger models have other defaults
+    for (WeightSlot& slot : spec.weights) slot.optional = slot.optional || slot.role == Role::kOutput;
+  }
   if (spec.name.empty()) spec.name = std::filesystem::weakly_canonical(reader.folder()).filename().string();
   return spec;
 }
@@ -39,9 +42,16 @@ ModelSpec describe(const CheckpointReader& reader) {
 
 const container::TensorEntry* find_entry(const CheckpointReader& reader, const std::string& name, bool optional) {
   const container::TensorEntry* entry = reader.find(name);
-  // Models saved without their head lack the first part of their names ("transformer.", "model.").
+  // Models saved without their head lack the first part of their names ("transformer.", "model."); text models of
+  // larger ones stand under a part more, before it or behind it.
   const std::size_t dot = name.find('.');
-  if (entry == nullptr && reader.kind() != Kind::kGguf && dot != name.npos) entry = reader.find(name.substr(dot + 1));
+  if (entry == nullptr && reader.kind() != Kind::kGguf && dot != name.npos) {
+    const std::string rest = name.substr(dot + 1);
+    for (const std::string& other :
+         {rest, "language_model." + name, name.substr(0, dot) + ".language_model." + rest, "language_model." + rest}) {
+      if (entry == nullptr) entry = reader.find(other);
+    }
+  }
   if (entry == nullptr && !optional) reader.at(name);  // throws
   return entry;
 }
@@ -62,8 +72,8 @@ StoredRows bind_parts(const CheckpointReader& reader, const WeightSlot& slot) {
     check_entry(*entry, file_shape(slot, false));
     weight.parts.push_back(entry);
     if (entry->view.encoding != weight.parts[0]->view.encoding) {
-      fail(ErrorCode::kUnsupported, "tensor '{}' is {}, that of the first {}", entry->name,
-           entry->view.encoding->name, weight.parts[0]->view.encoding->name);
+      fail(ErrorCode::kUnsupported, "tensor '{}' is {}, that of the first {}", entry->name, entry->view.encoding->name,
+           weight.parts[0]->view.encoding->name);
     }
   }
   weight.entry = weight.parts.at(0);

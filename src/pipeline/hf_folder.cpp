@@ -47,6 +47,8 @@ void write_hf_files(const model::ModelSource& source, const encoding::EncodingIn
   if (source.reader().kind() == container::Kind::kHuggingFace) {
     copy_files(source, folder);
     json::Value config = source.reader().config();
+    const bool larger = config.get("model_type", "") != model::text_config(config).get("model_type", "");
+    if (larger) config = model::arch_of(source.spec()).to_hf(source.spec());  // the text model alone
     // The weights become plain numbers.
     std::erase_if(config.as_object(), [](const auto& member) { return member.first == "quantization_config"; });
     config.set(config.find("dtype") != nullptr ? "dtype" : "torch_dtype", torch);

@@ -235,7 +235,8 @@ model::ModelSpec describe(const std::filesystem::path& path) {
   if (path.extension() != ".json") return model::ModelSource::open(path)->spec();
   const json::Value config = json::parse_file(path);
   return with_context(path.string(), [&] {
-    model::ModelSpec spec = model::arch_by_model_type(config.get("model_type", "")).from_hf(config);
+    const json::Value text = model::text_config(config);
+    model::ModelSpec spec = model::arch_by_model_type(text.get("model_type", "")).from_hf(text);
     model::validate(spec);
     return spec;
   });

@@ -45,7 +45,7 @@ json::Value read_shape(const std::string& name) {
 }
 
 json::Value load_shape(const SynthRequest& request) {
-  json::Value config = read_shape(request.shape);
+  json::Value config = model::text_config(read_shape(request.shape));
   if (request.layers < 0) fail(ErrorCode::kInvalidArgument, "{} layers", request.layers);
   if (request.layers == 0) return config;
   if (config.find("num_hidden_layers") == nullptr) {

@@ -13,6 +13,7 @@ namespace nibble::model::gemma3 {
 namespace {
 
 constexpr std::string_view kModelTypes[] = {"gemma3_text"};
+constexpr std::string_view kLargerTypes[] = {"gemma3"};
 constexpr KeyAlias kKeys[] = {{"hidden_activation", "hidden_act"}};
 constexpr RoleNames kNames[] = {{Role::kFfnNorm, "pre_feedforward_layernorm"}};
 constexpr Dialect kDialect = {.names = kNames, .gguf_norm_plus_one = true};
@@ -38,7 +39,9 @@ ModelSpec from_hf(const json::Value& config) {
                                                                     .head_dim = 256,
                                                                     .activation = "gelu_pytorch_tanh",
                                                                     .tied = true,
-                                                                    .theta = 1e6});
+                                                                    .theta = 1e6,
+                                                                    .heads = 8,
+                                                                    .vocab = 262208});
   spec.arch = "gemma3";
   spec.attention_scale = 1 / std::sqrt(config.get("query_pre_attn_scalar", 256.0));
   spec.attention_softcap = config.get("attn_logit_softcapping", 0.0);
@@ -92,7 +95,7 @@ json::Value to_hf(const ModelSpec& spec) {
 }  // namespace
 
 const Arch& entry() {
-  static constexpr Arch arch = {"gemma3", kModelTypes, from_hf, from_gguf, to_gguf, to_hf};
+  static constexpr Arch arch = {"gemma3", kModelTypes, from_hf, from_gguf, to_gguf, to_hf, nullptr, kLargerTypes};
   return arch;
 }
 

@@ -11,6 +11,7 @@ namespace nibble::model::mistral {
 namespace {
 
 constexpr std::string_view kModelTypes[] = {"mistral"};
+constexpr std::string_view kLargerTypes[] = {"mistral3"};
 constexpr Dialect kDialect = {.gguf_rope = RowOrder::Kind::kPairs};
 constexpr std::int64_t kDefaultWindow = 4096;
 
@@ -43,7 +44,7 @@ json::Value to_hf(const ModelSpec& spec) {
 }  // namespace
 
 const Arch& entry() {
-  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf, to_hf, claims};
+  static constexpr Arch arch = {"llama", kModelTypes, from_hf, from_gguf, decoder_to_gguf, to_hf, claims, kLargerTypes};
   return arch;
 }
 
