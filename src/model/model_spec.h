@@ -165,7 +165,7 @@ struct WeightSlot {
   float gguf_add = 0;          // added to each value in GGUF (norms that scale by 1 + weight)
   // Hugging Face's files hold so many tensors, one of each expert or head ('*' in the name); 0: one tensor.
   int hf_parts = 0;
-  Strides hf_strides;  // slots of one name in Hugging Face's files, one after the other, share a tensor
+  Strides hf_strides;     // slots of one name in Hugging Face's files, one after the other, share a tensor
   bool hf_row = false;    // a vector that Hugging Face's file holds as a matrix of one row
   bool optional = false;  // may be absent (a tied head, rope factors); never set in the spec of an opened source
 

@@ -1,5 +1,6 @@
 #include "testing/tiny_model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/atomic_file.h"
@@ -118,6 +119,15 @@ std::vector<TinyVariant> tiny_variants() {
     with(i, "tied", {{"tie_word_embeddings", true}});
     with(i, "window", {{"sliding_window", 24}, {"use_sliding_window", true}, {"max_window_layers", 1}});
   }
+  const auto plain = [&](std::string_view type) {
+    return static_cast<std::size_t>(std::ranges::find(out, type, &TinyVariant::name) - out.begin());
+  };
+  with(plain("stablelm"), "norms", {{"qk_layernorm", true}, {"use_parallel_residual", true}});
+  with(plain("phi"), "norms", {{"qk_layernorm", true}});
+  with(plain("opt"), "after", {{"do_layer_norm_before", false}, {"word_embed_proj_dim", 64}});
+  with(plain("opt"), "bare", {{"_remove_final_layer_norm", true}});
+  with(plain("ministral3"), "plain_rope",
+       {{"rope_parameters", object({{"rope_type", "default"}, {"rope_theta", 10000.0}})}});
   with(0, "biases", {{"attention_bias", true}, {"mlp_bias", true}});
   with(0, "all_heads", {{"num_key_value_heads", 6}});
   with(0, "linear", {{"rope_scaling", object({{"type", "linear"}, {"factor", 4.0}})}});
