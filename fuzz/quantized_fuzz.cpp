@@ -1,4 +1,5 @@
-// A line of JSON as quantization_config and any bytes behind it as a safetensors file: Error or tensors that can be read.
+// A line of JSON as quantization_config and any bytes behind it as a safetensors file: Error or tensors that can be
+// read.
 #include <algorithm>
 #include <string_view>
 

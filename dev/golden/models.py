@@ -96,7 +96,16 @@ LARGER = {
                                                                   vision_config=dict(VISION, model_type="pixtral", head_dim=8))),
 }
 FAMILIES |= LARGER
+LATENT = dict(MOE, num_key_value_heads=4, rms_norm_eps=1e-6, moe_intermediate_size=12, n_routed_experts=6, n_shared_experts=2, first_k_dense_replace=1, q_lora_rank=20,
+              kv_lora_rank=24, qk_nope_head_dim=10, qk_rope_head_dim=8, v_head_dim=14, n_group=3, topk_group=2, routed_scaling_factor=1.5)
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32, mscale=0.8, mscale_all_dim=0.8, beta_fast=32, beta_slow=1)
+FAMILIES |= {
+    "deepseek_v2": dict(LATENT, model_type="deepseek_v2", topk_method="group_limited_greedy", norm_topk_prob=False),
+    "deepseek_v2_lite": dict(LATENT, model_type="deepseek_v2", q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1, norm_topk_prob=False, rope_scaling=YARN),
+    "deepseek_v3": dict(LATENT, model_type="deepseek_v3", norm_topk_prob=True, scoring_func="sigmoid", topk_method="noaux_tc", rope_scaling=YARN),
+}
 CASES |= {name: IDS | options for name, options in FAMILIES.items()}
+NULLS = {"q_lora_rank"}  # whose absence means something else
 NEW_STYLE = {"llama_rope3", "qwen3"}  # config.json as transformers 5 writes it, with rope_parameters
 
 
@@ -125,7 +134,7 @@ def make(name, options):
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    written = {key: value for key, value in {**BASE, **options}.items() if value is not None and key != "larger"}
+    written = {key: value for key, value in {**BASE, **options}.items() if (value is not None or key in NULLS) and key != "larger"}
     for own, usual in RENAMED.items():
         if own in options:
             written.pop(usual, None)
@@ -141,6 +150,9 @@ def make(name, options):
             values = torch.randn(tensor.shape, generator=generator)
             scale = 0.1 if tensor.dim() == 1 else 1.5 * tensor.shape[-1] ** -0.5
             tensor.copy_((values * scale + (centre if is_norm(key) else 0.0)).bfloat16().float())
+        for key, tensor in model.named_buffers():
+            if key.endswith("e_score_correction_bias"):
+                tensor.copy_((0.3 * torch.randn(tensor.shape, generator=generator)).bfloat16().float())
     tokens = torch.randint(0, written["vocab_size"], (80,), generator=generator)
     with torch.no_grad():
         logits = model(tokens[None]).logits[0]

@@ -21,11 +21,11 @@ const std::string& weight_name(const model::ModelSpec& spec, model::Role role, i
 void SquareSums::linear_input(ExecContext& context, int layer, std::span<const model::Role> roles, const float* x,
                               std::int64_t n, std::int64_t cols) {
   const std::int64_t begins[] = {0, n};
-  expert_inputs(context, layer, roles, x, begins, cols);
+  stack_inputs(context, layer, roles, x, begins, cols);
 }
 
-void SquareSums::expert_inputs(ExecContext& context, int layer, std::span<const model::Role> roles, const float* x,
-                               std::span<const std::int64_t> begins, std::int64_t cols) {
+void SquareSums::stack_inputs(ExecContext& context, int layer, std::span<const model::Role> roles, const float* x,
+                              std::span<const std::int64_t> begins, std::int64_t cols) {
   const std::size_t n_matrices = begins.size() - 1;
   Input& input = inputs_[{layer, roles[0]}];
   if (input.roles.empty()) {
@@ -94,7 +94,7 @@ Imatrix planned_imatrix(const model::ModelSpec& spec, const TokenChunks& chunks)
   for (const model::WeightSlot& slot : spec.weights) {
     const bool projection = slot.role == model::Role::kEmbeddingIn || slot.role == model::Role::kEmbeddingOut;
     if ((slot.layer >= 0 || projection) && !slot.bias && model::is_matrix(slot.role))
-      add(slot.gguf_name, model::is_expert_stack(slot.role) ? slot.shape[0] : 1, slot.shape.cols());
+      add(slot.gguf_name, slot.shape.rank() == 3 ? slot.shape[0] : 1, slot.shape.cols());
   }
   add(weight_name(spec, model::Role::kOutput, -1), 1, spec.embedding_size());
   return imatrix;

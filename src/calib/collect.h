@@ -18,8 +18,8 @@ class SquareSums final : public model::ForwardObserver {
   explicit SquareSums(const model::ModelSpec& spec) : spec_(spec) {}
   void linear_input(ExecContext& context, int layer, std::span<const model::Role> roles, const float* x, std::int64_t n,
                     std::int64_t cols) override;
-  void expert_inputs(ExecContext& context, int layer, std::span<const model::Role> roles, const float* x,
-                     std::span<const std::int64_t> begins, std::int64_t cols) override;
+  void stack_inputs(ExecContext& context, int layer, std::span<const model::Role> roles, const float* x,
+                    std::span<const std::int64_t> begins, std::int64_t cols) override;
   // One entry per linear of every block, per stack of experts, and one for the head, by GGUF's names; a tied head goes
   // by the embedding's.
   // Throws Error{kFormat} naming the weight whose inputs were not finite.

@@ -92,6 +92,11 @@ void check_same(std::string_view what, const auto& ours, const auto& read, std::
   fail(ErrorCode::kUnsupported, "this model's {} has no form in a GGUF file of architecture '{}'", what, arch);
 }
 
+ExpertSpec without_scale(ExpertSpec experts) {
+  experts.scale = 1;
+  return experts;
+}
+
 void check_scale(std::string_view what, double ours, double read, std::string_view arch) {
   check_same(what, static_cast<float>(ours), static_cast<float>(read), arch);
 }
@@ -110,6 +115,9 @@ void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata) {
     check_same("choice of rotated blocks", ours.rope, other.rope, spec.arch);
     const WeightSlot* norm = read.find(Role::kAttnQNorm, static_cast<int>(i));
     if (norm == nullptr || !norm->optional) check_same("norm of queries", ours.qk_norm, other.qk_norm, spec.arch);
+    check_same("latent attention", ours.latent, other.latent, spec.arch);
+    check_same("mixture of experts", without_scale(ours.experts), without_scale(other.experts), spec.arch);
+    check_scale("scale of experts", ours.experts.scale, other.experts.scale, spec.arch);
     check_same("residual", ours.parallel, other.parallel, spec.arch);
   }
   check_scale("norm epsilon", spec.norm_eps, read.norm_eps, spec.arch);

@@ -27,13 +27,22 @@ struct FeedForward {
   Linear gate, up, down;
 };
 
+// Of latent attention, beside q, which is the second of the queries' matrices where they have a latent.
+struct LatentWeights {
+  Linear q_a, kv_a;
+  Norm q_a_norm, kv_a_norm;
+  std::vector<Linear> k_b, v_b;  // of each head: (latent, plain part), (value, latent)
+};
+
 struct DecoderBlock {
   BlockSpec spec;
   Norm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
   Norm q_norm, k_norm;
+  LatentWeights latent;
   Linear q, k, v, output, gate, up, down;  // parts of a fused weight are matrices of their own
   // Instead of gate, up and down of a dense half:
   Linear router;
+  std::vector<float> router_bias;  // empty: none
   std::vector<FeedForward> experts;
   FeedForward shared;
   std::vector<float> shared_scale;  // empty: none
@@ -92,6 +101,11 @@ class ForwardPart {
   void fill_rope(const RopeSpec& spec, const RopeFrequencies& fixed, float* cos, float* sin);
   void run_block(int layer);
   void run_attention(int layer, const DecoderBlock& block);
+  void project_queries(int layer, const DecoderBlock& block);
+  void latent_queries(int layer, const DecoderBlock& block);
+  float* latent_projections(int layer, const DecoderBlock& block);
+  float* latent_values(int layer, const DecoderBlock& block);
+  const float* run_heads(int layer, Role role, std::span<const Linear> linears, std::int64_t cols);
   void run_feed_forward(int layer, const DecoderBlock& block);
   void run_experts(int layer, const DecoderBlock& block);
   void route(const DecoderBlock& block, const float* scores);
@@ -103,7 +117,11 @@ class ForwardPart {
   void norm_queries_and_keys(const DecoderBlock& block);
   void finish_head(float* head, const Norm& norm, int index, std::int64_t row, const BlockSpec& spec);
   void rotate_and_store(const Piece& piece, int layer, const DecoderBlock& block, int kv_head);
-  void attend(const Piece& piece, int layer, const DecoderBlock& block, int kv_head, std::int64_t first,
+  // Query heads that share a key/value head, as many as a task takes.
+  struct Heads {
+    int kv_head, first, count;
+  };
+  void attend(const Piece& piece, int layer, const DecoderBlock& block, const Heads& heads, std::int64_t first,
               std::int64_t count, int thread);
   void keep_wanted_rows(const DecoderBlock& block);
   void emit_logits();
@@ -128,7 +146,8 @@ class ForwardPart {
                    std::int64_t row_end);
   void for_rows(std::int64_t cols, const std::function<void(std::int64_t row)>& body);
   void observe_input(int layer, std::span<const Role> roles, const float* x, std::int64_t cols);
-  void observe_experts(int layer, std::span<const Role> roles, const float* x, std::int64_t cols);
+  void observe_stack(int layer, std::span<const Role> roles, const float* x, std::span<const std::int64_t> begins,
+                     std::int64_t cols);
   std::int64_t rows_of(const LinearUse& use) const { return use.n_rows == kAllRows ? n_ : use.n_rows; }
   float* thread_scratch(int thread) { return scratch_ + thread * scratch_floats_; }
 

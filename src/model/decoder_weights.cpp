@@ -20,6 +20,13 @@ constexpr RoleNames kUsualNames[] = {
     {Role::kAttnK, "self_attn.k_proj"},
     {Role::kAttnV, "self_attn.v_proj"},
     {Role::kAttnQkv, "self_attn.qkv_proj"},
+    {Role::kAttnQA, "self_attn.q_a_proj"},
+    {Role::kAttnQANorm, "self_attn.q_a_layernorm"},
+    {Role::kAttnQB, "self_attn.q_b_proj"},
+    {Role::kAttnKvA, "self_attn.kv_a_proj_with_mqa"},
+    {Role::kAttnKvANorm, "self_attn.kv_a_layernorm"},
+    {Role::kAttnKB, "self_attn.kv_b_proj"},
+    {Role::kAttnVB, "self_attn.kv_b_proj"},
     {Role::kAttnOutput, "self_attn.o_proj"},
     {Role::kAttnQNorm, "self_attn.q_norm"},
     {Role::kAttnKNorm, "self_attn.k_norm"},
@@ -31,6 +38,7 @@ constexpr RoleNames kUsualNames[] = {
     {Role::kFfnDown, "mlp.down_proj"},
     {Role::kFfnPostNorm, "post_feedforward_layernorm"},
     {Role::kRouter, "mlp.gate"},
+    {Role::kRouterBias, "mlp.gate.e_score_correction_bias!"},
     {Role::kExpertGate, "mlp.experts.*.gate_proj"},
     {Role::kExpertUp, "mlp.experts.*.up_proj"},
     {Role::kExpertDown, "mlp.experts.*.down_proj"},
@@ -65,6 +73,7 @@ class SlotList {
     const std::string_view gguf = own != nullptr && !own->gguf.empty() ? own->gguf : role_name(role);
     const std::string hf_prefix = layer_ < 0 ? "" : format_text("{}{}.", dialect_.hf_blocks, layer_);
     if (!hf.empty()) slot.hf_name = format_text("{}{}{}", hf_prefix, hf, end);
+    if (hf.ends_with('!')) slot.hf_name = hf_prefix + std::string(hf.substr(0, hf.size() - 1));
     slot.gguf_name = format_text("{}{}{}", layer_ < 0 ? "" : format_text("blk.{}.", layer_), gguf, end);
     if (hf.find('*') != hf.npos) slot.hf_parts = static_cast<int>(shape[0]);
     return spec_.weights.emplace_back(std::move(slot));
@@ -112,6 +121,36 @@ class SlotList {
   int layer_ = -1;
 };
 
+// Hugging Face's files hold the keys and values of a head one below the other, GGUF the keys transposed.
+void add_latent_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block, const Dialect& dialect) {
+  const LatentSpec& latent = block.latent;
+  const int rotated = spec.rope.dims;
+  const std::int64_t heads = block.n_heads, q_rows = heads * (latent.plain + rotated), rank = latent.kv_rank;
+  const RowOrder q_hf = {dialect.hf_rope, block.n_heads, 0, rotated};
+  const RowOrder q_gguf = {dialect.gguf_rope, block.n_heads, 0, rotated};
+  const RowOrder k_hf = {dialect.hf_rope, 1, 0, rotated}, k_gguf = {dialect.gguf_rope, 1, 0, rotated};
+  if (latent.q_rank > 0) {
+    list.add_linear(Role::kAttnQA, {latent.q_rank, spec.hidden}, block.qkv_bias);
+    list.add_norm(Role::kAttnQANorm, latent.q_rank);
+    list.add_linear(Role::kAttnQB, {q_rows, latent.q_rank}, false, q_hf, q_gguf);
+  } else {
+    list.add_linear(Role::kAttnQ, {q_rows, spec.hidden}, false, q_hf, q_gguf);
+  }
+  list.add_linear(Role::kAttnKvA, {rank + rotated, spec.hidden}, block.qkv_bias, k_hf, k_gguf);
+  list.add_norm(Role::kAttnKvANorm, rank);
+  const std::int64_t both = latent.plain + latent.value;
+  const Strides strides = {.shape = {heads * both, rank}, .matrix = both * rank};
+  WeightSlot& k = list.add(Role::kAttnKB, {heads, rank, latent.plain});
+  k.hf_strides = strides;
+  k.hf_strides.row = 1;
+  k.hf_strides.col = rank;
+  WeightSlot& v = list.add(Role::kAttnVB, {heads, latent.value, rank});
+  v.hf_strides = strides;
+  v.hf_strides.offset = latent.plain * rank;
+  v.hf_strides.row = rank;
+  list.add_linear(Role::kAttnOutput, {spec.hidden, heads * latent.value}, block.output_bias);
+}
+
 void add_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block, const Dialect& dialect) {
   const std::int64_t q_rows = std::int64_t{block.n_heads} * block.head_dim;
   const std::int64_t kv_rows = std::int64_t{block.n_kv_heads} * block.head_dim;
@@ -134,6 +173,7 @@ void add_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block
 
 void add_experts(SlotList& list, const ModelSpec& spec, const ExpertSpec& experts) {
   list.add(Role::kRouter, {experts.count, spec.hidden});
+  if (experts.score_bias) list.add(Role::kRouterBias, {experts.count}, true);
   list.add(Role::kExpertGate, {experts.count, experts.ffn, spec.hidden});
   list.add(Role::kExpertUp, {experts.count, experts.ffn, spec.hidden});
   list.add(Role::kExpertDown, {experts.count, spec.hidden, experts.ffn});
@@ -158,7 +198,11 @@ void add_block(SlotList& list, const ModelSpec& spec, int layer, const Dialect& 
   const BlockSpec& block = spec.blocks[static_cast<std::size_t>(layer)];
   list.set_layer(layer);
   if (block.attn_norm) list.add_norm(Role::kAttnNorm, spec.hidden);
-  add_attention(list, spec, block, dialect);
+  if (block.latent.kv_rank > 0) {
+    add_latent_attention(list, spec, block, dialect);
+  } else {
+    add_attention(list, spec, block, dialect);
+  }
   if (block.attn_post_norm) list.add_norm(Role::kAttnPostNorm, spec.hidden);
   if (block.ffn_norm) list.add_norm(Role::kFfnNorm, spec.hidden);
   if (block.experts.count > 0) {

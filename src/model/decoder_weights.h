@@ -9,7 +9,7 @@
 namespace nibble::model {
 
 // What a weight of a role is called, without ".weight": in Hugging Face's files after the prefix of its block, and in
-// GGUF where that is not role_name(). An empty name: as usual.
+// GGUF where that is not role_name(). An empty name: as usual. One that ends in '!' is whole without it.
 struct RoleNames {
   Role role;
   std::string_view hf;

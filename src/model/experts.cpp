@@ -10,7 +10,11 @@ namespace nibble::model {
 namespace {
 
 constexpr std::string_view kCount = "expert_count", kUsed = "expert_used_count", kFfn = "expert_feed_forward_length",
-                           kShared = "expert_shared_feed_forward_length";
+                           kShared = "expert_shared_feed_forward_length", kSharedCount = "expert_shared_count",
+                           kScale = "expert_weights_scale", kGating = "expert_gating_func",
+                           kGroups = "expert_group_count", kGroupsUsed = "expert_group_used_count",
+                           kLeadingDense = "leading_dense_block_count";
+constexpr std::int64_t kGatingSoftmax = 1, kGatingSigmoid = 2;
 
 // Those of the first block that has some; none: of no block.
 const ExpertSpec& common_experts(const ModelSpec& spec) {
@@ -24,6 +28,21 @@ const ExpertSpec& common_experts(const ModelSpec& spec) {
   return experts;
 }
 
+// Blocks before the first with experts; all others must have some.
+std::int64_t leading_dense(const ModelSpec& spec) {
+  const auto dense = [](const BlockSpec& block) { return block.experts.count == 0; };
+  const auto end = std::ranges::find_if_not(spec.blocks, dense);
+  if (std::any_of(end, spec.blocks.end(), dense))
+    fail(ErrorCode::kUnsupported, "dense layers among those with experts have no form in a file of '{}'", spec.arch);
+  return end - spec.blocks.begin();
+}
+
+void set_experts(const ExpertSpec& experts, std::int64_t first, ModelSpec& spec) {
+  if (first < 0 || first > spec.n_layers())
+    fail(ErrorCode::kFormat, "{} dense layers before those with experts, of {} in all", first, spec.n_layers());
+  for (std::size_t i = static_cast<std::size_t>(first); i < spec.blocks.size(); ++i) spec.blocks[i].experts = experts;
+}
+
 }  // namespace
 
 void experts_from_hf(const json::Value& config, const ExpertDefaults& defaults, ModelSpec& spec) {
@@ -33,7 +52,8 @@ void experts_from_hf(const json::Value& config, const ExpertDefaults& defaults, 
   experts.used = checked_cast<int>(config.get("num_experts_per_tok", defaults.used));
   experts.ffn = defaults.ffn > 0 ? config.get("moe_intermediate_size", fallback_ffn) : fallback_ffn;
   if (defaults.shared > 0) experts.shared = config.get("shared_expert_intermediate_size", defaults.shared);
-  if (defaults.renormalize_key) experts.renormalize = config.get("norm_topk_prob", false);
+  if (defaults.renormalize_key) experts.renormalize = config.get("norm_topk_prob", defaults.renormalize);
+  if (defaults.leading_dense) return set_experts(experts, config.get("first_k_dense_replace", 0), spec);
   const std::int64_t step = config.get("decoder_sparse_step", std::int64_t{1});
   if (step < 1) fail(ErrorCode::kFormat, "config.json 'decoder_sparse_step' is {}", step);
   if (experts.count < 1) fail(ErrorCode::kFormat, "config.json '{}' is {}", defaults.count_key, experts.count);
@@ -55,6 +75,10 @@ void experts_to_hf(const ModelSpec& spec, const ExpertDefaults& defaults, json::
   if (defaults.ffn > 0) config.set("moe_intermediate_size", experts.ffn);
   if (defaults.shared > 0) config.set("shared_expert_intermediate_size", experts.shared);
   if (defaults.renormalize_key) config.set("norm_topk_prob", experts.renormalize);
+  if (defaults.leading_dense) {
+    config.set("first_k_dense_replace", leading_dense(spec));
+    return;
+  }
   json::Array dense;
   for (int i = 0; i < spec.n_layers(); ++i) {
     if (spec.blocks[static_cast<std::size_t>(i)].experts.count == 0) dense.emplace_back(i);
@@ -67,20 +91,37 @@ void experts_from_gguf(const container::Metadata& metadata, ModelSpec& spec) {
   experts.count = checked_cast<int>(metadata.get_int(arch_key(spec, kCount), 0));
   if (experts.count == 0) return;
   experts.used = checked_cast<int>(metadata.get_int(arch_key(spec, kUsed)));
-  experts.shared = metadata.get_int(arch_key(spec, kShared), 0);
-  for (BlockSpec& block : spec.blocks) {
-    block.experts = experts;
-    block.experts.ffn = metadata.get_int(arch_key(spec, kFfn), block.ffn);
-  }
+  experts.ffn = metadata.get_int(arch_key(spec, kFfn), spec.blocks.at(0).ffn);
+  const std::int64_t shared = metadata.get_int(arch_key(spec, kSharedCount), 0);
+  experts.shared = metadata.get_int(arch_key(spec, kShared), checked_mul(shared, experts.ffn));
+  experts.scale = metadata.get_float(arch_key(spec, kScale), 1.0);
+  const std::int64_t gating = metadata.get_int(arch_key(spec, kGating), kGatingSoftmax);
+  if (gating != kGatingSoftmax && gating != kGatingSigmoid)
+    fail(ErrorCode::kUnsupported, "key '{}' is {}: only softmax and sigmoid are known", arch_key(spec, kGating),
+         gating);
+  experts.scoring = gating == kGatingSigmoid ? Scoring::kSigmoid : Scoring::kSoftmax;
+  experts.groups = checked_cast<int>(metadata.get_int(arch_key(spec, kGroups), 1));
+  experts.groups_used = checked_cast<int>(metadata.get_int(arch_key(spec, kGroupsUsed), experts.groups));
+  set_experts(experts, metadata.get_int(arch_key(spec, kLeadingDense), 0), spec);
 }
 
 void experts_to_gguf(const ModelSpec& spec, container::Metadata& metadata) {
   const ExpertSpec& experts = common_experts(spec);
   if (experts.count == 0) return;
-  metadata.set(arch_key(spec, kCount), checked_cast<std::uint32_t>(experts.count));
-  metadata.set(arch_key(spec, kUsed), checked_cast<std::uint32_t>(experts.used));
-  metadata.set(arch_key(spec, kFfn), checked_cast<std::uint32_t>(experts.ffn));
-  if (experts.shared > 0) metadata.set(arch_key(spec, kShared), checked_cast<std::uint32_t>(experts.shared));
+  const auto set = [&](std::string_view key, std::int64_t value) {
+    metadata.set(arch_key(spec, key), checked_cast<std::uint32_t>(value));
+  };
+  set(kCount, experts.count);
+  set(kUsed, experts.used);
+  set(kFfn, experts.ffn);
+  if (experts.shared > 0) set(kShared, experts.shared);
+  if (experts.scale != 1) metadata.set(arch_key(spec, kScale), static_cast<float>(experts.scale));
+  if (experts.scoring == Scoring::kSigmoid) set(kGating, kGatingSigmoid);
+  if (experts.groups > 1) {
+    set(kGroups, experts.groups);
+    set(kGroupsUsed, experts.groups_used);
+  }
+  if (const std::int64_t dense = leading_dense(spec); dense > 0) set(kLeadingDense, dense);
 }
 
 }  // namespace nibble::model

@@ -14,13 +14,15 @@ struct ExpertDefaults {
   std::int64_t ffn = 0;  // 0: 'intermediate_size'
   std::int64_t shared = 0;
   bool renormalize_key = false;  // 'norm_topk_prob' exists; else the weights are renormalized
+  bool renormalize = false;      // where it is missing
+  bool leading_dense = false;    // 'first_k_dense_replace' counts dense blocks, instead of a list and a step
 };
 // All blocks but those that 'decoder_sparse_step' and 'mlp_only_layers' leave dense.
 void experts_from_hf(const json::Value& config, const ExpertDefaults& defaults, ModelSpec& spec);
 // The way back. Throws Error{kUnsupported} when the blocks' experts differ.
 void experts_to_hf(const ModelSpec& spec, const ExpertDefaults& defaults, json::Value& config);
 
-// Of all blocks: GGUF has no key for dense ones among them.
+// Of all blocks but the first 'leading_dense_block_count': GGUF has no key for other dense ones.
 void experts_from_gguf(const container::Metadata& metadata, ModelSpec& spec);
 void experts_to_gguf(const ModelSpec& spec, container::Metadata& metadata);
 

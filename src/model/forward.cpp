@@ -22,6 +22,16 @@ std::int64_t kv_size(const BlockSpec& block) { return std::int64_t{block.n_kv_he
 std::int64_t ffn_size(const BlockSpec& block) {
   return std::max({block.ffn, block.experts.used * block.experts.ffn, block.experts.shared});
 }
+std::int64_t q_rank(const BlockSpec& block) { return block.latent.q_rank; }
+std::int64_t head_inputs(const BlockSpec& block) {
+  return block.n_heads * std::int64_t{std::max(block.latent.plain, block.latent.kv_rank)};
+}
+std::int64_t head_outputs(const BlockSpec& block) {
+  const LatentSpec& latent = block.latent;
+  if (latent.kv_rank == 0) return 0;
+  const int query = latent.plain + block.head_dim - latent.kv_rank;
+  return block.n_heads * std::int64_t{std::max({query, latent.kv_rank, latent.value})};
+}
 std::int64_t n_experts(const BlockSpec& block) { return block.experts.count; }
 std::int64_t n_used(const BlockSpec& block) { return block.experts.used; }
 
@@ -34,16 +44,18 @@ std::int64_t scratch_of(const Decoder& decoder) {
     const int group = block.spec.n_heads / block.spec.n_kv_heads;
     const std::int64_t rows = std::max<std::int64_t>(group, ops::kQueryRows);
     most = std::max(most, ops::attention_scratch_floats(rows, block.spec.head_dim));
-    for (const Linear* linear : {&block.q, &block.k, &block.v, &block.output, &block.gate, &block.up, &block.down}) {
-      if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
-    }
+    const auto add = [&most](std::initializer_list<const Linear*> linears) {
+      for (const Linear* linear : linears) {
+        if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
+      }
+    };
+    add({&block.q, &block.k, &block.v, &block.output, &block.gate, &block.up, &block.down});
+    const LatentWeights& latent = block.latent;
+    if (!latent.k_b.empty()) add({&latent.q_a, &latent.kv_a, &latent.k_b[0], &latent.v_b[0]});
     if (block.experts.empty()) continue;
     const FeedForward& expert = block.experts[0];
     const FeedForward& shared = block.shared;
-    for (const Linear* linear :
-         {&block.router, &expert.gate, &expert.up, &expert.down, &shared.gate, &shared.up, &shared.down}) {
-      if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
-    }
+    add({&block.router, &expert.gate, &expert.up, &expert.down, &shared.gate, &shared.up, &shared.down});
   }
   return (most + 15) / 16 * 16;
 }
@@ -86,6 +98,9 @@ ForwardPart::ForwardPart(ExecContext& context, const Decoder& decoder, KvCache::
     work.routed.floats(n_ * all_rows(decoder, n_used) * decoder.spec.hidden);
     work.shared.floats(n_ * decoder.spec.hidden);
   }
+  work.q_latent.floats(n_ * all_rows(decoder, q_rank));
+  work.head_inputs.floats(n_ * all_rows(decoder, head_inputs));
+  work.head_outputs.floats(n_ * all_rows(decoder, head_outputs));
   scratch_floats_ = scratch_of(decoder);
   scratch_ = work.threads.floats(scratch_floats_ * context.pool.size());
 }
@@ -198,8 +213,7 @@ void ForwardPart::run_block(int layer) {
   if (observer_ != nullptr) observer_->block_output(context_, layer, x_, n_, decoder_.spec.hidden);
 }
 
-// To the residual stream; of a parallel block to work.attention_out, as its other half reads the stream, too.
-void ForwardPart::run_attention(int layer, const DecoderBlock& block) {
+void ForwardPart::project_queries(int layer, const DecoderBlock& block) {
   Workspace& work = cache_.work;
   static constexpr Role kInputs[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};
   static constexpr Role kFusedInput[] = {Role::kAttnQkv};
@@ -208,16 +222,23 @@ void ForwardPart::run_attention(int layer, const DecoderBlock& block) {
   observe_input(layer, block.spec.qkv_fused ? std::span<const Role>(kFusedInput) : kInputs, x, decoder_.spec.hidden);
   const LinearUse qkv[] = {{&block.q, work.q.floats()}, {&block.k, work.k.floats()}, {&block.v, work.v.floats()}};
   run_linears(qkv, x, After::kKeep);
+}
 
+// To the residual stream; of a parallel block to work.attention_out, as its other half reads the stream, too.
+void ForwardPart::run_attention(int layer, const DecoderBlock& block) {
+  Workspace& work = cache_.work;
+  const bool latent = block.spec.latent.kv_rank > 0;
+  latent ? latent_queries(layer, block) : project_queries(layer, block);
   attention(layer, block);
   if (layer + 1 == decoder_.spec.n_layers() && observer_ == nullptr) keep_wanted_rows(block);
   if (n_ == 0) return;
 
   static constexpr Role kOutputs[] = {Role::kAttnOutput};
   const Linear* const outputs[] = {&block.output};
-  float* attended = work.attended.floats();
-  observe_input(layer, kOutputs, attended, q_size(block.spec));
-  round_activations(attended, q_size(block.spec), outputs);
+  float* attended = latent ? latent_values(layer, block) : work.attended.floats();
+  const std::int64_t cols = block.output.matrix->cols();
+  observe_input(layer, kOutputs, attended, cols);
+  round_activations(attended, cols, outputs);
   float* out = block.spec.parallel ? work.attention_out.floats() : work.projected.floats();
   const LinearUse output[] = {{&block.output, out}};
   const bool plain = !block.spec.parallel && block.attn_post_norm.empty() && decoder_.spec.residual_scale == 1;

@@ -9,6 +9,8 @@ namespace nibble::model {
 
 namespace {
 
+constexpr int kMostHeads = 8;  // query heads that one task takes: more are split, so that every thread has some
+
 float temperature(const ModelSpec& spec, std::int64_t position) {
   const auto spans = static_cast<float>(position / spec.temperature_span);
   return 1.0f + static_cast<float>(spec.temperature_scale) * std::log(1.0f + spans);
@@ -70,27 +72,28 @@ void ForwardPart::rotate_and_store(const Piece& piece, int layer, const DecoderB
   }
 }
 
-void ForwardPart::attend(const Piece& piece, int layer, const DecoderBlock& block, int kv_head, std::int64_t first,
-                         std::int64_t count, int thread) {
+void ForwardPart::attend(const Piece& piece, int layer, const DecoderBlock& block, const Heads& heads,
+                         std::int64_t first, std::int64_t count, int thread) {
   const BlockSpec& spec = block.spec;
-  const int group = spec.n_heads / spec.n_kv_heads;
+  const int kv_head = heads.kv_head;
+  const std::int64_t first_head = std::int64_t{kv_head} * (spec.n_heads / spec.n_kv_heads) + heads.first;
   KvCache::State::Layer& cache = cache_.layers[static_cast<std::size_t>(layer)];
   const std::int64_t stride = std::int64_t{spec.n_heads} * spec.head_dim;
-  const std::int64_t at = (piece.row + first) * stride + std::int64_t{kv_head} * group * spec.head_dim;
+  const std::int64_t at = (piece.row + first) * stride + first_head * spec.head_dim;
   ops::AttentionTask task;
   task.q = cache_.work.q.floats() + at;
   task.q_stride = stride;
   task.out = cache_.work.attended.floats() + at;
   task.out_stride = stride;
   task.n_tokens = static_cast<int>(count);
-  task.group = group;
+  task.group = heads.count;
   task.head_dim = spec.head_dim;
   task.first_position = piece.position + first;
   task.window = spec.window;
   const double scale = decoder_.spec.attention_scale;
   task.scale = scale > 0 ? static_cast<float>(scale) : 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
   task.softcap = static_cast<float>(decoder_.spec.attention_softcap);
-  task.slopes = decoder_.alibi.empty() ? nullptr : decoder_.alibi.data() + std::int64_t{kv_head} * group;
+  task.slopes = decoder_.alibi.empty() ? nullptr : decoder_.alibi.data() + first_head;
   task.k = cache.keys(piece.sequence, 0, kv_head);
   task.k_stride = cache.k_stride();
   task.v = cache.values(piece.sequence, 0, kv_head);
@@ -101,9 +104,9 @@ void ForwardPart::attend(const Piece& piece, int layer, const DecoderBlock& bloc
 
 void ForwardPart::attention(int layer, const DecoderBlock& block) {
   if (block.spec.qk_norm == QkNorm::kWhole) norm_queries_and_keys(block);
-  const int heads = block.spec.n_kv_heads;
-  const std::int64_t group = block.spec.n_heads / heads;
-  const std::int64_t tile = std::max<std::int64_t>(1, ops::kQueryRows / group);
+  const int kv_heads = block.spec.n_kv_heads, group = block.spec.n_heads / kv_heads;
+  const int splits = (group + kMostHeads - 1) / kMostHeads, per_split = (group + splits - 1) / splits;
+  const std::int64_t tile = std::max<std::int64_t>(1, ops::kQueryRows / per_split);
   const auto n_pieces = static_cast<std::int64_t>(pieces_.size());
   std::int64_t most_tokens = 0;
   for (const Piece& piece : pieces_)
@@ -115,24 +118,28 @@ void ForwardPart::attention(int layer, const DecoderBlock& block) {
       for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) body(i, thread);
     });
   };
-  const auto attend_tile = [&](const Piece& piece, int head, std::int64_t index, int thread) {
+  const auto attend_tile = [&](const Piece& piece, std::int64_t item, std::int64_t index, int thread) {
     const std::int64_t first = index * tile;
     const std::int64_t left = static_cast<std::int64_t>(piece.tokens.size()) - first;
-    if (left > 0) attend(piece, layer, block, head, first, std::min(left, tile), thread);
+    const int first_head = static_cast<int>(item % splits) * per_split;
+    const Heads heads = {static_cast<int>(item / splits), first_head, std::min(per_split, group - first_head)};
+    if (left > 0 && heads.count > 0) attend(piece, layer, block, heads, first, std::min(left, tile), thread);
   };
-  // A tile needs the keys of the whole piece before it; with one tile a piece, whoever stores can go on at once.
-  hand_out(n_pieces * heads, [&](std::int64_t i, int thread) {
-    const Piece& piece = pieces_[static_cast<std::size_t>(i / heads)];
-    const int head = static_cast<int>(i % heads);
-    rotate_and_store(piece, layer, block, head);
-    if (tiles == 1) attend_tile(piece, head, 0, thread);
+  // A task needs the keys of the whole piece before it; with one task for a head of a piece, whoever stores can go on
+  // at once.
+  const bool at_once = tiles == 1 && splits == 1;
+  hand_out(n_pieces * kv_heads, [&](std::int64_t i, int thread) {
+    const Piece& piece = pieces_[static_cast<std::size_t>(i / kv_heads)];
+    rotate_and_store(piece, layer, block, static_cast<int>(i % kv_heads));
+    if (at_once) attend_tile(piece, i % kv_heads, 0, thread);
   });
-  if (tiles == 1) return;
+  if (at_once) return;
   // Last tiles first: they see the most keys.
-  hand_out(n_pieces * heads * tiles, [&](std::int64_t i, int thread) {
-    const std::int64_t item = i % (n_pieces * heads);
-    const std::int64_t index = tiles - 1 - i / (n_pieces * heads);
-    attend_tile(pieces_[static_cast<std::size_t>(item / heads)], static_cast<int>(item % heads), index, thread);
+  const std::int64_t per_piece = std::int64_t{kv_heads} * splits;
+  hand_out(n_pieces * per_piece * tiles, [&](std::int64_t i, int thread) {
+    const std::int64_t item = i % (n_pieces * per_piece);
+    const std::int64_t index = tiles - 1 - i / (n_pieces * per_piece);
+    attend_tile(pieces_[static_cast<std::size_t>(item / per_piece)], item % per_piece, index, thread);
   });
 }
 

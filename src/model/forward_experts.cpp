@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <limits>
 #include <numeric>
 
 #include "model/decoder.h"
@@ -31,39 +33,97 @@ void ForwardPart::run_experts(int layer, const DecoderBlock& block) {
   finish_half(block.ffn_post_norm, out, true);
 }
 
-// Of equal scores the first expert wins.
+namespace {
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+// The experts of one token and their weights. Of equal scores the first expert wins.
+class Choice {
+ public:
+  Choice(const ExpertSpec& spec, std::span<const float> bias)
+      : spec_(spec), bias_(bias), scores_(static_cast<std::size_t>(spec.count)), order_(scores_.size()) {}
+
+  // The `used` experts in ascending order; score: (count).
+  std::span<const std::size_t> choose(const float* score) {
+    for (std::size_t i = 0; i < scores_.size(); ++i) {
+      scores_[i] =
+          spec_.scoring == Scoring::kSigmoid ? sigmoid(static_cast<double>(score[i])) : static_cast<double>(score[i]);
+      if (!bias_.empty()) scores_[i] += static_cast<double>(bias_[i]);
+    }
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+    if (spec_.groups_used < spec_.groups) leave_out_groups();
+    const auto end = order_.begin() + spec_.used;
+    std::partial_sort(order_.begin(), end, order_.end(), [this](std::size_t a, std::size_t b) {
+      return scores_[a] > scores_[b] || (scores_[a] == scores_[b] && a < b);
+    });
+    std::sort(order_.begin(), end);
+    return {order_.data(), static_cast<std::size_t>(spec_.used)};
+  }
+
+  void weigh(const float* score, std::span<const std::size_t> chosen, float* weights) const {
+    const auto most = static_cast<double>(*std::max_element(score, score + spec_.count));
+    const auto share = [&](std::size_t expert) {
+      const auto x = static_cast<double>(score[expert]);
+      return spec_.scoring == Scoring::kSigmoid ? sigmoid(x) : std::exp(x - most);
+    };
+    double sum = spec_.scoring == Scoring::kSigmoid ? 1 : 0;
+    if (spec_.renormalize) {
+      sum = 0;
+      for (const std::size_t expert : chosen) sum += share(expert);
+    } else if (spec_.scoring == Scoring::kSoftmax) {
+      for (std::size_t expert = 0; expert < scores_.size(); ++expert) sum += share(expert);
+    }
+    for (std::size_t i = 0; i < chosen.size(); ++i)
+      weights[i] = static_cast<float>(share(chosen[i]) / sum * spec_.scale);
+  }
+
+ private:
+  // Scores of the groups that are not among the best become the lowest.
+  void leave_out_groups() {
+    const std::size_t n = scores_.size() / static_cast<std::size_t>(spec_.groups);
+    std::vector<std::pair<double, std::size_t>> groups;
+    for (std::size_t begin = 0; begin < scores_.size(); begin += n) {
+      std::vector<double> group(scores_.begin() + static_cast<std::ptrdiff_t>(begin),
+                                scores_.begin() + static_cast<std::ptrdiff_t>(begin + n));
+      std::ranges::sort(group, std::greater());
+      const bool two = spec_.scoring == Scoring::kSigmoid && n > 1;
+      groups.emplace_back(two ? group[0] + group[1] : group[0], begin);
+    }
+    std::ranges::stable_sort(groups, std::greater(), &std::pair<double, std::size_t>::first);
+    for (std::size_t i = static_cast<std::size_t>(spec_.groups_used); i < groups.size(); ++i)
+      std::fill_n(scores_.begin() + static_cast<std::ptrdiff_t>(groups[i].second), n,
+                  -std::numeric_limits<double>::infinity());
+  }
+
+  const ExpertSpec& spec_;
+  std::span<const float> bias_;
+  std::vector<double> scores_;
+  std::vector<std::size_t> order_;
+};
+
+}  // namespace
+
 void ForwardPart::route(const DecoderBlock& block, const float* scores) {
   const ExpertSpec& spec = block.spec.experts;
   const auto used = static_cast<std::size_t>(spec.used);
-  std::vector<std::int64_t> order(static_cast<std::size_t>(spec.count));
-  std::vector<std::int64_t> chosen(static_cast<std::size_t>(n_) * used);
+  std::vector<std::size_t> chosen(static_cast<std::size_t>(n_) * used);
   std::vector<float> weights(chosen.size());
   expert_begin_.assign(static_cast<std::size_t>(spec.count) + 1, 0);
+  Choice choice(spec, block.router_bias);
   for (std::int64_t row = 0; row < n_; ++row) {
     const float* score = scores + row * spec.count;
-    std::iota(order.begin(), order.end(), std::int64_t{0});
-    std::partial_sort(order.begin(), order.begin() + spec.used, order.end(), [score](std::int64_t a, std::int64_t b) {
-      return score[a] > score[b] || (score[a] == score[b] && a < b);
-    });
-    const double most = static_cast<double>(score[order[0]]);
-    const auto share = [&](std::int64_t expert) { return std::exp(static_cast<double>(score[expert]) - most); };
-    double sum = 0;
-    const std::size_t n_summed = spec.renormalize ? used : order.size();
-    for (std::size_t i = 0; i < n_summed; ++i) sum += share(order[i]);
-    std::sort(order.begin(), order.begin() + spec.used);  // sums run in the order of the experts
-    for (std::size_t i = 0; i < used; ++i) {
-      const std::size_t at = static_cast<std::size_t>(row) * used + i;
-      chosen[at] = order[i];
-      weights[at] = static_cast<float>(share(order[i]) / sum);
-      ++expert_begin_[static_cast<std::size_t>(order[i]) + 1];
-    }
+    const std::size_t at = static_cast<std::size_t>(row) * used;
+    const std::span<const std::size_t> experts = choice.choose(score);
+    choice.weigh(score, experts, weights.data() + at);
+    std::ranges::copy(experts, chosen.begin() + static_cast<std::ptrdiff_t>(at));
+    for (const std::size_t expert : experts) ++expert_begin_[expert + 1];
   }
   std::partial_sum(expert_begin_.begin(), expert_begin_.end(), expert_begin_.begin());
   std::vector<std::int64_t> next(expert_begin_.begin(), expert_begin_.end() - 1);
   routed_.resize(chosen.size());
   routed_of_row_.resize(chosen.size());
   for (std::size_t i = 0; i < chosen.size(); ++i) {
-    const std::int64_t at = next[static_cast<std::size_t>(chosen[i])]++;
+    const std::int64_t at = next[chosen[i]]++;
     routed_[static_cast<std::size_t>(at)] = {static_cast<std::int64_t>(i / used), weights[i]};
     routed_of_row_[i] = at;
   }
@@ -91,8 +151,9 @@ void ForwardPart::run_shared_expert(int layer, const DecoderBlock& block, const 
   });
 }
 
-void ForwardPart::observe_experts(int layer, std::span<const Role> roles, const float* x, std::int64_t cols) {
-  if (observer_ != nullptr) observer_->expert_inputs(context_, layer, roles, x, expert_begin_, cols);
+void ForwardPart::observe_stack(int layer, std::span<const Role> roles, const float* x,
+                                std::span<const std::int64_t> begins, std::int64_t cols) {
+  if (observer_ != nullptr) observer_->stack_inputs(context_, layer, roles, x, begins, cols);
 }
 
 void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const float* x, float* out) {
@@ -116,12 +177,12 @@ void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const
   }
   static constexpr Role kInputs[] = {Role::kExpertGate, Role::kExpertUp};
   const Linear* const inputs[] = {&block.experts[0].gate, &block.experts[0].up};
-  observe_experts(layer, kInputs, routed, hidden);
+  observe_stack(layer, kInputs, routed, expert_begin_, hidden);
   round_activations(routed, hidden, inputs);
   run_linears(gate_up, routed, After::kGate, block.spec.activation);
   static constexpr Role kOutputs[] = {Role::kExpertDown};
   const Linear* const outputs[] = {&block.experts[0].down};
-  observe_experts(layer, kOutputs, work.gate.floats(), ffn);
+  observe_stack(layer, kOutputs, work.gate.floats(), expert_begin_, ffn);
   round_activations(work.gate.floats(), ffn, outputs);
   run_linears(down, work.gate.floats(), After::kKeep);
 

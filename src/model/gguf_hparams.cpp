@@ -150,7 +150,8 @@ ModelSpec decoder_from_gguf(const Metadata& metadata, std::string_view arch, Nor
     if (block.n_heads <= 0) fail(ErrorCode::kFormat, "number of attention heads is {}", block.n_heads);
     block.n_kv_heads = checked_cast<int>(kv_heads[i]);
     block.head_dim = checked_cast<int>(metadata.get_int(key("attention.key_length"), spec.hidden / block.n_heads));
-    if (metadata.get_int(key("attention.value_length"), block.head_dim) != block.head_dim) {
+    const bool latent = metadata.contains(key("attention.kv_lora_rank"));
+    if (!latent && metadata.get_int(key("attention.value_length"), block.head_dim) != block.head_dim) {
       fail(ErrorCode::kUnsupported, "key '{}' differs from the key length", key("attention.value_length"));
     }
     block.ffn = ffn[i];

@@ -30,7 +30,7 @@ struct Workspace {
   static constexpr std::size_t kFormats = 4;  // activation formats that linears of one input may ask for
 
   WorkBuffer residual, normed, q, k, v, attended, projected, attention_out, gate, up, logits, cos, sin, local_cos,
-      local_sin, threads, scores, routed, shared;
+      local_sin, threads, scores, routed, shared, q_latent, head_inputs, head_outputs;
   WorkBuffer activations[kFormats];
 };
 

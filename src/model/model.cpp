@@ -66,11 +66,7 @@ class Loader {
     block.k_norm = norm(Role::kAttnKNorm, layer);
     block.ffn_norm = norm(Role::kFfnNorm, layer);
     block.ffn_post_norm = norm(Role::kFfnPostNorm, layer);
-    const std::int64_t q_rows = std::int64_t{block.spec.n_heads} * block.spec.head_dim;
-    const std::int64_t kv_rows = std::int64_t{block.spec.n_kv_heads} * block.spec.head_dim;
-    const std::pair<Linear*, std::int64_t> qkv[] = {{&block.q, q_rows}, {&block.k, kv_rows}, {&block.v, kv_rows}};
-    const Role qkv_roles[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};
-    load_group(layer, Role::kAttnQkv, qkv, qkv_roles);
+    block.spec.latent.kv_rank > 0 ? load_latent(layer, block) : load_queries(layer, block);
     load_linear(block.output, Role::kAttnOutput, layer);
     if (block.spec.experts.count > 0) return load_experts(layer, block);
     if (block.spec.gated) {
@@ -83,9 +79,35 @@ class Loader {
     load_linear(block.down, Role::kFfnDown, layer);
   }
 
+  void load_queries(int layer, DecoderBlock& block) {
+    const std::int64_t q_rows = std::int64_t{block.spec.n_heads} * block.spec.head_dim;
+    const std::int64_t kv_rows = std::int64_t{block.spec.n_kv_heads} * block.spec.head_dim;
+    const std::pair<Linear*, std::int64_t> qkv[] = {{&block.q, q_rows}, {&block.k, kv_rows}, {&block.v, kv_rows}};
+    const Role qkv_roles[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};
+    load_group(layer, Role::kAttnQkv, qkv, qkv_roles);
+  }
+
+  void load_latent(int layer, DecoderBlock& block) {
+    LatentWeights& latent = block.latent;
+    if (block.spec.latent.q_rank > 0) {
+      load_linear(latent.q_a, Role::kAttnQA, layer);
+      latent.q_a_norm = norm(Role::kAttnQANorm, layer);
+      load_linear(block.q, Role::kAttnQB, layer);
+    } else {
+      load_linear(block.q, Role::kAttnQ, layer);
+    }
+    load_linear(latent.kv_a, Role::kAttnKvA, layer);
+    latent.kv_a_norm = norm(Role::kAttnKvANorm, layer);
+    for (const auto& [role, linears] : {std::pair(Role::kAttnKB, &latent.k_b), {Role::kAttnVB, &latent.v_b}}) {
+      for (auto& matrix : matrices(whole(role, layer), block.spec.n_heads, options_.path == MathPath::kExact))
+        linears->push_back({std::move(matrix), {}});
+    }
+  }
+
   void load_experts(int layer, DecoderBlock& block) {
     const ExpertSpec& experts = block.spec.experts;
     load_linear(block.router, Role::kRouter, layer);
+    block.router_bias = vector(Role::kRouterBias, layer, true);
     block.experts.resize(static_cast<std::size_t>(experts.count));
     const auto load_stack = [&](Role role, Linear FeedForward::*linear, std::int64_t rows) {
       const SlotRows all = {index(role, layer), 0, experts.count * rows};

@@ -32,10 +32,9 @@ class ForwardObserver {
   // idle, so an observer may use context.pool.
   virtual void linear_input(ExecContext& /*context*/, int /*layer*/, std::span<const Role> /*roles*/,
                             const float* /*x*/, std::int64_t /*n*/, std::int64_t /*cols*/) {}
-  // The same of the experts' linears: the rows of x are sorted by expert, those of expert e are [begins[e],
-  // begins[e + 1]).
-  virtual void expert_inputs(ExecContext& /*context*/, int /*layer*/, std::span<const Role> /*roles*/,
-                             const float* /*x*/, std::span<const std::int64_t> /*begins*/, std::int64_t /*cols*/) {}
+  // The same of a stack of matrices (experts, heads): rows [begins[m], begins[m + 1]) of x are the input of matrix m.
+  virtual void stack_inputs(ExecContext& /*context*/, int /*layer*/, std::span<const Role> /*roles*/,
+                            const float* /*x*/, std::span<const std::int64_t> /*begins*/, std::int64_t /*cols*/) {}
   // The residual stream after block `layer`; (n, hidden). Layer -1: the embedding.
   virtual void block_output(ExecContext& /*context*/, int /*layer*/, const float* /*x*/, std::int64_t /*n*/,
                             std::int64_t /*hidden*/) {}

@@ -11,7 +11,7 @@
 namespace nibble::model {
 
 std::string_view role_name(Role role) {
-  static constexpr std::array<std::string_view, 32> kNames = {"token_embd",
+  static constexpr std::array<std::string_view, 40> kNames = {"token_embd",
                                                               "position_embd",
                                                               "embd_proj_in",
                                                               "output_norm",
@@ -22,6 +22,13 @@ std::string_view role_name(Role role) {
                                                               "attn_k",
                                                               "attn_v",
                                                               "attn_qkv",
+                                                              "attn_q_a",
+                                                              "attn_q_a_norm",
+                                                              "attn_q_b",
+                                                              "attn_kv_a_mqa",
+                                                              "attn_kv_a_norm",
+                                                              "attn_k_b",
+                                                              "attn_v_b",
                                                               "attn_output",
                                                               "attn_q_norm",
                                                               "attn_k_norm",
@@ -33,6 +40,7 @@ std::string_view role_name(Role role) {
                                                               "ffn_down",
                                                               "post_ffw_norm",
                                                               "ffn_gate_inp",
+                                                              "exp_probs_b",
                                                               "ffn_gate_exps",
                                                               "ffn_up_exps",
                                                               "ffn_down_exps",
@@ -66,6 +74,11 @@ bool is_matrix(Role role) {
     case Role::kAttnK:
     case Role::kAttnV:
     case Role::kAttnQkv:
+    case Role::kAttnQA:
+    case Role::kAttnQB:
+    case Role::kAttnKvA:
+    case Role::kAttnKB:
+    case Role::kAttnVB:
     case Role::kAttnOutput:
     case Role::kFfnGate:
     case Role::kFfnUp:
@@ -92,10 +105,10 @@ std::vector<std::int32_t> stored_rows(const RowOrder& order, std::int64_t rows) 
     map[static_cast<std::size_t>(canonical)] = static_cast<std::int32_t>(stored);
   };
   if (order.kind == RowOrder::Kind::kPairs) {
-    const std::int64_t head = rows / order.heads, half = head / 2;
+    const std::int64_t head = rows / order.heads, tail = order.tail > 0 ? order.tail : head, half = tail / 2;
     for (std::int64_t row = 0; row < rows; ++row) {
-      const std::int64_t in_head = row % head;
-      put(row, row - in_head + 2 * (in_head % half) + in_head / half);
+      const std::int64_t at = row % head - (head - tail);  // in the tail
+      put(row, at < 0 ? row : row - at + 2 * (at % half) + at / half);
     }
     return map;
   }
@@ -217,6 +230,28 @@ void check_experts(const ExpertSpec& experts) {
   if (experts.count == 0) return;
   check_range("number of experts used", experts.used, 1, experts.count);
   check_range("feed-forward size of an expert", experts.ffn, 1, 1 << 24);
+  check_range("number of groups of experts", experts.groups, 1, experts.count);
+  check_range("number of groups of experts used", experts.groups_used, 1, experts.groups);
+  const int per_group = experts.count / experts.groups;
+  if (per_group * experts.groups != experts.count || per_group * experts.groups_used < experts.used) {
+    fail(ErrorCode::kFormat, "{} experts do not make {} groups of which {} hold {} experts", experts.count,
+         experts.groups, experts.groups_used, experts.used);
+  }
+  if (!(experts.scale > 0) || !std::isfinite(experts.scale))
+    fail(ErrorCode::kFormat, "scale of the experts' weights is {}", experts.scale);
+}
+
+void check_latent(const ModelSpec& spec, const BlockSpec& block) {
+  const LatentSpec& latent = block.latent;
+  check_range("rank of the keys' latent", latent.kv_rank, 0, 1 << 12);
+  if (latent.kv_rank == 0) return;
+  check_range("rank of the queries' latent", latent.q_rank, 0, 1 << 16);
+  check_range("part of a head that is not rotated", latent.plain, 1, 1 << 12);
+  check_range("size of a head's value", latent.value, 1, 1 << 12);
+  if (block.n_kv_heads != 1 || block.head_dim != spec.rope.dims + latent.kv_rank) {
+    fail(ErrorCode::kFormat, "{} key/value heads of {} for a latent of {} and {} rotated dimensions", block.n_kv_heads,
+         block.head_dim, latent.kv_rank, spec.rope.dims);
+  }
 }
 
 void check_block(const ModelSpec& spec, const BlockSpec& block) {
@@ -229,6 +264,7 @@ void check_block(const ModelSpec& spec, const BlockSpec& block) {
   check_range("head size", block.head_dim, 2, 1 << 12);
   check_range("feed-forward size", block.ffn, 1, 1 << 24);
   check_experts(block.experts);
+  check_latent(spec, block);
   check_range("attention window", block.window, 0, std::int64_t{1} << 40);
   if (block.norm_sums && (block.parallel || block.experts.count > 0 || !block.attn_post_norm || !block.ffn_post_norm))
     fail(ErrorCode::kUnsupported, "norms of sums go with a norm after each of two dense halves in sequence");

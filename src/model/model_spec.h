@@ -24,6 +24,15 @@ enum class Role : std::uint8_t {
   kAttnK,
   kAttnV,
   kAttnQkv,  // q, k and v one below the other
+  // Latent attention: of the queries' latent, its norm, from there to the queries; of the keys' latent and rotated
+  // part, the latent's norm; from the latent to each head's keys, transposed, and values, (heads, out, in).
+  kAttnQA,
+  kAttnQANorm,
+  kAttnQB,
+  kAttnKvA,
+  kAttnKvANorm,
+  kAttnKB,
+  kAttnVB,
   kAttnOutput,
   kAttnQNorm,
   kAttnKNorm,
@@ -35,6 +44,7 @@ enum class Role : std::uint8_t {
   kFfnDown,
   kFfnPostNorm,
   kRouter,      // scores of the experts
+  kRouterBias,  // added to the scores where experts are chosen
   kExpertGate,  // (experts, out, in): one matrix per expert
   kExpertUp,
   kExpertDown,
@@ -80,16 +90,34 @@ struct RopeSpec {
 };
 
 // A feed-forward half of many, of which each token passes the few that its router scores highest. The weights of the
-// chosen are their shares of a softmax over all scores.
+// chosen are their shares of a softmax over all scores, or the sigmoids of their scores.
+enum class Scoring : std::uint8_t { kSoftmax, kSigmoid };
 struct ExpertSpec {
-  int count = 0;             // 0: a dense half
-  int used = 0;              // by each token
-  std::int64_t ffn = 0;      // of each expert
+  int count = 0;         // 0: a dense half
+  int used = 0;          // by each token
+  std::int64_t ffn = 0;  // of each expert
+  Scoring scoring = Scoring::kSoftmax;
+  bool score_bias = false;  // is added to the scores for the choice alone
+  // Experts are chosen from the best groups only: by its best score, of sigmoids by the sum of its best two.
+  int groups = 1, groups_used = 1;
   bool renormalize = true;   // the weights of the chosen are scaled to a sum of 1
+  double scale = 1;          // of the weights, at last
   std::int64_t shared = 0;   // feed-forward size of the expert that every token passes; 0: none
   bool shared_gated = true;  // its output is scaled by a sigmoid
 
   bool operator==(const ExpertSpec&) const = default;
+};
+
+// Latent attention (arXiv 2405.04434, 2.1): the cache holds one latent per token, of which every head's keys and values
+// are products, and a rotated part that all keys share. It is computed as one key/value head whose head_dim is rotated
+// part and latent together.
+struct LatentSpec {
+  int kv_rank = 0;  // of the latent; 0: plain attention
+  int q_rank = 0;   // of a latent of the queries; 0: none
+  int plain = 0;    // of a head: the part of query and key that is not rotated
+  int value = 0;    // of a head: its value
+
+  bool operator==(const LatentSpec&) const = default;
 };
 
 struct BlockSpec {
@@ -98,6 +126,7 @@ struct BlockSpec {
   int head_dim = 0;
   std::int64_t ffn = 0;  // of a dense half
   ExpertSpec experts;
+  LatentSpec latent;
   std::int64_t window = 0;  // a token sees itself and the window - 1 tokens before it; 0: all
   bool qkv_bias = false;
   bool output_bias = false;  // of the attention's output projection
@@ -122,12 +151,13 @@ struct BlockSpec {
 struct RowOrder {
   enum class Kind : std::uint8_t {
     kCanonical,
-    kPairs,  // rotary pairs of each of `heads` lie side by side (formats.md 1.5)
+    kPairs,  // rotary pairs of each of `heads` lie side by side (formats.md 1.5); `tail`: those of its last rows
     kGroups  // for each of `heads` key/value heads: its `group` query heads, its key, its value
   };
   Kind kind = Kind::kCanonical;
   int heads = 0;
   int group = 0;
+  int tail = 0;  // 0: whole heads
 
   bool operator==(const RowOrder&) const = default;
 };

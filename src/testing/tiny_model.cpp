@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/atomic_file.h"
+#include "base/error.h"
 #include "base/rng.h"
 #include "container/checkpoint.h"
 #include "encoding/encoding.h"
@@ -76,29 +77,52 @@ std::vector<float> random_weight(const model::WeightSlot& slot, std::int64_t n, 
   return values;
 }
 
+// Files of some architectures can only say that the experts' weights are renormalized, of others that they are not.
+json::Value with_sayable_experts(json::Value config) {
+  config.set("norm_topk_prob", true);
+  const model::Arch& arch = model::arch_by_model_type(config.get("model_type", ""));
+  try {
+    container::Metadata metadata;
+    model::write_gguf_keys(arch.from_hf(config), metadata);
+  } catch (const Error&) {
+    config.set("norm_topk_prob", false);
+  }
+  return config;
+}
+
 }  // namespace
 
 json::Value tiny_config(const std::string& model_type) {
-  return object({{"model_type", model_type},
-                 {"hidden_size", 96},
-                 {"intermediate_size", 160},
-                 {"num_hidden_layers", 2},
-                 {"num_attention_heads", 6},
-                 {"num_key_value_heads", 2},
-                 {"head_dim", 16},
-                 {"vocab_size", 288},
-                 {"max_position_embeddings", 192},
-                 {"rms_norm_eps", 1e-5},
-                 {"rope_theta", 10000.0},
-                 {"num_experts", 4},
-                 {"num_local_experts", 4},
-                 {"num_experts_per_tok", 2},
-                 {"moe_intermediate_size", 64},
-                 {"shared_expert_intermediate_size", 96},
-                 {"attention_multiplier", 0.25},  // for those that have it: 1 is the default
-                 {"tie_word_embeddings", false},
-                 {"bos_token_id", kBytes},
-                 {"eos_token_id", kBytes + 1}});
+  return with_sayable_experts(object({{"model_type", model_type},
+                                      {"hidden_size", 96},
+                                      {"intermediate_size", 160},
+                                      {"num_hidden_layers", 2},
+                                      {"num_attention_heads", 6},
+                                      {"num_key_value_heads", 2},
+                                      {"head_dim", 16},
+                                      {"vocab_size", 288},
+                                      {"max_position_embeddings", 192},
+                                      {"rms_norm_eps", 1e-5},
+                                      {"rope_theta", 10000.0},
+                                      {"num_experts", 4},
+                                      {"num_local_experts", 4},
+                                      {"num_experts_per_tok", 2},
+                                      {"moe_intermediate_size", 64},
+                                      {"shared_expert_intermediate_size", 96},
+                                      {"n_routed_experts", 4},
+                                      {"n_shared_experts", 1},
+                                      {"first_k_dense_replace", 1},
+                                      {"n_group", 2},
+                                      {"topk_group", 1},
+                                      {"q_lora_rank", 40},
+                                      {"kv_lora_rank", 48},
+                                      {"qk_nope_head_dim", 24},
+                                      {"qk_rope_head_dim", 8},
+                                      {"v_head_dim", 20},
+                                      {"attention_multiplier", 0.25},  // for those that have it: 1 is the default
+                                      {"tie_word_embeddings", false},
+                                      {"bos_token_id", kBytes},
+                                      {"eos_token_id", kBytes + 1}}));
 }
 
 std::vector<TinyVariant> tiny_variants() {
