@@ -7,6 +7,7 @@
 #include "container/metadata.h"
 #include "json/json.h"
 #include "model/model_spec.h"
+#include "token/vocabulary.h"
 
 namespace nibble::model {
 
@@ -23,6 +24,8 @@ struct Arch {
   bool (*claims)(const ModelSpec& spec) = nullptr;
   // "model_type" values of larger models, with images, whose 'text_config' may be such a network.
   std::span<const std::string_view> hf_larger_types = {};
+  // What a GGUF header does not say of the vocabulary. Null: nothing.
+  void (*complete_vocabulary)(token::Vocabulary& vocabulary) = nullptr;
 };
 
 std::span<const Arch* const> all_entries();

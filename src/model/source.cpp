@@ -194,8 +194,10 @@ void ModelSource::read_rows(std::size_t slot, std::int64_t row_begin, std::int64
 }
 
 token::Vocabulary ModelSource::vocabulary() const {
-  if (reader_->kind() == Kind::kGguf) return container::gguf::read_vocabulary(reader_->metadata());
-  return token::load_vocabulary(reader_->folder());
+  if (reader_->kind() != Kind::kGguf) return token::load_vocabulary(reader_->folder());
+  token::Vocabulary vocabulary = container::gguf::read_vocabulary(reader_->metadata());
+  if (const auto complete = arch_of(spec_).complete_vocabulary; complete != nullptr) complete(vocabulary);
+  return vocabulary;
 }
 
 }  // namespace nibble::model

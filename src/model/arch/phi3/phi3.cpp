@@ -1,4 +1,6 @@
 // Phi-3, Phi-3.5 and Phi-4: q, k and v in one tensor, gate and up in another, longrope.
+#include <algorithm>
+
 #include "base/checked.h"
 #include "model/arch.h"
 #include "model/decoder_weights.h"
@@ -35,6 +37,19 @@ ModelSpec from_gguf(const container::Metadata& metadata) {
   return spec;
 }
 
+// Special tokens take the white space behind them along, but for those that SentencePiece itself has.
+void complete_vocabulary(token::Vocabulary& vocabulary) {
+  if (vocabulary.kind != token::TokenizerKind::kSpmBpe || !vocabulary.added.empty()) return;
+  constexpr std::string_view kPlain[] = {"<unk>", "<s>", "<|endoftext|>"};
+  for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    const token::TokenType type = vocabulary.types[i];
+    const bool user = type == token::TokenType::kUserDefined;
+    if (!user && type != token::TokenType::kControl && type != token::TokenType::kUnknown) continue;
+    const bool plain = std::ranges::find(kPlain, vocabulary.tokens[i]) != std::end(kPlain);
+    vocabulary.added.push_back({.id = static_cast<int>(i), .special = !user, .rstrip = !plain});
+  }
+}
+
 // A window of 0 is written, too: without the key another kind of Phi is assumed.
 void to_gguf(const ModelSpec& spec, container::Metadata& metadata) {
   decoder_to_gguf(spec, metadata);
@@ -54,7 +69,8 @@ json::Value to_hf(const ModelSpec& spec) {
 }  // namespace
 
 const Arch& entry() {
-  static constexpr Arch arch = {"phi3", kModelTypes, from_hf, from_gguf, to_gguf, to_hf};
+  static constexpr Arch arch = {"phi3", kModelTypes, from_hf, from_gguf,          to_gguf,
+                                to_hf,  nullptr,     {},      complete_vocabulary};
   return arch;
 }
 
