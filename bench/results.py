@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speed on a shape with random weights: every type beside the machine's measured limits and beside other programs, in turn in one run.
 
-usage: bench/results.py LLAMA_BIN [--ik IK_BIN] [--shape llama-3.2-1b] [--threads 2] [--rounds 3] [--types q4_0,q4_k_m,...]
+usage: bench/results.py LLAMA_BIN [--ik IK_BIN] [--shape llama-3.2-1b [--layers N]] [--threads 2] [--rounds 3] [--types q4_0,q4_k_m,...]
                         [--parts quantize,types,threads,batch,context,first] [--work build/speed] [--out FILE.md]
 
 LLAMA_BIN and IK_BIN are the folders with the programs of llama.cpp and ik_llama.cpp. Writes a page of tables in Markdown, by default to
@@ -42,16 +42,17 @@ class Bench:
         self.work = pathlib.Path(args.work)
         self.work.mkdir(parents=True, exist_ok=True)
         self.lines = []
-        self.source = self.work / f"{args.shape}-f16.gguf"
-        if not self.source.exists():
-            run(NIBBLE, "synth", args.shape, "-o", self.source, "-q")
+        self.name = f"{args.shape}-{args.layers}layers" if args.layers else args.shape
+        self.source = self.work / f"{self.name}-f16.gguf"
 
     def say(self, line=""):
         print(line, flush=True)
         self.lines.append(line)
 
     def file(self, type_name):
-        path = self.work / f"{self.args.shape}-{type_name}.gguf"
+        path = self.work / f"{self.name}-{type_name}.gguf"
+        if not self.source.exists() and not path.exists():
+            run(NIBBLE, "synth", self.args.shape, "--layers", self.args.layers, "-o", self.source, "-q")
         if not path.exists():
             run(NIBBLE, "quantize", self.source, "-o", path, "--type", type_name, "-q")
         return path
@@ -72,7 +73,8 @@ class Bench:
 
     def quantize(self):
         args = self.args
-        imatrix = self.work / f"{args.shape}-imatrix.gguf"
+        self.file("f16")
+        imatrix = self.work / f"{self.name}-imatrix.gguf"
         if not imatrix.exists():
             run(NIBBLE, "imatrix", self.source, "--text", ROOT / "text/books-calib.txt", "--ctx", 128, "--chunks", 4, "-o", imatrix, "-q")
         ours, peer = self.work / "ours.gguf", self.work / "peer.gguf"
@@ -165,6 +167,7 @@ def main():
     parser.add_argument("llama")
     parser.add_argument("--ik")
     parser.add_argument("--shape", default="llama-3.2-1b")
+    parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--types", default=",".join(TYPES))
@@ -173,8 +176,8 @@ def main():
     parser.add_argument("--out")
     args = parser.parse_args()
     bench = Bench(args)
-    machine = bench.bench(bench.file("q4_0"), "-p", 1, "-n", 1)
-    bench.say(f"# {args.shape}, {args.threads} threads of {machine['cpu']}, {machine['isa']}\n")
+    machine = bench.bench(bench.file(args.types.split(",")[0]), "-p", 1, "-n", 1)
+    bench.say(f"# {bench.name}, {args.threads} threads of {machine['cpu']}, {machine['isa']}\n")
     bench.say(f"`bench/results.py`, rounds: {args.rounds}. A ratio above 1 means that nibble is faster.\n")
     for part in args.parts.split(","):
         getattr(bench, part)()
