@@ -47,7 +47,7 @@ void check_isolated(const json::Value& part, bool invert) {
 void read_split(const json::Value& part, Vocabulary& vocabulary) {
   const json::Value& pattern = part.at("pattern");
   if (vocabulary.kind != TokenizerKind::kByteBpe) {
-    // Gemma's files cut at spaces, which the normaliser has replaced already.
+    // Some files cut at spaces, which the normaliser has replaced already.
     const json::Value* text = pattern.find("String");
     if (text != nullptr && text->as_string() == " ") return;
     fail(ErrorCode::kUnsupported, "pre-tokenizer 'Split' before SentencePiece tokens");

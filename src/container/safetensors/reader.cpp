@@ -15,7 +15,7 @@ static_assert(std::endian::native == std::endian::little);
 
 namespace {
 
-// The reference implementation's bound; DeepSeek-V3's largest header has 70 KB.
+// The reference implementation's bound; the largest header of a model of 671B parameters has 70 KB.
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr std::string_view kMetadataKey = "__metadata__";
 

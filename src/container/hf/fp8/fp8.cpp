@@ -1,4 +1,4 @@
-// FP8 (E4M3) with scales beside the weights. Hugging Face's "fp8" (DeepSeek, Qwen, Mistral): X.weight_scale_inv, which
+// FP8 (E4M3) with scales beside the weights. Hugging Face's "fp8": X.weight_scale_inv, which
 // multiplies in spite of its name, for blocks of `weight_block_size` or for the whole; "fbgemm_fp8": X.weight_scale of
 // each row; "modelopt" of algorithm FP8: X.weight_scale of the whole. Scales of activations are left alone.
 #include "base/format.h"
