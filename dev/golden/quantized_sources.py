@@ -2,7 +2,7 @@
 
 src/container/testdata/{fp8,mxfp4}: config.json, model.safetensors as published models have them, and expected.safetensors with the f32 values: of FP8
 by PyTorch (float8_e4m3fn times its scale, whole blocks and partial ones at the edges), of MXFP4 by transformers' own dequantizer.
-src/model/testdata/qwen3_fp8*: folders that transformers itself opens and dequantizes; golden.safetensors holds `tokens` (80) and the `logits`
+src/model/testdata/*_fp8*: folders that transformers itself opens and dequantizes; golden.safetensors holds `tokens` (80) and the `logits`
 (80, vocab) of one forward pass in f32, as models.py makes them.
 Made with transformers 5.23, accelerate 1.15, torch 2.13. Run: python dev/golden/quantized_sources.py
 """
@@ -133,3 +133,5 @@ container_mxfp4()
 model("qwen3_fp8", [16, 8])
 model("qwen3_fp8_tensor", None, torch.bfloat16)
 model("qwen3_moe_fp8", [16, 8], model_type="qwen3_moe", num_experts=5, num_experts_per_tok=3, moe_intermediate_size=16, norm_topk_prob=True)
+model("deepseek_v3_fp8", [16, 8], model_type="deepseek_v3", rms_norm_eps=1e-6, num_key_value_heads=4, moe_intermediate_size=16, n_routed_experts=6, n_shared_experts=1,
+      num_experts_per_tok=2, first_k_dense_replace=1, n_group=3, topk_group=2, q_lora_rank=32, kv_lora_rank=24, qk_nope_head_dim=12, qk_rope_head_dim=8, head_dim=8, v_head_dim=12)
