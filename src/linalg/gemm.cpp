@@ -6,9 +6,6 @@
 
 namespace nibble::linalg {
 
-namespace {
-
-// The library's own threads would oversubscribe ours and change how sums are cut.
 void use_calling_thread_only() {
   static const bool done = [] {
     openblas_set_num_threads(1);
@@ -16,8 +13,6 @@ void use_calling_thread_only() {
   }();
   static_cast<void>(done);
 }
-
-}  // namespace
 
 void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda, const float* b,
              std::int64_t ldb, float* c, std::int64_t ldc) {
