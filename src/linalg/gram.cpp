@@ -54,9 +54,8 @@ void add_cross(ExecContext& context, std::int64_t k, std::int64_t m, std::int64_
                float* h) {
   use_calling_thread_only();
   const std::int64_t across = (n + kTile - 1) / kTile, down = (m + kTile - 1) / kTile;
-  context.pool.parallel_dynamic(across * down, [&](std::int64_t i) {
-    add_tile(k, a, m, tile(i / across, m), b, n, tile(i % across, n), h);
-  });
+  context.pool.parallel_dynamic(
+      across * down, [&](std::int64_t i) { add_tile(k, a, m, tile(i / across, m), b, n, tile(i % across, n), h); });
 }
 
 // With J the reversal of order, J a J = L Lᵀ gives a = R Rᵀ for the upper R = J L J, and U = R⁻¹. Reversing rows and

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "method/affine_range.h"
 #include "method/input.h"
 #include "method/rtn/quantizers.h"
 #include "method/rtn/round.h"
@@ -17,44 +18,6 @@ namespace {
 using encoding::AffineParams;
 using encoding::Granularity;
 using encoding::ScaleZero;
-
-// The searched range: both ends shrunk by 1 - i / 100, the i with least sum of importance * error^2 (GPTQ's grid, which
-// takes |error|^2.4).
-constexpr int kShrinks = 80;
-constexpr float shrink(int i) { return 1.0f - static_cast<float>(i) / 100.0f; }
-
-struct Range {
-  float low = 0, high = 0;
-};
-
-Range range_of(const float* values, std::int64_t n) {
-  const auto [low, high] = std::minmax_element(values, values + n);
-  return {*low, *high};
-}
-
-// Sum of importance * error^2 at nearest rounding.
-float range_error(const AffineParams& params, const float* values, const float* importance, std::int64_t n,
-                  const ScaleZero& at) {
-  const encoding::CodeRange codes = encoding::code_range(params);
-  const float lo = static_cast<float>(codes.min - at.zero), hi = static_cast<float>(codes.max - at.zero);
-  const float inverse = at.scale > 0 ? 1.0f / at.scale : 0.0f;
-  constexpr int kParts = 16;  // in a fixed order, so that the compiler may keep them in a vector
-  std::array<float, kParts> sums{};
-  auto add = [&](std::int64_t i, std::size_t part) {
-    constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
-    const float steps = (std::clamp(values[i] * inverse, lo, hi) + kMagic) - kMagic;
-    const float error = values[i] - steps * at.scale;
-    sums[part] += (importance != nullptr ? importance[i] : 1.0f) * error * error;
-  };
-  std::int64_t i = 0;
-  for (; i + kParts <= n; i += kParts) {
-    for (std::size_t part = 0; part < kParts; ++part) add(i + static_cast<std::int64_t>(part), part);
-  }
-  for (; i < n; ++i) add(i, 0);
-  float sum = 0;
-  for (const float part : sums) sum += part;
-  return sum;
-}
 
 class Affine final : public Quantizer {
  public:
@@ -86,7 +49,7 @@ class Affine final : public Quantizer {
         const std::int64_t begin = g * width, end = std::min(cols, begin + width);
         ScaleZero at = whole_;
         if (!per_tensor) {
-          at = choose(row + begin, importance_of(row_begin + r, begin), end - begin);
+          at = choose_scale(params_, job_.options.range, row + begin, importance_of(row_begin + r, begin), end - begin);
           encoding::store_scale_zero(params_, at, out.parts[1], out.parts[2], r * n_groups + g);
         }
         round_group(row, begin, end, row_begin + r, at, stored.data());
@@ -101,22 +64,6 @@ class Affine final : public Quantizer {
     const std::int64_t cols = job_.shape.cols();
     const std::int64_t rows_per_expert = job_.shape.rows() * cols / static_cast<std::int64_t>(importance_.size());
     return importance_.data() + row / rows_per_expert * cols + col;
-  }
-
-  ScaleZero choose(const float* values, const float* importance, std::int64_t n) const {
-    const Range range = range_of(values, n);
-    ScaleZero best = encoding::scale_of_range(params_, range.low, range.high);
-    if (job_.options.range == RangeRule::kMinMax) return best;
-    float least = range_error(params_, values, importance, n, best);
-    for (int i = 1; i < kShrinks; ++i) {
-      const ScaleZero at = encoding::scale_of_range(params_, shrink(i) * range.low, shrink(i) * range.high);
-      const float error = range_error(params_, values, importance, n, at);
-      if (error < least) {
-        least = error;
-        best = at;
-      }
-    }
-    return best;
   }
 
   // Calls body(chunk, row, values) for every row; each chunk of rows is one task.

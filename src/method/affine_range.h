@@ -1,0 +1,28 @@
+// The scale and zero of a group of weights, from their range or by search: of every method on the affine family.
+#pragma once
+
+#include <cstdint>
+
+#include "encoding/affine.h"
+#include "method/quantizer.h"
+
+namespace nibble::method {
+
+// The searched range: both ends shrunk by 1 - i / 100, the i with least sum of importance * error^2 (GPTQ's grid, which
+// takes |error|^2.4).
+inline constexpr int kShrinks = 80;
+constexpr float shrink(int i) { return 1.0f - static_cast<float>(i) / 100.0f; }
+
+struct Range {
+  float low = 0, high = 0;
+};
+Range range_of(const float* values, std::int64_t n);
+
+// Sum of importance * error^2 at nearest rounding; without importance of error^2.
+float range_error(const encoding::AffineParams& params, const float* values, const float* importance, std::int64_t n,
+                  const encoding::ScaleZero& at);
+
+encoding::ScaleZero choose_scale(const encoding::AffineParams& params, RangeRule rule, const float* values,
+                                 const float* importance, std::int64_t n);
+
+}  // namespace nibble::method

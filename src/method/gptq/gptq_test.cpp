@@ -1,0 +1,258 @@
+// GPTQ against the published algorithm in f64, written as its paper has it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "encoding/affine.h"
+#include "linalg/gram.h"
+#include "method/affine_range.h"
+#include "method/gptq/affine.h"
+#include "method/gptq/hessian.h"
+#include "method/rtn/quantizers.h"
+#include "tensor/tensor.h"
+
+namespace nibble::method::gptq {
+namespace {
+
+using Matrix = std::vector<double>;  // (rows, cols)
+
+struct Problem {
+  std::int64_t rows = 0, cols = 0;
+  std::vector<float> weights, gram;
+};
+
+// Inputs that depend on each other, some of them much larger than others, as activations are.
+Problem make_problem(std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
+  Problem p = {rows, cols, {}, std::vector<float>(static_cast<std::size_t>(cols * cols))};
+  for (std::int64_t i = 0; i < rows * cols; ++i)
+    p.weights.push_back(0.05f * random_normal(seed, 0, static_cast<std::uint64_t>(i)));
+  const std::int64_t n = 4 * cols;
+  std::vector<float> x(static_cast<std::size_t>(n * cols));
+  for (std::int64_t t = 0; t < n; ++t) {
+    float carried = 0;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      carried = 0.8f * carried + random_normal(seed, 1, static_cast<std::uint64_t>(t * cols + c));
+      x[static_cast<std::size_t>(t * cols + c)] = carried * (c % 37 == 5 ? 8.0f : 1.0f);
+    }
+  }
+  ThreadPool pool(2);
+  CancelToken cancel;
+  NullProgress progress;
+  ExecContext context{pool, cancel, progress};
+  linalg::add_gram(context, n, cols, x.data(), p.gram.data());
+  return p;
+}
+
+class ViewRows final : public RowSource {
+ public:
+  explicit ViewRows(const Problem& p) : p_(p) {}
+  std::int64_t rows() const override { return p_.rows; }
+  std::int64_t cols() const override { return p_.cols; }
+  void read(std::int64_t begin, std::int64_t end, float* out) const override {
+    std::copy(p_.weights.begin() + begin * p_.cols, p_.weights.begin() + end * p_.cols, out);
+  }
+
+ private:
+  const Problem& p_;
+};
+
+Job job_of(const Problem& p, std::string_view encoding, bool act_order = false) {
+  Job job;
+  job.tensor = "w";
+  job.target = &encoding::get(encoding);
+  job.shape = {p.rows, p.cols};
+  job.statistics.gram = p.gram;
+  job.options.act_order = act_order;
+  return job;
+}
+
+// What the packed rows decode to.
+std::vector<float> run(const Problem& p, const Job& job, std::unique_ptr<Quantizer> quantizer, std::int64_t step) {
+  ThreadPool pool(1);
+  CancelToken cancel;
+  NullProgress progress;
+  ExecContext context{pool, cancel, progress};
+  quantizer->prepare(context, ViewRows(p));
+  Tensor tensor = encoding::allocate(*job.target, job.shape);
+  for (std::int64_t row = 0; row < p.rows; row += step) {
+    const std::int64_t n = std::min(step, p.rows - row);
+    RowsOut out;
+    for (int i = 0; i < tensor.view().n_parts; ++i) {
+      const Part& part = tensor.view().parts[static_cast<std::size_t>(i)];
+      const bool by_rows = part.shape[0] == p.rows;
+      const std::size_t stride = by_rows ? part.bytes.size() / static_cast<std::size_t>(p.rows) : 0;
+      out.parts[static_cast<std::size_t>(i)] =
+          tensor.mutable_part(part.role).data() + stride * static_cast<std::size_t>(row);
+    }
+    quantizer->quantize_rows(p.weights.data() + row * p.cols, row, n, out);
+  }
+  std::vector<float> values(p.weights.size());
+  encoding::decode_rows(tensor.view(), 0, p.rows, values.data());
+  return values;
+}
+
+// Sum over rows of (w - v) H (w - v)ᵀ.
+double layer_error(const Problem& p, const std::vector<float>& values) {
+  double sum = 0;
+  Matrix d(static_cast<std::size_t>(p.cols));
+  for (std::int64_t r = 0; r < p.rows; ++r) {
+    for (std::int64_t c = 0; c < p.cols; ++c) {
+      const auto at = static_cast<std::size_t>(r * p.cols + c);
+      d[static_cast<std::size_t>(c)] = static_cast<double>(p.weights[at]) - static_cast<double>(values[at]);
+    }
+    for (std::int64_t i = 0; i < p.cols; ++i) {
+      for (std::int64_t j = 0; j < p.cols; ++j) {
+        sum += d[static_cast<std::size_t>(i)] * d[static_cast<std::size_t>(j)] *
+               static_cast<double>(p.gram[static_cast<std::size_t>(i * p.cols + j)]);
+      }
+    }
+  }
+  return sum;
+}
+
+// Algorithm 1 of the paper column by column: the inverse itself, from which each rounded column is eliminated.
+std::vector<float> published(const Problem& p, const Job& job) {
+  const std::int64_t n = p.cols;
+  const encoding::AffineParams& params = job.target->affine;
+  const auto at = [n](std::int64_t r, std::int64_t c) { return static_cast<std::size_t>(r * n + c); };
+  Matrix h(p.gram.begin(), p.gram.end());
+  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), 0);
+  if (job.options.act_order)
+    std::ranges::stable_sort(order, std::greater(), [&](std::int64_t c) { return h[at(c, c)]; });
+  double mean = 0;
+  for (std::int64_t i = 0; i < n; ++i) mean += h[at(i, i)] / static_cast<double>(n);
+  for (std::int64_t i = 0; i < n; ++i) h[at(i, i)] += 0.01 * mean;
+  // Gauss-Jordan.
+  Matrix inverse(h.size());
+  for (std::int64_t i = 0; i < n; ++i) inverse[at(i, i)] = 1;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double pivot = h[at(i, i)];
+    for (std::int64_t j = 0; j < n; ++j) {
+      h[at(i, j)] /= pivot;
+      inverse[at(i, j)] /= pivot;
+    }
+    for (std::int64_t r = 0; r < n; ++r) {
+      const double factor = h[at(r, i)];
+      if (r == i || factor == 0) continue;
+      for (std::int64_t j = 0; j < n; ++j) {
+        h[at(r, j)] -= factor * h[at(i, j)];
+        inverse[at(r, j)] -= factor * inverse[at(i, j)];
+      }
+    }
+  }
+  const std::int64_t width = encoding::group_columns(params, n);
+  std::vector<float> out(p.weights.size());
+  Matrix w(p.weights.begin(), p.weights.end());
+  std::vector<encoding::ScaleZero> scales(static_cast<std::size_t>(p.rows * encoding::groups_per_row(params, n)));
+  const auto choose = [&](std::int64_t r, std::int64_t begin) {
+    const std::int64_t end = std::min(n, begin + width);
+    std::vector<float> group;
+    for (std::int64_t c = begin; c < end; ++c) group.push_back(static_cast<float>(w[at(r, c)]));
+    scales[static_cast<std::size_t>(r * encoding::groups_per_row(params, n) + begin / width)] =
+        choose_scale(params, job.options.range, group.data(), nullptr, end - begin);
+  };
+  for (std::int64_t r = 0; r < p.rows && job.options.act_order; ++r) {
+    for (std::int64_t begin = 0; begin < n; begin += width) choose(r, begin);
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t c = order[static_cast<std::size_t>(i)];
+    for (std::int64_t r = 0; r < p.rows; ++r) {
+      if (!job.options.act_order && c % width == 0) choose(r, c);
+      const auto& scale = scales[static_cast<std::size_t>(r * encoding::groups_per_row(params, n) + c / width)];
+      const float value = encoding::decode_code(
+          encoding::nearest_code(params, static_cast<float>(w[at(r, c)]), scale), scale);
+      out[at(r, c)] = value;
+      const double error = (w[at(r, c)] - static_cast<double>(value)) / inverse[at(c, c)];
+      for (std::int64_t j = i; j < n; ++j) {
+        const std::int64_t other = order[static_cast<std::size_t>(j)];
+        w[at(r, other)] -= error * inverse[at(c, other)];
+      }
+    }
+    const double pivot = inverse[at(c, c)];
+    Matrix row(static_cast<std::size_t>(n));
+    for (std::int64_t j = 0; j < n; ++j) row[static_cast<std::size_t>(j)] = inverse[at(c, j)];
+    for (std::int64_t r = 0; r < n; ++r) {
+      const double factor = row[static_cast<std::size_t>(r)] / pivot;
+      for (std::int64_t j = 0; j < n; ++j) inverse[at(r, j)] -= factor * row[static_cast<std::size_t>(j)];
+    }
+  }
+  return out;
+}
+
+class Published : public ::testing::TestWithParam<std::tuple<const char*, bool>> {};
+
+TEST_P(Published, LayerErrorIsThatOfThePaper) {
+  const auto& [encoding, act_order] = GetParam();
+  const Problem p = make_problem(24, 320, 7);
+  const Job job = job_of(p, encoding, act_order);
+  const double reference = layer_error(p, published(p, job));
+  const double ours = layer_error(p, run(p, job, make_affine(job), 10));
+  const double nearest = layer_error(p, run(p, job, rtn::make_affine(job), 10));
+  RecordProperty("of_nearest", std::to_string(ours / nearest));
+  EXPECT_NEAR(ours / reference, 1, 0.005);
+  EXPECT_LT(ours, 0.75 * nearest);
+}
+
+INSTANTIATE_TEST_SUITE_P(Encodings, Published,
+                         ::testing::Combine(::testing::Values("int4-g128-asym", "int4-g64", "int3-g128-asym",
+                                                              "int2-g128-asym", "int4-channel", "int8-channel-asym"),
+                                            ::testing::Bool()));
+
+TEST(Gptq, RowsDoNotDependOnTheCallThatHoldsThem) {
+  const Problem p = make_problem(21, 200, 3);
+  const Job job = job_of(p, "int4-g32");
+  const auto whole = run(p, job, make_affine(job), 21), single = run(p, job, make_affine(job), 1);
+  EXPECT_LT(std::abs(layer_error(p, whole) / layer_error(p, single) - 1), 1e-3);
+}
+
+TEST(Gptq, InputsThatAreNeverThereCostNothing) {
+  Problem p = make_problem(8, 96, 5);
+  for (const std::int64_t dead : {0, 31, 95}) {
+    for (std::int64_t i = 0; i < p.cols; ++i) {
+      p.gram[static_cast<std::size_t>(dead * p.cols + i)] = p.gram[static_cast<std::size_t>(i * p.cols + dead)] = 0;
+    }
+  }
+  const Job job = job_of(p, "int4-g32", true);
+  const auto values = run(p, job, make_affine(job), 8);
+  for (std::int64_t r = 0; r < p.rows; ++r) {
+    for (const std::int64_t dead : {0, 31, 95}) EXPECT_EQ(values[static_cast<std::size_t>(r * p.cols + dead)], 0);
+  }
+  EXPECT_LT(layer_error(p, values), layer_error(p, run(p, job, rtn::make_affine(job), 8)));
+}
+
+TEST(Gptq, DampingGrowsUntilThereIsAFactor) {
+  Problem p = make_problem(4, 64, 9);
+  std::fill(p.gram.begin(), p.gram.end(), 3.0f);  // one input, seen 64 times
+  Job job = job_of(p, "int4-g32");
+  job.options.damping = 0;
+  EXPECT_GT(make_hessian(job).damping, 0);
+  for (const float value : run(p, job, make_affine(job), 4)) EXPECT_TRUE(std::isfinite(value));
+}
+
+TEST(Gptq, RefusesWhatIsNoGram) {
+  Problem p = make_problem(4, 32, 2);
+  const auto refusal = [&](std::span<const float> gram) -> std::string {
+    Job job = job_of(p, "int4-g32");
+    job.statistics.gram = gram;
+    try {
+      make_hessian(job);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_NE(refusal({}).find("needs what calibration knows"), std::string::npos);
+  EXPECT_NE(refusal(std::span(p.gram).first(31)).find("31 products"), std::string::npos);
+  std::vector<float> bad = p.gram;
+  bad[33] = -1;
+  EXPECT_NE(refusal(bad).find("of inputs 1 and 1 is -1"), std::string::npos);
+  bad[33] = std::nanf("");
+  EXPECT_NE(refusal(bad).find("is nan"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace nibble::method::gptq
