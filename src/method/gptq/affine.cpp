@@ -73,7 +73,8 @@ class Affine final : public Quantizer {
     std::vector<float> row(static_cast<std::size_t>(rows.cols));
     for (std::int64_t r = 0; r < n_rows; ++r) {
       for (std::int64_t c = 0; c < rows.cols; ++c)
-        row[static_cast<std::size_t>(c)] = hessian_->dead[static_cast<std::size_t>(c)] ? 0.0f : weights[r * rows.cols + c];
+        row[static_cast<std::size_t>(c)] =
+            hessian_->dead[static_cast<std::size_t>(c)] ? 0.0f : weights[r * rows.cols + c];
       for (std::int64_t g = 0; g < n_groups() && !hessian_->order.empty(); ++g) choose(rows, r, g, row.data());
       for (std::int64_t place = 0; place < rows.cols; ++place)
         rows.weights[static_cast<std::size_t>(r * rows.cols + place)] = row[static_cast<std::size_t>(column(place))];

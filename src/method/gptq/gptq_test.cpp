@@ -10,6 +10,7 @@
 #include "linalg/gram.h"
 #include "method/affine_range.h"
 #include "method/gptq/affine.h"
+#include "method/gptq/block.h"
 #include "method/gptq/hessian.h"
 #include "method/rtn/quantizers.h"
 #include "tensor/tensor.h"
@@ -82,7 +83,7 @@ std::vector<float> run(const Problem& p, const Job& job, std::unique_ptr<Quantiz
     RowsOut out;
     for (int i = 0; i < tensor.view().n_parts; ++i) {
       const Part& part = tensor.view().parts[static_cast<std::size_t>(i)];
-      const bool by_rows = part.shape[0] == p.rows;
+      const bool by_rows = tensor.view().n_parts == 1 || part.shape[0] == p.rows;
       const std::size_t stride = by_rows ? part.bytes.size() / static_cast<std::size_t>(p.rows) : 0;
       out.parts[static_cast<std::size_t>(i)] =
           tensor.mutable_part(part.role).data() + stride * static_cast<std::size_t>(row);
@@ -163,8 +164,8 @@ std::vector<float> published(const Problem& p, const Job& job) {
     for (std::int64_t r = 0; r < p.rows; ++r) {
       if (!job.options.act_order && c % width == 0) choose(r, c);
       const auto& scale = scales[static_cast<std::size_t>(r * encoding::groups_per_row(params, n) + c / width)];
-      const float value = encoding::decode_code(
-          encoding::nearest_code(params, static_cast<float>(w[at(r, c)]), scale), scale);
+      const float value =
+          encoding::decode_code(encoding::nearest_code(params, static_cast<float>(w[at(r, c)]), scale), scale);
       out[at(r, c)] = value;
       const double error = (w[at(r, c)] - static_cast<double>(value)) / inverse[at(c, c)];
       for (std::int64_t j = i; j < n; ++j) {
@@ -201,6 +202,26 @@ INSTANTIATE_TEST_SUITE_P(Encodings, Published,
                          ::testing::Combine(::testing::Values("int4-g128-asym", "int4-g64", "int3-g128-asym",
                                                               "int2-g128-asym", "int4-channel", "int8-channel-asym"),
                                             ::testing::Bool()));
+
+class Blocks : public ::testing::TestWithParam<const char*> {};
+
+// Against the same search of scales without the sweep.
+TEST_P(Blocks, LoseLessThanTheSearchAlone) {
+  const Problem p = make_problem(20, 512, 11);
+  Job job = job_of(p, GetParam());
+  const double ours = layer_error(p, run(p, job, make_block(job), 7));
+  std::vector<float> importance;
+  for (std::int64_t c = 0; c < p.cols; ++c) importance.push_back(p.gram[static_cast<std::size_t>(c * p.cols + c)]);
+  Job plain = job;
+  plain.statistics = {importance, {}};
+  const double searched = layer_error(p, run(p, plain, get("search").make(plain), 7));
+  RecordProperty("of_search", std::to_string(ours / searched));
+  EXPECT_LT(ours, 0.7 * searched);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, Blocks,
+                         ::testing::Values("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1",
+                                           "q8_0", "iq4_nl", "iq4_xs"));
 
 TEST(Gptq, RowsDoNotDependOnTheCallThatHoldsThem) {
   const Problem p = make_problem(21, 200, 3);

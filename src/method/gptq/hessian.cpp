@@ -46,7 +46,8 @@ Hessian make_hessian(const Job& job) {
   std::vector<std::int32_t> places(static_cast<std::size_t>(n));
   std::iota(places.begin(), places.end(), 0);
   if (job.options.act_order) {
-    std::ranges::stable_sort(places, std::greater(), [&](std::int32_t c) { return diagonal[static_cast<std::size_t>(c)]; });
+    std::ranges::stable_sort(places, std::greater(),
+                             [&](std::int32_t c) { return diagonal[static_cast<std::size_t>(c)]; });
     out.order = places;
   }
   const double mean = std::accumulate(diagonal.begin(), diagonal.end(), 0.0) / static_cast<double>(n);
