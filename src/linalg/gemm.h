@@ -10,6 +10,9 @@ namespace nibble::linalg {
 void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda, const float* b,
              std::int64_t ldb, float* c, std::int64_t ldc);
 
+// c (m, n) = a (m, k) * b (k, n), all row-major with the given row strides in floats. Thread-safe.
+void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda, const float* b,
+          std::int64_t ldb, float* c, std::int64_t ldc);
 // c (m, n) -= a (m, k) * b (k, n), all row-major with the given row strides in floats. Thread-safe.
 void gemm_subtract(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda, const float* b,
                    std::int64_t ldb, float* c, std::int64_t ldc);

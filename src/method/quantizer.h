@@ -37,6 +37,7 @@ struct Options {
   Rounding rounding = Rounding::kNearest;
   RangeRule range = RangeRule::kMinMax;
   double damping = 0.01;   // second-order methods: of the mean of the gram's diagonal, added to it
+  int descents = 2;        // passes that change codes one at a time where that lowers the error of the layer
   bool act_order = false;  // columns in order of falling importance; their groups stay as they are
   std::uint64_t seed = 0;  // of stochastic rounding; the result depends on (seed, row, column) only
   Isa isa = Isa::kScalar;  // fastest instruction set to use; never changes the result

@@ -6,6 +6,7 @@
 
 #include "encoding/block_grid.h"
 #include "linalg/gemm.h"
+#include "method/gptq/descent.h"
 #include "method/gptq/hessian.h"
 #include "method/input.h"
 
@@ -15,20 +16,6 @@ namespace {
 
 using encoding::BlockFields;
 using encoding::BlockGrid;
-
-// The code whose level is nearest to `level`.
-int nearest_code(const BlockGrid& grid, float level) {
-  if (grid.table == nullptr) {
-    const float held = std::clamp(level, static_cast<float>(grid.code_min), static_cast<float>(grid.code_max));
-    return static_cast<int>(std::nearbyint(held));
-  }
-  const std::int8_t* end = grid.table + grid.code_max + 1;
-  const std::int8_t* above = std::lower_bound(grid.table, end, level);
-  if (above == grid.table) return 0;
-  if (above == end) return grid.code_max;
-  const bool lower = level - static_cast<float>(above[-1]) < static_cast<float>(*above) - level;
-  return static_cast<int>(above - grid.table) - (lower ? 1 : 0);
-}
 
 class Block final : public Quantizer {
  public:
@@ -48,19 +35,23 @@ class Block final : public Quantizer {
       for (std::int64_t c = 0; c < cols; ++c)
         if (hessian_->dead[static_cast<std::size_t>(c)]) rest[static_cast<std::size_t>(row * cols + c)] = 0;
     }
+    std::vector<float> target = rest;
     std::vector<std::byte> packed(static_cast<std::size_t>(n_rows) * job_.target->block_bytes);
+    std::vector<BlockFields> fields(static_cast<std::size_t>(n_rows * n_blocks));
     for (std::int64_t block = 0; block < n_blocks; ++block) {
       const std::int64_t begin = block * width, end = begin + width;
       search_scales(rest.data() + begin, n_rows, begin, packed.data());
       for (std::int64_t row = 0; row < n_rows; ++row) {
-        const std::byte* found = packed.data() + static_cast<std::size_t>(row) * job_.target->block_bytes;
-        std::byte* to = out.parts[0] + static_cast<std::size_t>(row * n_blocks + block) * job_.target->block_bytes;
-        sweep(rest.data() + row * cols, begin, found, errors.data() + row * width, to);
+        BlockFields& found = fields[static_cast<std::size_t>(row * n_blocks + block)];
+        grid_.unpack(packed.data() + static_cast<std::size_t>(row) * job_.target->block_bytes, found);
+        sweep(rest.data() + row * cols, begin, found, errors.data() + row * width);
       }
       if (end == cols) break;
       linalg::gemm_subtract(n_rows, cols - end, width, errors.data(), width,
                             hessian_->factor.data() + begin * cols + end, cols, rest.data() + end, cols);
     }
+    if (job_.options.descents > 0) descend_rows(target, n_rows, fields);
+    for (std::size_t i = 0; i < fields.size(); ++i) grid_.pack(fields[i], out.parts[0] + i * job_.target->block_bytes);
   }
 
  private:
@@ -82,9 +73,7 @@ class Block final : public Quantizer {
   }
 
   // Rounds the block's codes again, from its first column on, with the scales that were found.
-  void sweep(float* row, std::int64_t begin, const std::byte* found, float* errors, std::byte* to) const {
-    BlockFields fields;
-    grid_.unpack(found, fields);
+  void sweep(float* row, std::int64_t begin, BlockFields& fields, float* errors) const {
     const std::int64_t cols = job_.shape.cols(), width = grid_.block;
     for (std::int64_t e = 0; e < width; ++e) {
       const int sub = static_cast<int>(e) / grid_.sub;
@@ -94,12 +83,29 @@ class Block final : public Quantizer {
       const float* factor = hessian_->factor.data() + at * cols;
       const int code = nearest_code(grid_, step != 0 ? (row[at] + low) / step : 0.0f);
       fields.code[e] = static_cast<std::int8_t>(code);
-      const auto level = static_cast<float>(grid_.table != nullptr ? grid_.table[code] : code);
-      const float error = (row[at] - (step * level - low)) / factor[at];
+      const float error = (row[at] - (step * level_of(grid_, code) - low)) / factor[at];
       errors[e] = error;
       for (std::int64_t next = at + 1; next < begin + width; ++next) row[next] -= error * factor[next];
     }
-    grid_.pack(fields, to);
+  }
+
+  // target: (n_rows, cols), the weights as they were; lost.
+  void descend_rows(std::vector<float>& target, std::int64_t n_rows, std::span<BlockFields> fields) const {
+    const std::int64_t cols = job_.shape.cols(), n_blocks = cols / grid_.block;
+    for (std::int64_t i = 0; i < n_rows * cols; ++i) {
+      const BlockFields& block = fields[static_cast<std::size_t>(i / grid_.block)];
+      const std::int64_t e = i % grid_.block, sub = e / grid_.sub;
+      const float value = block.d * static_cast<float>(block.scale[sub]) * level_of(grid_, block.code[e]) -
+                          block.dmin * static_cast<float>(block.min[sub]);
+      target[static_cast<std::size_t>(i)] = value - target[static_cast<std::size_t>(i)];
+    }
+    const float* gram = job_.statistics.gram.data();
+    std::vector<float> gradient(target.size());
+    linalg::gemm(n_rows, cols, cols, target.data(), cols, gram, cols, gradient.data(), cols);
+    for (std::int64_t row = 0; row < n_rows; ++row) {
+      descend(grid_, fields.subspan(static_cast<std::size_t>(row * n_blocks), static_cast<std::size_t>(n_blocks)), gram,
+              job_.options.descents, gradient.data() + row * cols);
+    }
   }
 
   Job job_;

@@ -216,6 +216,10 @@ TEST_P(Blocks, LoseLessThanTheSearchAlone) {
   plain.statistics = {importance, {}};
   const double searched = layer_error(p, run(p, plain, get("search").make(plain), 7));
   RecordProperty("of_search", std::to_string(ours / searched));
+  job.options.descents = 0;
+  const double sweep = layer_error(p, run(p, job, make_block(job), 7));
+  RecordProperty("of_sweep", std::to_string(ours / sweep));
+  EXPECT_LT(ours, sweep);
   EXPECT_LT(ours, 0.7 * searched);
 }
 
