@@ -87,6 +87,15 @@ FAMILIES |= {
     "qwen2_moe": dict(MOE, model_type="qwen2_moe", num_experts=5, moe_intermediate_size=20, shared_expert_intermediate_size=28, norm_topk_prob=False),
     "qwen3_moe": dict(MOE, model_type="qwen3_moe", head_dim=12, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=20, norm_topk_prob=True),
 }
+FAMILIES |= {
+    "granite_moe": dict(model_type="granitemoe", num_experts_per_tok=2, intermediate_size=24, num_local_experts=4, embedding_multiplier=3.0,
+                        residual_multiplier=0.4, attention_multiplier=0.2, logits_scaling=2.5, attention_bias=True),
+    "granite_moe_shared": dict(model_type="granitemoeshared", num_experts_per_tok=3, intermediate_size=20, num_local_experts=5, shared_intermediate_size=28,
+                               embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.2, logits_scaling=2.5, tie_word_embeddings=True),
+    "olmoe": dict(model_type="olmoe", num_experts=5, num_experts_per_tok=2, intermediate_size=20, norm_topk_prob=False),
+    "gpt_oss": dict(model_type="gpt_oss", head_dim=16, intermediate_size=20, num_local_experts=4, num_experts_per_tok=2, sliding_window=24,
+                    rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=1.0, truncate=False)),
+}
 # Text models of larger ones: their config.json and the names in their files.
 VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=16, patch_size=8)
 LARGER = {
@@ -105,6 +114,7 @@ FAMILIES |= {
     "deepseek_v3": dict(LATENT, model_type="deepseek_v3", norm_topk_prob=True, scoring_func="sigmoid", topk_method="noaux_tc", rope_scaling=YARN),
 }
 CASES |= {name: IDS | options for name, options in FAMILIES.items()}
+SCALES = dict(sinks=15, gate_up_proj=2, gate_up_proj_bias=5, down_proj_bias=5)  # so that they matter, and some numbers are clamped
 NULLS = {"q_lora_rank"}  # whose absence means something else
 NEW_STYLE = {"llama_rope3", "qwen3"}  # config.json as transformers 5 writes it, with rope_parameters
 
@@ -149,6 +159,8 @@ def make(name, options):
         for key, tensor in model.named_parameters():
             values = torch.randn(tensor.shape, generator=generator)
             scale = 0.1 if tensor.dim() == 1 else 1.5 * tensor.shape[-1] ** -0.5
+            if written["model_type"] == "gpt_oss":
+                scale *= SCALES.get(key.split(".")[-1], 1)
             tensor.copy_((values * scale + (centre if is_norm(key) else 0.0)).bfloat16().float())
         for key, tensor in model.named_buffers():
             if key.endswith("e_score_correction_bias"):

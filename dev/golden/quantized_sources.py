@@ -128,8 +128,42 @@ def model(name, block, scale_dtype=torch.float32, model_type="qwen3", **others):
     print(name, float(logits.std()))
 
 
+def mxfp4_model(name):
+    """Opened by transformers as plain tensors: dequantized by its own function and put into the model."""
+    options = dict(OPTIONS, model_type="gpt_oss", intermediate_size=32, num_local_experts=4, num_experts_per_tok=2, sliding_window=24,
+                   rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=1.0, truncate=False))
+    torch.manual_seed(1)
+    config = AutoConfig.for_model(**json.loads(json.dumps(options)))
+    config._attn_implementation = "eager"
+    plain = AutoModelForCausalLM.from_config(config).float().eval()
+    generator = torch.Generator().manual_seed(2)
+    tensors, exact = {}, {}
+    for key, value in plain.state_dict().items():
+        values = torch.randn(value.shape, generator=generator)
+        if key.endswith(("gate_up_proj", "down_proj")):
+            experts, cols, rows = value.shape
+            codes = torch.randint(0, 256, (experts, rows, cols // 32, 16), generator=generator, dtype=torch.uint8)
+            scales = torch.randint(123, 126, (experts, rows, cols // 32), generator=generator, dtype=torch.uint8)
+            tensors |= {key + "_blocks": codes, key + "_scales": scales}
+            exact[key] = convert_moe_packed_tensors(codes, scales, dtype=torch.float32)
+        else:
+            norm = key.endswith("norm.weight")
+            tensors[key] = (float(norm) + values * (0.2 if value.dim() == 1 else value.shape[-1] ** -0.5)).bfloat16()
+            exact[key] = tensors[key].float()
+    plain.load_state_dict(exact)
+    quantization = dict(quant_method="mxfp4", modules_to_not_convert=["model.layers.*.self_attn", "model.layers.*.mlp.router", "lm_head"])
+    folder = SOURCE / "model/testdata" / name
+    write(folder, dict(options, architectures=[type(plain).__name__], quantization_config=quantization), tensors)
+    tokens = torch.randint(0, options["vocab_size"], (80,), generator=generator)
+    with torch.no_grad():
+        logits = plain(tokens[None]).logits[0]
+    save_file({"tokens": tokens.int(), "logits": logits.contiguous()}, folder / "golden.safetensors")
+    print(name, float(logits.std()))
+
+
 container_fp8()
 container_mxfp4()
+mxfp4_model("gpt_oss_mxfp4")
 model("qwen3_fp8", [16, 8])
 model("qwen3_fp8_tensor", None, torch.bfloat16)
 model("qwen3_moe_fp8", [16, 8], model_type="qwen3_moe", num_experts=5, num_experts_per_tok=3, moe_intermediate_size=16, norm_topk_prob=True)

@@ -120,6 +120,8 @@ void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata) {
     check_scale("scale of experts", ours.experts.scale, other.experts.scale, spec.arch);
     check_same("residual", ours.parallel, other.parallel, spec.arch);
   }
+  if (spec.rope.scaling == RopeScaling::kYarn)
+    check_same("yarn ramp", spec.rope.truncate, read.rope.truncate, spec.arch);
   check_scale("norm epsilon", spec.norm_eps, read.norm_eps, spec.arch);
   check_scale("embedding scale", spec.embedding_scale, read.embedding_scale, spec.arch);
   check_scale("residual scale", spec.residual_scale, read.residual_scale, spec.arch);

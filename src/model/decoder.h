@@ -39,6 +39,7 @@ struct DecoderBlock {
   Norm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
   Norm q_norm, k_norm;
   LatentWeights latent;
+  std::vector<float> sinks;                // of each head; empty: none
   Linear q, k, v, output, gate, up, down;  // parts of a fused weight are matrices of their own
   // Instead of gate, up and down of a dense half:
   Linear router;

@@ -30,6 +30,7 @@ constexpr RoleNames kUsualNames[] = {
     {Role::kAttnOutput, "self_attn.o_proj"},
     {Role::kAttnQNorm, "self_attn.q_norm"},
     {Role::kAttnKNorm, "self_attn.k_norm"},
+    {Role::kAttnSinks, "self_attn.sinks", {}, true},
     {Role::kAttnPostNorm, "post_attention_layernorm"},
     {Role::kFfnNorm, "post_attention_layernorm"},
     {Role::kFfnGate, "mlp.gate_proj"},
@@ -38,7 +39,7 @@ constexpr RoleNames kUsualNames[] = {
     {Role::kFfnDown, "mlp.down_proj"},
     {Role::kFfnPostNorm, "post_feedforward_layernorm"},
     {Role::kRouter, "mlp.gate"},
-    {Role::kRouterBias, "mlp.gate.e_score_correction_bias!"},
+    {Role::kRouterBias, "mlp.gate.e_score_correction", {}, true},
     {Role::kExpertGate, "mlp.experts.*.gate_proj"},
     {Role::kExpertUp, "mlp.experts.*.up_proj"},
     {Role::kExpertDown, "mlp.experts.*.down_proj"},
@@ -69,11 +70,12 @@ class SlotList {
     const RoleNames* own = find_names(dialect_.names, role);
     const RoleNames* usual = find_names(kUsualNames, role);
     const std::string_view end = bias ? ".bias" : ".weight";
+    const bool bare = own != nullptr ? own->bare : usual != nullptr && usual->bare;
+    const std::string_view hf_end = !bare ? end : bias ? "_bias" : "";
     const std::string_view hf = own != nullptr && !own->hf.empty() ? own->hf : usual != nullptr ? usual->hf : "";
     const std::string_view gguf = own != nullptr && !own->gguf.empty() ? own->gguf : role_name(role);
     const std::string hf_prefix = layer_ < 0 ? "" : format_text("{}{}.", dialect_.hf_blocks, layer_);
-    if (!hf.empty()) slot.hf_name = format_text("{}{}{}", hf_prefix, hf, end);
-    if (hf.ends_with('!')) slot.hf_name = hf_prefix + std::string(hf.substr(0, hf.size() - 1));
+    if (!hf.empty()) slot.hf_name = format_text("{}{}{}", hf_prefix, hf, hf_end);
     slot.gguf_name = format_text("{}{}{}", layer_ < 0 ? "" : format_text("blk.{}.", layer_), gguf, end);
     if (hf.find('*') != hf.npos) slot.hf_parts = static_cast<int>(shape[0]);
     return spec_.weights.emplace_back(std::move(slot));
@@ -168,19 +170,55 @@ void add_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block
     list.add_head_norm(Role::kAttnQNorm, block, block.n_heads);
     list.add_head_norm(Role::kAttnKNorm, block, block.n_kv_heads);
   }
+  if (block.sinks) list.add(Role::kAttnSinks, {block.n_heads});
   list.add_linear(Role::kAttnOutput, {spec.hidden, q_rows}, block.output_bias);
 }
 
-void add_experts(SlotList& list, const ModelSpec& spec, const ExpertSpec& experts) {
+// Of a matrix of each expert, (experts, out, in) or of one (out, in): the `which`th of those that share a tensor.
+Strides stack_strides(const Shape& weight, const Dialect& dialect, bool shares, int which) {
+  const std::int64_t out = Strides::rows_of_matrix(weight), in = weight.cols(), height = shares ? 2 * out : out;
+  const bool turns = shares && dialect.hf_gate_up == GateUp::kTurns;
+  std::vector<std::int64_t> dims(weight.dims().begin(), weight.dims().end());
+  dims[dims.size() - 2] = height;
+  const Strides strides = {Shape(dims), which * (turns ? in : out * in), height * in, turns ? 2 * in : in, 1};
+  return dialect.hf_experts_transposed && weight.rank() == 3 ? strides.turned() : strides;
+}
+
+// Of their biases, (experts, out).
+Strides bias_strides(const Shape& bias, const Dialect& dialect, int which) {
+  const bool turns = dialect.hf_gate_up == GateUp::kTurns;
+  return {{bias[0], 2 * bias[1]}, turns ? which : which * bias[1], 0, 2 * bias[1], turns ? 2 : 1};
+}
+
+// Gate and up. In Hugging Face's files they share a tensor where they have one name.
+void add_gate_up(SlotList& list, ModelSpec& spec, const Dialect& dialect, Role gate, Role up, const Shape& shape) {
+  const RoleNames* names = find_names(dialect.names, gate);
+  const RoleNames* others = find_names(dialect.names, up);
+  const bool shares = names != nullptr && others != nullptr && names->hf == others->hf;
+  const bool stacked = shape.rank() == 3 && dialect.hf_experts_transposed;
+  for (int which = 0; which < 2; ++which) {
+    WeightSlot& slot = list.add(which == 0 ? gate : up, shape);
+    if (shares || stacked) slot.hf_strides = stack_strides(shape, dialect, shares, which);
+  }
+  if (shape.rank() < 3 || !spec.blocks[static_cast<std::size_t>(spec.weights.back().layer)].experts.bias) return;
+  for (int which = 0; which < 2; ++which) {
+    WeightSlot& slot = list.add(which == 0 ? gate : up, {shape[0], shape[1]}, true);
+    if (shares) slot.hf_strides = bias_strides(slot.shape, dialect, which);
+  }
+}
+
+void add_experts(SlotList& list, ModelSpec& spec, const ExpertSpec& experts, const Dialect& dialect) {
   list.add(Role::kRouter, {experts.count, spec.hidden});
   if (experts.score_bias) list.add(Role::kRouterBias, {experts.count}, true);
-  list.add(Role::kExpertGate, {experts.count, experts.ffn, spec.hidden});
-  list.add(Role::kExpertUp, {experts.count, experts.ffn, spec.hidden});
-  list.add(Role::kExpertDown, {experts.count, spec.hidden, experts.ffn});
+  if (experts.bias) list.add(Role::kRouter, {experts.count}, true);
+  const Shape stack = {experts.count, experts.ffn, spec.hidden};
+  add_gate_up(list, spec, dialect, Role::kExpertGate, Role::kExpertUp, stack);
+  WeightSlot& down = list.add(Role::kExpertDown, {experts.count, spec.hidden, experts.ffn});
+  if (dialect.hf_experts_transposed) down.hf_strides = stack_strides(down.shape, dialect, false, 0);
+  if (experts.bias) list.add(Role::kExpertDown, {experts.count, spec.hidden}, true);
   if (experts.shared == 0) return;
   if (experts.shared_gated) list.add(Role::kSharedScale, {spec.hidden}).hf_row = true;
-  list.add(Role::kSharedGate, {experts.shared, spec.hidden});
-  list.add(Role::kSharedUp, {experts.shared, spec.hidden});
+  add_gate_up(list, spec, dialect, Role::kSharedGate, Role::kSharedUp, {experts.shared, spec.hidden});
   list.add(Role::kSharedDown, {spec.hidden, experts.shared});
 }
 
@@ -194,7 +232,7 @@ void add_feed_forward(SlotList& list, const ModelSpec& spec, const BlockSpec& bl
   list.add_linear(Role::kFfnDown, {spec.hidden, block.ffn}, block.ffn_bias);
 }
 
-void add_block(SlotList& list, const ModelSpec& spec, int layer, const Dialect& dialect) {
+void add_block(SlotList& list, ModelSpec& spec, int layer, const Dialect& dialect) {
   const BlockSpec& block = spec.blocks[static_cast<std::size_t>(layer)];
   list.set_layer(layer);
   if (block.attn_norm) list.add_norm(Role::kAttnNorm, spec.hidden);
@@ -206,7 +244,7 @@ void add_block(SlotList& list, const ModelSpec& spec, int layer, const Dialect& 
   if (block.attn_post_norm) list.add_norm(Role::kAttnPostNorm, spec.hidden);
   if (block.ffn_norm) list.add_norm(Role::kFfnNorm, spec.hidden);
   if (block.experts.count > 0) {
-    add_experts(list, spec, block.experts);
+    add_experts(list, spec, block.experts, dialect);
   } else {
     add_feed_forward(list, spec, block);
   }

@@ -9,12 +9,16 @@
 namespace nibble::model {
 
 // What a weight of a role is called, without ".weight": in Hugging Face's files after the prefix of its block, and in
-// GGUF where that is not role_name(). An empty name: as usual. One that ends in '!' is whole without it.
+// GGUF where that is not role_name(). An empty name: as usual.
 struct RoleNames {
   Role role;
   std::string_view hf;
   std::string_view gguf = {};
+  bool bare = false;  // Hugging Face's name has no ".weight" behind it, and "_bias" for ".bias"
 };
+
+// How gate and up of experts share a tensor where they have one name: one below the other, or row by row in turns.
+enum class GateUp : std::uint8_t { kHalves, kTurns };
 
 // How an architecture's files differ from Llama's.
 struct Dialect {
@@ -24,7 +28,9 @@ struct Dialect {
   RowOrder::Kind gguf_rope = RowOrder::Kind::kCanonical;  // likewise
   RowOrder::Kind hf_qkv = RowOrder::Kind::kCanonical;     // of a fused q, k and v
   bool hf_transposed = false;                             // linears of the blocks lie (in, out)
-  bool gguf_norm_plus_one = false;                        // norms hold 1 + weight
+  bool hf_experts_transposed = false;                     // each expert's matrices of a plain stack do
+  GateUp hf_gate_up = GateUp::kHalves;
+  bool gguf_norm_plus_one = false;      // norms hold 1 + weight
   bool gguf_qk_norm_by_tensor = false;  // norms of queries and keys: only the file's tensors tell whether there are any
 };
 

@@ -51,7 +51,7 @@ void experts_from_hf(const json::Value& config, const ExpertDefaults& defaults, 
   experts.count = checked_cast<int>(config.get(defaults.count_key, defaults.count));
   experts.used = checked_cast<int>(config.get("num_experts_per_tok", defaults.used));
   experts.ffn = defaults.ffn > 0 ? config.get("moe_intermediate_size", fallback_ffn) : fallback_ffn;
-  if (defaults.shared > 0) experts.shared = config.get("shared_expert_intermediate_size", defaults.shared);
+  if (!defaults.shared_key.empty()) experts.shared = config.get(defaults.shared_key, defaults.shared);
   if (defaults.renormalize_key) experts.renormalize = config.get("norm_topk_prob", defaults.renormalize);
   if (defaults.leading_dense) return set_experts(experts, config.get("first_k_dense_replace", 0), spec);
   const std::int64_t step = config.get("decoder_sparse_step", std::int64_t{1});
@@ -73,7 +73,7 @@ void experts_to_hf(const ModelSpec& spec, const ExpertDefaults& defaults, json::
   config.set(defaults.count_key, experts.count);
   config.set("num_experts_per_tok", experts.used);
   if (defaults.ffn > 0) config.set("moe_intermediate_size", experts.ffn);
-  if (defaults.shared > 0) config.set("shared_expert_intermediate_size", experts.shared);
+  if (!defaults.shared_key.empty()) config.set(defaults.shared_key, experts.shared);
   if (defaults.renormalize_key) config.set("norm_topk_prob", experts.renormalize);
   if (defaults.leading_dense) {
     config.set("first_k_dense_replace", leading_dense(spec));

@@ -11,7 +11,8 @@ namespace nibble::model {
 struct ExpertDefaults {
   std::string_view count_key = "num_experts";
   std::int64_t count = 0, used = 0;
-  std::int64_t ffn = 0;  // 0: 'intermediate_size'
+  std::int64_t ffn = 0;              // 0: 'intermediate_size'
+  std::string_view shared_key = {};  // of the shared expert's size; empty: there is none
   std::int64_t shared = 0;
   bool renormalize_key = false;  // 'norm_topk_prob' exists; else the weights are renormalized
   bool renormalize = false;      // where it is missing

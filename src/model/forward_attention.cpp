@@ -94,6 +94,7 @@ void ForwardPart::attend(const Piece& piece, int layer, const DecoderBlock& bloc
   task.scale = scale > 0 ? static_cast<float>(scale) : 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
   task.softcap = static_cast<float>(decoder_.spec.attention_softcap);
   task.slopes = decoder_.alibi.empty() ? nullptr : decoder_.alibi.data() + first_head;
+  task.sinks = block.sinks.empty() ? nullptr : block.sinks.data() + first_head;
   task.k = cache.keys(piece.sequence, 0, kv_head);
   task.k_stride = cache.k_stride();
   task.v = cache.values(piece.sequence, 0, kv_head);

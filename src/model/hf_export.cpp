@@ -60,6 +60,7 @@ json::Value scaling_json(const RopeSpec& given) {
       if (rope.attention_factor != 0) value.set("attention_factor", rope.attention_factor);
       value.set("beta_fast", rope.beta_fast);
       value.set("beta_slow", rope.beta_slow);
+      if (!rope.truncate) value.set("truncate", false);
       break;
     case RopeScaling::kLlama3:
       value.set("rope_type", "llama3");

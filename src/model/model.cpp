@@ -64,6 +64,7 @@ class Loader {
     block.attn_post_norm = norm(Role::kAttnPostNorm, layer);
     block.q_norm = norm(Role::kAttnQNorm, layer);
     block.k_norm = norm(Role::kAttnKNorm, layer);
+    block.sinks = vector(Role::kAttnSinks, layer);
     block.ffn_norm = norm(Role::kFfnNorm, layer);
     block.ffn_post_norm = norm(Role::kFfnPostNorm, layer);
     block.spec.latent.kv_rank > 0 ? load_latent(layer, block) : load_queries(layer, block);
@@ -112,7 +113,13 @@ class Loader {
     const auto load_stack = [&](Role role, Linear FeedForward::*linear, std::int64_t rows) {
       const SlotRows all = {index(role, layer), 0, experts.count * rows};
       const auto stack = matrices(all, experts.count, options_.path == MathPath::kExact);
-      for (std::size_t i = 0; i < stack.size(); ++i) (block.experts[i].*linear).matrix = stack[i];
+      const std::vector<float> bias = vector(role, layer, true);
+      for (std::size_t i = 0; i < stack.size(); ++i) {
+        Linear& expert = block.experts[i].*linear;
+        expert.matrix = stack[i];
+        const auto first = bias.begin() + static_cast<std::ptrdiff_t>(i) * rows;
+        if (!bias.empty()) expert.bias.assign(first, first + rows);
+      }
     };
     load_stack(Role::kExpertGate, &FeedForward::gate, experts.ffn);
     load_stack(Role::kExpertUp, &FeedForward::up, experts.ffn);
@@ -194,7 +201,7 @@ class Loader {
     const std::size_t slot = index(role, layer, bias);
     if (slot == kNone) return {};
     std::vector<float> out(static_cast<std::size_t>(source_.spec().weights[slot].shape.elements()));
-    source_.read_rows(slot, 0, 1, out.data());
+    source_.read_rows(slot, 0, source_.spec().weights[slot].shape.rows(), out.data());
     if (!std::ranges::all_of(out, [](float value) { return std::isfinite(value); })) {
       fail(ErrorCode::kFormat, "tensor '{}' holds a value that is NaN or infinite", source_.weight(slot).entry->name);
     }

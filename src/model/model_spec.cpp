@@ -11,7 +11,7 @@
 namespace nibble::model {
 
 std::string_view role_name(Role role) {
-  static constexpr std::array<std::string_view, 40> kNames = {"token_embd",
+  static constexpr std::array<std::string_view, 41> kNames = {"token_embd",
                                                               "position_embd",
                                                               "embd_proj_in",
                                                               "output_norm",
@@ -32,6 +32,7 @@ std::string_view role_name(Role role) {
                                                               "attn_output",
                                                               "attn_q_norm",
                                                               "attn_k_norm",
+                                                              "attn_sinks",
                                                               "post_attention_norm",
                                                               "ffn_norm",
                                                               "ffn_gate",
@@ -132,6 +133,14 @@ std::vector<std::int32_t> canonical_rows(const RowOrder& order, std::int64_t row
     map[static_cast<std::size_t>(stored[row])] = static_cast<std::int32_t>(row);
   }
   return map;
+}
+
+Strides Strides::turned() const {
+  const std::int64_t height = shape[shape.rank() - 2], width = shape.cols();
+  const auto turn = [=](std::int64_t at) { return at % width * height + at / width; };
+  std::vector<std::int64_t> dims(shape.dims().begin(), shape.dims().end());
+  std::swap(dims[dims.size() - 1], dims[dims.size() - 2]);
+  return {Shape(dims), turn(offset), matrix, turn(row), turn(col)};
 }
 
 Shape file_shape(const WeightSlot& slot, bool gguf) {

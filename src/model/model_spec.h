@@ -36,6 +36,7 @@ enum class Role : std::uint8_t {
   kAttnOutput,
   kAttnQNorm,
   kAttnKNorm,
+  kAttnSinks,  // of each head: a score that takes its share of the softmax without a value
   kAttnPostNorm,
   kFfnNorm,
   kFfnGate,
@@ -104,6 +105,7 @@ struct ExpertSpec {
   double scale = 1;          // of the weights, at last
   std::int64_t shared = 0;   // feed-forward size of the expert that every token passes; 0: none
   bool shared_gated = true;  // its output is scaled by a sigmoid
+  bool bias = false;         // of the router and of each expert
 
   bool operator==(const ExpertSpec&) const = default;
 };
@@ -137,6 +139,7 @@ struct BlockSpec {
   Activation activation = Activation::kSilu;
   QkNorm qk_norm = QkNorm::kNone;  // of the model's kind of norm
   bool qk_norm_bias = false;
+  bool sinks = false;
   BlockRope rope = BlockRope::kMain;
   // Norms before and after each half. Without a norm before the feed-forward a parallel block shares the first one.
   bool attn_norm = true, attn_post_norm = false, ffn_norm = true, ffn_post_norm = false;
@@ -174,6 +177,8 @@ struct Strides {
   std::int64_t offset = 0, matrix = 0, row = 0, col = 1;
 
   bool empty() const { return shape.rank() == 0; }
+  // Of the same numbers where each matrix of the tensor, (a, b), lies as (b, a).
+  Strides turned() const;
   // Of a weight of that shape: of three dimensions the first counts the matrices, else there is one.
   static std::int64_t rows_of_matrix(const Shape& weight) { return weight.rank() == 3 ? weight[1] : weight.rows(); }
 

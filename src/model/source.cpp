@@ -84,8 +84,7 @@ StoredRows bind_parts(const CheckpointReader& reader, const WeightSlot& slot) {
 }
 
 // A tensor that holds other weights, too. Where whole rows are this one's they keep their encoding.
-StoredRows bind_strides(StoredRows weight, const WeightSlot& slot) {
-  const Strides& strides = slot.hf_strides;
+StoredRows bind_strides(StoredRows weight, const WeightSlot& slot, const Strides& strides) {
   const std::int64_t width = strides.shape.cols();
   const bool rows = strides.col == 1 && slot.shape.cols() == width && strides.offset % width == 0 &&
                     strides.matrix % width == 0 && strides.row % width == 0;
@@ -111,15 +110,19 @@ StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   if (weight.entry == nullptr) return weight;
   weight.view = weight.entry->view;
   weight.shape = slot.shape;
+  // Of a stack of experts packed numbers lie along the inputs, however plain ones do.
+  const bool packed = weight.view.encoding->family != encoding::Family::kPlain;
+  const bool turned = !gguf && packed && is_expert_stack(slot.role) && slot.hf_strides.col > 1;
+  const Strides strides = turned ? slot.hf_strides.turned() : slot.hf_strides;
   // The converters of llama.cpp and others write a matrix of one row as it is, too.
   const bool as_row = gguf && slot.hf_row && weight.view.shape.rank() == 2;
-  check_entry(*weight.entry, file_shape(slot, gguf && !as_row));
+  check_entry(*weight.entry, turned ? strides.shape : file_shape(slot, gguf && !as_row));
   weight.transposed = !gguf && slot.hf_transposed;
   if (slot.file_shape.rank() > 0 || slot.hf_row) weight.view.shape = slot.shape;
   // Scales of tiles say nothing about other rows.
   if (weight.view.n_parts > 1 && weight.view.rows() != weight.entry->view.rows())
     fail(ErrorCode::kUnsupported, "tensor '{}' is read in other rows than {} has", name, weight.view.encoding->name);
-  if (!gguf && !slot.hf_strides.empty()) return bind_strides(std::move(weight), slot);
+  if (!gguf && !slot.hf_strides.empty()) return bind_strides(std::move(weight), slot, strides);
   weight.row_map = stored_rows(gguf ? slot.gguf_rows : slot.hf_rows, slot.shape.dims()[0]);
   if (gguf) weight.add = -slot.gguf_add;
   return weight;

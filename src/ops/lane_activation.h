@@ -50,6 +50,13 @@ inline V relu2_lanes(V x) {
   return Lanes::mul(positive, positive);
 }
 
+constexpr float kSwishLimit = 7.0f;
+
+inline V clamped_swish_lanes(V x) {
+  const V y = Lanes::min(x, Lanes::broadcast(kSwishLimit));
+  return logistic_times(y, Lanes::mul(y, Lanes::broadcast(1.702f)));
+}
+
 // cap * tanh(x / cap), tanh(u) = sign(u) * (1 - e) / (1 + e) with e = exp(-2|u|).
 inline V softcap_lanes(V x, float cap) {
   const V zero = Lanes::broadcast(0.0f), one = Lanes::broadcast(1.0f);
@@ -65,6 +72,15 @@ void gate_by(float* gate, const float* up, int64_t n) noexcept {
   for (int64_t i = 0; i < n; i += kLanes) {
     const V g = kActivation(load_some(gate + i, n - i, 0.0f));
     store_some(gate + i, Lanes::mul(g, load_some(up + i, n - i, 0.0f)), n - i);
+  }
+}
+
+inline void gate_by_clamped_swish(float* gate, const float* up, int64_t n) noexcept {
+  const V limit = Lanes::broadcast(kSwishLimit), one = Lanes::broadcast(1.0f);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const V g = clamped_swish_lanes(load_some(gate + i, n - i, 0.0f));
+    const V u = Lanes::max(Lanes::min(load_some(up + i, n - i, 0.0f), limit), Lanes::broadcast(-kSwishLimit));
+    store_some(gate + i, Lanes::mul(g, Lanes::add(u, one)), n - i);
   }
 }
 

@@ -252,6 +252,9 @@ inline TaskMemory prepare(const AttentionTask& task) {
     for (int64_t d = 0; d < padded; ++d) memory.out[row * padded + d] = 0.0f;
     for (int lane = 0; lane < kLanes; ++lane) memory.sum[row * kLanes + lane] = 0.0f;
     memory.largest[row] = -__builtin_inff();
+    if (task.sinks == nullptr) continue;
+    memory.largest[row] = task.sinks[row % task.group];  // a first key without a value
+    memory.sum[row * kLanes] = 1.0f;
   }
   return memory;
 }

@@ -11,9 +11,10 @@ namespace nibble::ops {
 enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
 inline constexpr int kKvTypes = 3;
 
-// silu: x / (1 + exp(-x)); gelu: x * Phi(x), exactly or by its tanh form; relu2: relu(x) squared.
-enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu, kRelu2 };
-inline constexpr int kActivations = 5;
+// silu: x / (1 + exp(-x)); gelu: x * Phi(x), exactly or by its tanh form; relu2: relu(x) squared; clamped swish: with
+// y = min(x, 7), y / (1 + exp(-1.702 y)), and as a gate times up + 1, where up is clamped to 7 on both sides.
+enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu, kRelu2, kClampedSwish };
+inline constexpr int kActivations = 6;
 
 // Attention of some consecutive tokens of one sequence over one key/value head. Query rows are (token, head of the
 // group).
@@ -35,6 +36,7 @@ struct AttentionTask {
   float* scratch;                 // attention_scratch_floats() of kv_layout.h, 64-byte aligned
   float softcap = 0;              // scores become softcap * tanh(score / softcap); 0: as they are
   const float* slopes = nullptr;  // ALiBi: of each head of the group, times the distance of a key; null: none
+  const float* sinks = nullptr;   // of each head of the group: a score that takes its share without a value; null: none
 };
 
 struct KvOps {
@@ -57,7 +59,7 @@ struct OpTable {
   void (*scale)(float* x, float factor, int64_t n) noexcept;
   // x = cap * tanh(x / cap)
   void (*softcap)(float* x, float cap, int64_t n) noexcept;
-  // By Activation. gate = activation(gate) * up; x = activation(x)
+  // By Activation. gate = activation(gate) * up (or as said there); x = activation(x)
   void (*gate[kActivations])(float* gate, const float* up, int64_t n) noexcept;
   void (*activate[kActivations])(float* x, int64_t n) noexcept;
   KvOps kv[kKvTypes];  // by KvType

@@ -73,7 +73,7 @@ TEST_P(Ops, ActivationsAndCaps) {
   std::vector<float> x = random_values(5, 200, 3);
   for (const float end : {-1e30f, -100.0f, -20.0f, -8.0f, -1e-6f, 0.0f, 1e-6f, 8.0f, 100.0f, 1e30f}) x.push_back(end);
   const auto n = static_cast<std::int64_t>(x.size());
-  const auto up = random_values(6, n);
+  const auto up = random_values(6, n, 4);
   const auto exact = [](Activation activation, double v) {
     const double tanh_form = std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v));
     switch (activation) {
@@ -87,6 +87,8 @@ TEST_P(Ops, ActivationsAndCaps) {
         return std::max(v, 0.0);
       case Activation::kRelu2:
         return v > 0 ? v * v : 0.0;
+      case Activation::kClampedSwish:
+        return std::min(v, 7.0) / (1 + std::exp(-1.702 * std::min(v, 7.0)));
     }
     return 0.0;
   };
@@ -99,7 +101,9 @@ TEST_P(Ops, ActivationsAndCaps) {
       if (activation == Activation::kRelu2 && x[j] > 1e15f) continue;  // beyond f32
       const double expected = exact(activation, static_cast<double>(x[j]));
       EXPECT_NEAR(plain[j], expected, 1e-6 * std::abs(expected) + 3e-7) << i << ' ' << x[j];
-      EXPECT_FLOAT_EQ(gate[j], plain[j] * up[j]) << i << ' ' << x[j];
+      const bool clamped = activation == Activation::kClampedSwish;
+      const float factor = clamped ? std::clamp(up[j], -7.0f, 7.0f) + 1 : up[j];
+      EXPECT_FLOAT_EQ(gate[j], plain[j] * factor) << i << ' ' << x[j];
     }
   }
   auto capped = x, scaled = x;
@@ -168,6 +172,7 @@ struct Case {
   int head_dim, group, n_tokens;
   std::int64_t first, window;
   float softcap = 0, slope = 0;  // head h of the group has slope * (h + 1)
+  float sink = 0;                // and sink * (h - 1); 0: none
 };
 
 struct Head {
@@ -192,9 +197,11 @@ struct Head {
     const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
     std::vector<float> slopes;
     for (int h = 1; h <= c.group; ++h) slopes.push_back(c.slope * static_cast<float>(h));
+    std::vector<float> sinks;
+    for (int h = 0; h < c.group; ++h) sinks.push_back(c.sink * static_cast<float>(h - 1));
     ops.attend({q.data(), stride, out.data(), stride, c.n_tokens, c.group, c.head_dim, c.first, c.window, scale,
                 k.data(), k_stride, v.data(), v_stride, scratch.as<float>(), c.softcap,
-                c.slope == 0 ? nullptr : slopes.data()});
+                c.slope == 0 ? nullptr : slopes.data(), c.sink == 0 ? nullptr : sinks.data()});
     return out;
   }
   const KvOps& ops;
@@ -222,8 +229,12 @@ std::vector<double> reference(const Case& c, const std::vector<float>& q, const 
           static_cast<double>(c.slope) * static_cast<double>(row % static_cast<std::size_t>(c.group) + 1);
       score.push_back(sum + slope * static_cast<double>(key - position));
     }
-    const double top = *std::ranges::max_element(score);
-    double total = 0;
+    double top = *std::ranges::max_element(score), total = 0;
+    if (c.sink != 0) {
+      const auto sink = static_cast<double>(c.sink) * static_cast<double>(static_cast<int>(row) % c.group - 1);
+      top = std::max(top, sink);
+      total = std::exp(sink - top);
+    }
     for (double& s : score) total += s = std::exp(s - top);
     for (std::size_t i = 0; i < score.size(); ++i) {
       for (std::size_t d = 0; d < dim; ++d) {
@@ -246,7 +257,10 @@ constexpr Case kCases[] = {{64, 4, 1, 0, 0},
                            {32, 1, 1, 255, 1},
                            {64, 2, 70, 3, 0, 1.5f},
                            {32, 3, 66, 20, 0, 0, 0.25f},
-                           {20, 2, 5, 100, 40, 2.0f, 0.1f}};
+                           {20, 2, 5, 100, 40, 2.0f, 0.1f},
+                           {64, 4, 1, 0, 0, 0, 0, 3},
+                           {64, 8, 1, 150, 0, 0, 0, 30},
+                           {32, 3, 70, 30, 20, 0, 0, 2}};
 
 TEST_P(Ops, AttentionAgreesWithDouble) {
   const std::pair<KvType, double> kinds[] = {{KvType::kF32, 2e-6}, {KvType::kF16, 3e-3}, {KvType::kQ8_0, 4e-2}};

@@ -109,6 +109,7 @@ json::Value tiny_config(const std::string& model_type) {
                                       {"num_experts_per_tok", 2},
                                       {"moe_intermediate_size", 64},
                                       {"shared_expert_intermediate_size", 96},
+                                      {"shared_intermediate_size", 64},
                                       {"n_routed_experts", 4},
                                       {"n_shared_experts", 1},
                                       {"first_k_dense_replace", 1},

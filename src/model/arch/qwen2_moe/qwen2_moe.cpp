@@ -11,7 +11,12 @@ namespace nibble::model::qwen2_moe {
 namespace {
 
 constexpr std::string_view kModelTypes[] = {"qwen2_moe"};
-constexpr ExpertDefaults kExperts = {.count = 60, .used = 4, .ffn = 1408, .shared = 5632, .renormalize_key = true};
+constexpr ExpertDefaults kExperts = {.count = 60,
+                                     .used = 4,
+                                     .ffn = 1408,
+                                     .shared_key = "shared_expert_intermediate_size",
+                                     .shared = 5632,
+                                     .renormalize_key = true};
 
 // Every second layer of the first 'max_window_layers', unless 'layer_types' says otherwise.
 void apply_windows(ModelSpec& spec, const json::Value& config) {
