@@ -11,7 +11,7 @@ import sys
 config = json.load(open(sys.argv[1]))
 config = config.get("text_config", config)
 projected = config.get("word_embed_proj_dim", config.get("hidden_size")) != config.get("hidden_size")
-sizes = {"hidden_size": 256, "n_embd": 256, "word_embed_proj_dim": 256, "intermediate_size": 1024, "ffn_dim": 1024, "ffn_hidden_size": 1024,
+sizes = {"hidden_size": 256, "n_embd": 256, "word_embed_proj_dim": 256, "intermediate_size": 1024, "intermediate_size_mlp": 1024, "ffn_dim": 1024, "ffn_hidden_size": 1024,
          "moe_intermediate_size": 256, "shared_expert_intermediate_size": 512, "shared_intermediate_size": 512, "n_inner": 1024,
          "q_lora_rank": 256, "kv_lora_rank": 256, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 64, "vocab_size": 384, "head_dim": 32, "query_pre_attn_scalar": 32}
 heads = config.get("num_attention_heads", config.get("n_head"))

@@ -95,6 +95,10 @@ FAMILIES |= {
     "olmoe": dict(model_type="olmoe", num_experts=5, num_experts_per_tok=2, intermediate_size=20, norm_topk_prob=False),
     "gpt_oss": dict(model_type="gpt_oss", head_dim=16, intermediate_size=20, num_local_experts=4, num_experts_per_tok=2, sliding_window=24,
                     rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=1.0, truncate=False)),
+    "llama4": dict(model_type="llama4_text", num_hidden_layers=4, head_dim=8, intermediate_size=12, intermediate_size_mlp=20, num_local_experts=3, num_experts_per_tok=1,
+                   interleave_moe_layer_step=2, rope_theta=500000.0, rope_scaling=LLAMA3),
+    "llama4_chunks": dict(model_type="llama4_text", num_hidden_layers=4, head_dim=8, intermediate_size=12, intermediate_size_mlp=20, num_local_experts=3,
+                          num_experts_per_tok=2, moe_layers=[0, 3], no_rope_layers=[1, 0, 1, 1], use_qk_norm=False, attention_chunk_size=24, floor_scale=16, attn_scale=0.5),
 }
 # Text models of larger ones: their config.json and the names in their files.
 VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=16, patch_size=8)

@@ -16,7 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 DATA = pathlib.Path(__file__).resolve().parents[2] / "src/model/testdata"
 # What no file of llama.cpp can say: ALiBi and norms of queries beyond the models known to have them, other scalings of rope. (Its converter loses the
 # norms of stablelm_norms.)
-WITHOUT = {"llama_dynamic", "llama_longrope", "llama_mha", "cohere_norms", "falcon_rw", "opt", "opt_after", "ministral", "phi_norms", "stablelm_norms"}
+WITHOUT = {"llama_dynamic", "llama_longrope", "llama_mha", "cohere_norms", "falcon_rw", "opt", "opt_after", "llama4_chunks", "ministral", "phi_norms", "stablelm_norms"}
 
 for case in sys.argv[2:] or sorted(folder.name for folder in DATA.iterdir() if folder.is_dir() and folder.name not in WITHOUT):
     config = json.loads((DATA / case / "config.json").read_text())
@@ -35,5 +35,5 @@ for case in sys.argv[2:] or sorted(folder.name for folder in DATA.iterdir() if f
         model = model_class(folder, gguf.LlamaFileType.MOSTLY_BF16, DATA / case / "model.gguf")
         model = getattr(model, "impl", model)
         model.set_vocab = lambda: model.gguf_writer.add_vocab_size(vocab_size)
-        model.hparams = {**model.hparams, **config, **config.get("text_config", {})}  # some keys do not outlive the configuration class
+        model.hparams = {**config, **config.get("text_config", {}), **model.hparams}  # some keys do not outlive the configuration class
         model.write()

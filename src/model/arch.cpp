@@ -111,7 +111,8 @@ void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata) {
     const BlockSpec &ours = spec.blocks[i], &other = read.blocks.at(i);
     check_same("activation", ours.activation, other.activation, spec.arch);
     check_same("feed-forward", std::pair(ours.gated, ours.ffn), std::pair(other.gated, other.ffn), spec.arch);
-    check_same("pattern of windows", ours.window, other.window, spec.arch);
+    check_same("pattern of windows", std::pair(ours.window, ours.chunked), std::pair(other.window, other.chunked),
+               spec.arch);
     check_same("choice of rotated blocks", ours.rope, other.rope, spec.arch);
     const WeightSlot* norm = read.find(Role::kAttnQNorm, static_cast<int>(i));
     if (norm == nullptr || !norm->optional) check_same("norm of queries", ours.qk_norm, other.qk_norm, spec.arch);
@@ -127,6 +128,8 @@ void write_gguf_keys(const ModelSpec& spec, container::Metadata& metadata) {
   check_scale("residual scale", spec.residual_scale, read.residual_scale, spec.arch);
   check_scale("attention scale", spec.attention_scale, read.attention_scale, spec.arch);
   check_scale("attention soft cap", spec.attention_softcap, read.attention_softcap, spec.arch);
+  check_scale("attention temperature", spec.temperature_scale, read.temperature_scale, spec.arch);
+  check_same("attention temperature's span", spec.temperature_span, read.temperature_span, spec.arch);
   check_scale("logit scale", 1 / spec.logit_scale, 1 / read.logit_scale, spec.arch);
   check_scale("logit soft cap", spec.logit_softcap, read.logit_softcap, spec.arch);
 }

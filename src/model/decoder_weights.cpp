@@ -166,7 +166,7 @@ void add_attention(SlotList& list, const ModelSpec& spec, const BlockSpec& block
     list.add_linear(Role::kAttnK, {kv_rows, spec.hidden}, block.qkv_bias, k_hf, k_gguf);
     list.add_linear(Role::kAttnV, {kv_rows, spec.hidden}, block.qkv_bias);
   }
-  if (block.qk_norm != QkNorm::kNone) {
+  if (block.qk_norm != QkNorm::kNone && block.qk_norm != QkNorm::kAfterRope) {
     list.add_head_norm(Role::kAttnQNorm, block, block.n_heads);
     list.add_head_norm(Role::kAttnKNorm, block, block.n_kv_heads);
   }

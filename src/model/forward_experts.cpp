@@ -160,11 +160,13 @@ void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const
   Workspace& work = cache_.work;
   const std::int64_t hidden = decoder_.spec.hidden, ffn = block.spec.experts.ffn;
   const std::int64_t used = block.spec.experts.used, n_tokens = n_;
+  const bool weigh_inputs = block.spec.experts.weigh_inputs;
   float* routed = work.routed.floats();  // inputs, then outputs of the experts, sorted by expert
   n_ *= used;
   for_rows(hidden, [&](std::int64_t i) {
-    std::memcpy(routed + i * hidden, x + routed_[static_cast<std::size_t>(i)].row * hidden,
-                static_cast<std::size_t>(hidden) * sizeof(float));
+    const Routed& to = routed_[static_cast<std::size_t>(i)];
+    std::memcpy(routed + i * hidden, x + to.row * hidden, static_cast<std::size_t>(hidden) * sizeof(float));
+    if (weigh_inputs) ops_.scale(routed + i * hidden, to.weight, hidden);
   });
   std::vector<LinearUse> gate_up, down;
   for (std::size_t e = 0; e < block.experts.size(); ++e) {
@@ -192,7 +194,7 @@ void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const
     std::memset(sum, 0, static_cast<std::size_t>(hidden) * sizeof(float));
     for (std::int64_t i = 0; i < used; ++i) {
       const std::int64_t at = routed_of_row_[static_cast<std::size_t>(row * used + i)];
-      ops_.scale(routed + at * hidden, routed_[static_cast<std::size_t>(at)].weight, hidden);
+      if (!weigh_inputs) ops_.scale(routed + at * hidden, routed_[static_cast<std::size_t>(at)].weight, hidden);
       ops_.add(sum, routed + at * hidden, hidden);
     }
   });

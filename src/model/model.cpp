@@ -64,6 +64,10 @@ class Loader {
     block.attn_post_norm = norm(Role::kAttnPostNorm, layer);
     block.q_norm = norm(Role::kAttnQNorm, layer);
     block.k_norm = norm(Role::kAttnKNorm, layer);
+    if (block.spec.qk_norm == QkNorm::kAfterRope) {
+      block.q_norm.weight.assign(static_cast<std::size_t>(block.spec.head_dim), 1.0f);
+      block.k_norm = block.q_norm;
+    }
     block.sinks = vector(Role::kAttnSinks, layer);
     block.ffn_norm = norm(Role::kFfnNorm, layer);
     block.ffn_post_norm = norm(Role::kFfnPostNorm, layer);

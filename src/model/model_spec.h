@@ -70,7 +70,8 @@ enum class NormKind : std::uint8_t { kRms, kLayer };
 enum class Positions : std::uint8_t { kRotary, kLearned, kAlibi };
 using ops::Activation;
 // Norms of queries and keys: over each head with one set of weights or a set for each head, or over all heads at once.
-enum class QkNorm : std::uint8_t { kNone, kPerHead, kPerHeadOwn, kWhole };
+// kAfterRope: over each head after the rotation, without weights.
+enum class QkNorm : std::uint8_t { kNone, kPerHead, kPerHeadOwn, kWhole, kAfterRope };
 // Which rotation the queries and keys of a block get.
 enum class BlockRope : std::uint8_t { kMain, kLocal, kNone };
 
@@ -101,11 +102,12 @@ struct ExpertSpec {
   bool score_bias = false;  // is added to the scores for the choice alone
   // Experts are chosen from the best groups only: by its best score, of sigmoids by the sum of its best two.
   int groups = 1, groups_used = 1;
-  bool renormalize = true;   // the weights of the chosen are scaled to a sum of 1
-  double scale = 1;          // of the weights, at last
-  std::int64_t shared = 0;   // feed-forward size of the expert that every token passes; 0: none
-  bool shared_gated = true;  // its output is scaled by a sigmoid
-  bool bias = false;         // of the router and of each expert
+  bool renormalize = true;    // the weights of the chosen are scaled to a sum of 1
+  double scale = 1;           // of the weights, at last
+  std::int64_t shared = 0;    // feed-forward size of the expert that every token passes; 0: none
+  bool shared_gated = true;   // its output is scaled by a sigmoid
+  bool bias = false;          // of the router and of each expert
+  bool weigh_inputs = false;  // the weight of an expert is applied to its input, not to its output
 
   bool operator==(const ExpertSpec&) const = default;
 };
@@ -130,6 +132,7 @@ struct BlockSpec {
   ExpertSpec experts;
   LatentSpec latent;
   std::int64_t window = 0;  // a token sees itself and the window - 1 tokens before it; 0: all
+  bool chunked = false;     // the window is a fixed stretch: a token sees those since the last multiple of it
   bool qkv_bias = false;
   bool output_bias = false;  // of the attention's output projection
   bool ffn_bias = false;
@@ -237,7 +240,8 @@ struct ModelSpec {
   // Queries at position p are scaled by 1 + temperature_scale * ln(1 + floor(p / temperature_span)).
   double temperature_scale = 0;
   std::int64_t temperature_span = 0;
-  double attention_softcap = 0;  // scores are softcap * tanh(score / softcap); 0: as they are
+  bool temperature_unrotated = false;  // at p + 1, and in blocks without a rotation alone
+  double attention_softcap = 0;        // scores are softcap * tanh(score / softcap); 0: as they are
   double logit_scale = 1;
   double logit_softcap = 0;
   std::vector<BlockSpec> blocks;

@@ -137,7 +137,8 @@ void settle(ModelSpec& spec) {
     const auto biased = [&](std::initializer_list<Role> roles) {
       return std::ranges::any_of(roles, [&](Role role) { return spec.find(role, layer, true) != nullptr; });
     };
-    if (spec.find(Role::kAttnQNorm, layer) == nullptr) block.qk_norm = QkNorm::kNone;
+    const bool weighted = block.qk_norm != QkNorm::kAfterRope;
+    if (weighted && spec.find(Role::kAttnQNorm, layer) == nullptr) block.qk_norm = QkNorm::kNone;
     block.qk_norm_bias = biased({Role::kAttnQNorm, Role::kAttnKNorm});
     block.qkv_bias = biased({Role::kAttnQ, Role::kAttnK, Role::kAttnV, Role::kAttnQkv});
     block.output_bias = biased({Role::kAttnOutput});

@@ -261,6 +261,13 @@ inline TaskMemory prepare(const AttentionTask& task) {
 
 inline int64_t clamp_key(int64_t key) { return key < 0 ? 0 : key > kKeyBlock ? kKeyBlock : key; }
 
+// The first key that a token sees.
+inline int64_t first_key(const AttentionTask& task, int64_t position) {
+  if (task.window == 0) return 0;
+  const int64_t first = task.chunked ? position - position % task.window : position - task.window + 1;
+  return first > 0 ? first : 0;
+}
+
 // Softmax over blocks of 64 keys, with the running maximum and sum of Milakov and Gimelshein (2018).
 template <KvType kType, typename Load>
 void attend(const AttentionTask& task) noexcept {
@@ -268,9 +275,7 @@ void attend(const AttentionTask& task) noexcept {
   const int64_t padded = padded_head(task.head_dim);
   const TaskMemory memory = prepare(task);
   const int64_t last = task.first_position + task.n_tokens - 1;
-  const int64_t window = task.window > 0 ? task.window : last + 1;
-  const int64_t first_seen = task.first_position - window + 1 > 0 ? task.first_position - window + 1 : 0;
-  for (int64_t base = first_seen / kKeyBlock * kKeyBlock; base <= last; base += kKeyBlock) {
+  for (int64_t base = first_key(task, task.first_position) / kKeyBlock * kKeyBlock; base <= last; base += kKeyBlock) {
     const int64_t index = base / kKeyBlock;
     const int64_t next = base + kKeyBlock <= last ? index + 1 : index;
     const KvBlock block = {at(task.k, index * task.k_stride), at(task.v, index * task.v_stride),
@@ -289,7 +294,7 @@ void attend(const AttentionTask& task) noexcept {
       bool any = false;
       for (int r = 0; r < n; ++r) {
         const int64_t position = task.first_position + (row + r) / task.group;
-        state.lo[r] = clamp_key(position - window + 1 - base);
+        state.lo[r] = clamp_key(first_key(task, position) - base);
         state.hi[r] = clamp_key(position + 1 - base);
         any = any || state.hi[r] > state.lo[r];
         if (task.slopes == nullptr) continue;

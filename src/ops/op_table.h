@@ -36,7 +36,8 @@ struct AttentionTask {
   float* scratch;                 // attention_scratch_floats() of kv_layout.h, 64-byte aligned
   float softcap = 0;              // scores become softcap * tanh(score / softcap); 0: as they are
   const float* slopes = nullptr;  // ALiBi: of each head of the group, times the distance of a key; null: none
-  const float* sinks = nullptr;   // of each head of the group: a score that takes its share without a value; null: none
+  bool chunked = false;          // the window is a fixed stretch: tokens of the multiples of it up to the next are seen
+  const float* sinks = nullptr;  // of each head of the group: a score that takes its share without a value; null: none
 };
 
 struct KvOps {

@@ -173,6 +173,7 @@ struct Case {
   std::int64_t first, window;
   float softcap = 0, slope = 0;  // head h of the group has slope * (h + 1)
   float sink = 0;                // and sink * (h - 1); 0: none
+  bool chunked = false;
 };
 
 struct Head {
@@ -201,7 +202,7 @@ struct Head {
     for (int h = 0; h < c.group; ++h) sinks.push_back(c.sink * static_cast<float>(h - 1));
     ops.attend({q.data(), stride, out.data(), stride, c.n_tokens, c.group, c.head_dim, c.first, c.window, scale,
                 k.data(), k_stride, v.data(), v_stride, scratch.as<float>(), c.softcap,
-                c.slope == 0 ? nullptr : slopes.data(), c.sink == 0 ? nullptr : sinks.data()});
+                c.slope == 0 ? nullptr : slopes.data(), c.chunked, c.sink == 0 ? nullptr : sinks.data()});
     return out;
   }
   const KvOps& ops;
@@ -217,7 +218,8 @@ std::vector<double> reference(const Case& c, const std::vector<float>& q, const 
   const auto dim = static_cast<std::size_t>(c.head_dim);
   for (std::size_t row = 0; row < q.size() / dim; ++row) {
     const std::int64_t position = c.first + static_cast<std::int64_t>(row) / c.group;
-    const std::int64_t begin = c.window > 0 ? std::max<std::int64_t>(0, position - c.window + 1) : 0;
+    std::int64_t begin = c.window > 0 ? std::max<std::int64_t>(0, position - c.window + 1) : 0;
+    if (c.chunked) begin = position / c.window * c.window;
     std::vector<double> score;
     for (std::int64_t key = begin; key <= position; ++key) {
       double sum = 0;
@@ -260,7 +262,10 @@ constexpr Case kCases[] = {{64, 4, 1, 0, 0},
                            {20, 2, 5, 100, 40, 2.0f, 0.1f},
                            {64, 4, 1, 0, 0, 0, 0, 3},
                            {64, 8, 1, 150, 0, 0, 0, 30},
-                           {32, 3, 70, 30, 20, 0, 0, 2}};
+                           {32, 3, 70, 30, 20, 0, 0, 2},
+                           {32, 2, 90, 10, 40, 0, 0, 0, true},
+                           {64, 1, 1, 127, 128, 0, 0, 0, true},
+                           {64, 1, 1, 128, 128, 0, 0, 0, true}};
 
 TEST_P(Ops, AttentionAgreesWithDouble) {
   const std::pair<KvType, double> kinds[] = {{KvType::kF32, 2e-6}, {KvType::kF16, 3e-3}, {KvType::kQ8_0, 4e-2}};

@@ -110,6 +110,7 @@ json::Value tiny_config(const std::string& model_type) {
                                       {"moe_intermediate_size", 64},
                                       {"shared_expert_intermediate_size", 96},
                                       {"shared_intermediate_size", 64},
+                                      {"intermediate_size_mlp", 160},
                                       {"n_routed_experts", 4},
                                       {"n_shared_experts", 1},
                                       {"first_k_dense_replace", 1},
