@@ -88,12 +88,13 @@ class ForwardPart {
   void run();
 
  private:
-  static constexpr std::int64_t kAllRows = -1;
+  static constexpr std::int64_t kAllRows = -1, kSameRow = -1;
   struct LinearUse {
     const Linear* linear;
     float* out;
     // Rows of the activations that it takes, and of `out` that it fills; kAllRows: all.
     std::int64_t first_row = 0, n_rows = kAllRows;
+    std::int64_t input_row = kSameRow;  // where its activations begin, when that is not first_row
   };
   void embed();
   void look_up_tokens(float* rows);
@@ -111,6 +112,7 @@ class ForwardPart {
   void run_experts(int layer, const DecoderBlock& block);
   void route(const DecoderBlock& block, const float* scores);
   void run_shared_expert(int layer, const DecoderBlock& block, const float* x, float* out);
+  bool takes_input_as_it_is(const DecoderBlock& block) const;
   void run_routed_experts(int layer, const DecoderBlock& block, const float* x, float* out);
   // Norms and scales the output of one half as the block asks, and adds it to the residual stream.
   void finish_half(const Norm& post_norm, float* out, bool add, bool norm_sum = false);

@@ -14,22 +14,21 @@ namespace nibble::model {
 void ForwardPart::run_experts(int layer, const DecoderBlock& block) {
   Workspace& work = cache_.work;
   static constexpr Role kInputs[] = {Role::kRouter, Role::kSharedGate, Role::kSharedUp};
-  const Linear* const linears[] = {&block.router, &block.shared.gate, &block.shared.up};
   const bool shared = block.spec.experts.shared > 0;
-  const std::size_t n_linears = shared ? 3 : 1;
-  const float* x = norm_and_round(x_, block.ffn_norm, std::span(linears, n_linears));
-  observe_input(layer, std::span(kInputs, n_linears), x, decoder_.spec.hidden);
+  const Linear* const linears[] = {&block.router, &block.experts[0].gate, &block.experts[0].up};
+  const float* x = norm_and_round(x_, block.ffn_norm, std::span(linears, takes_input_as_it_is(block) ? 3 : 1));
+  observe_input(layer, std::span(kInputs, shared ? 3 : 1), x, decoder_.spec.hidden);
   const LinearUse router[] = {{&block.router, work.scores.floats()}};
   run_linears(router, x, After::kKeep);
   route(block, work.scores.floats());
-  if (shared) run_shared_expert(layer, block, x, work.shared.floats());
-
   const std::int64_t hidden = decoder_.spec.hidden;
   float* out = work.projected.floats();
   run_routed_experts(layer, block, x, out);
-  if (shared)
-    for_rows(hidden,
-             [&](std::int64_t row) { ops_.add(out + row * hidden, work.shared.floats() + row * hidden, hidden); });
+  if (shared) {
+    const float* other = work.shared.floats();
+    run_shared_expert(layer, block, x, work.shared.floats());
+    for_rows(hidden, [&](std::int64_t row) { ops_.add(out + row * hidden, other + row * hidden, hidden); });
+  }
   finish_half(block.ffn_post_norm, out, true);
 }
 
@@ -133,6 +132,8 @@ void ForwardPart::run_shared_expert(int layer, const DecoderBlock& block, const 
   Workspace& work = cache_.work;
   const std::int64_t hidden = decoder_.spec.hidden, ffn = block.spec.experts.shared;
   float* inner = work.gate.floats();
+  const Linear* const inputs[] = {&block.shared.gate, &block.shared.up};
+  round_activations(x, hidden, inputs);
   const LinearUse gate_up[] = {{&block.shared.gate, inner}, {&block.shared.up, work.up.floats()}};
   run_linears(gate_up, x, After::kGate, block.spec.activation);
   static constexpr Role kOutputs[] = {Role::kSharedDown};
@@ -156,32 +157,42 @@ void ForwardPart::observe_stack(int layer, std::span<const Role> roles, const fl
   if (observer_ != nullptr) observer_->stack_inputs(context_, layer, roles, x, begins, cols);
 }
 
+// One token's experts all multiply the same row, so it need not be copied for each.
+bool ForwardPart::takes_input_as_it_is(const DecoderBlock& block) const {
+  return n_ == 1 && observer_ == nullptr && !block.spec.experts.weigh_inputs;
+}
+
 void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const float* x, float* out) {
   Workspace& work = cache_.work;
   const std::int64_t hidden = decoder_.spec.hidden, ffn = block.spec.experts.ffn;
   const std::int64_t used = block.spec.experts.used, n_tokens = n_;
-  const bool weigh_inputs = block.spec.experts.weigh_inputs;
+  const bool as_it_is = takes_input_as_it_is(block), weigh_inputs = block.spec.experts.weigh_inputs;
   float* routed = work.routed.floats();  // inputs, then outputs of the experts, sorted by expert
   n_ *= used;
-  for_rows(hidden, [&](std::int64_t i) {
-    const Routed& to = routed_[static_cast<std::size_t>(i)];
-    std::memcpy(routed + i * hidden, x + to.row * hidden, static_cast<std::size_t>(hidden) * sizeof(float));
-    if (weigh_inputs) ops_.scale(routed + i * hidden, to.weight, hidden);
-  });
+  if (!as_it_is) {
+    for_rows(hidden, [&](std::int64_t i) {
+      const Routed& to = routed_[static_cast<std::size_t>(i)];
+      std::memcpy(routed + i * hidden, x + to.row * hidden, static_cast<std::size_t>(hidden) * sizeof(float));
+      if (weigh_inputs) ops_.scale(routed + i * hidden, to.weight, hidden);
+    });
+  }
   std::vector<LinearUse> gate_up, down;
   for (std::size_t e = 0; e < block.experts.size(); ++e) {
     const std::int64_t begin = expert_begin_[e], count = expert_begin_[e + 1] - begin;
     if (count == 0) continue;
     const FeedForward& expert = block.experts[e];
-    gate_up.push_back({&expert.gate, work.gate.floats(), begin, count});
-    gate_up.push_back({&expert.up, work.up.floats(), begin, count});
+    const std::int64_t input = as_it_is ? 0 : kSameRow;
+    gate_up.push_back({&expert.gate, work.gate.floats(), begin, count, input});
+    gate_up.push_back({&expert.up, work.up.floats(), begin, count, input});
     down.push_back({&expert.down, routed, begin, count});
   }
   static constexpr Role kInputs[] = {Role::kExpertGate, Role::kExpertUp};
   const Linear* const inputs[] = {&block.experts[0].gate, &block.experts[0].up};
-  observe_stack(layer, kInputs, routed, expert_begin_, hidden);
-  round_activations(routed, hidden, inputs);
-  run_linears(gate_up, routed, After::kGate, block.spec.activation);
+  if (!as_it_is) {
+    observe_stack(layer, kInputs, routed, expert_begin_, hidden);
+    round_activations(routed, hidden, inputs);
+  }
+  run_linears(gate_up, as_it_is ? x : routed, After::kGate, block.spec.activation);
   static constexpr Role kOutputs[] = {Role::kExpertDown};
   const Linear* const outputs[] = {&block.experts[0].down};
   observe_stack(layer, kOutputs, work.gate.floats(), expert_begin_, ffn);

@@ -79,12 +79,13 @@ void ForwardPart::for_rows(std::int64_t cols, const std::function<void(std::int6
 
 const std::byte* ForwardPart::activations_of(const LinearUse& use, const float* x) {
   const Matrix& matrix = *use.linear->matrix;
+  const std::int64_t row = use.input_row == kSameRow ? use.first_row : use.input_row;
   for (std::size_t i = 0; i < n_formats_; ++i) {
     if (formats_[i] != matrix.activation()) continue;
     return cache_.work.activations[i].bytes(0) +
-           static_cast<std::uint64_t>(use.first_row) * formats_[i]->row_bytes(matrix.cols());
+           static_cast<std::uint64_t>(row) * formats_[i]->row_bytes(matrix.cols());
   }
-  return reinterpret_cast<const std::byte*>(x + use.first_row * matrix.cols());
+  return reinterpret_cast<const std::byte*>(x + row * matrix.cols());
 }
 
 void ForwardPart::finish_tile(std::span<const LinearUse> uses, After after, Activation activation,
