@@ -8,7 +8,7 @@ namespace nibble::model {
 // Multi-head latent attention (arXiv 2405.04434, 2.1) in its absorbed form: a head's keys and values are products of
 // the token's latent, so the query is multiplied by the key's matrix instead, and what is attended by the value's.
 // The decoder then sees one key/value head of all query heads: (rotated part, latent). Its value is the latent, too,
-// behind zeros where the rotated part is.
+// behind zeros where the rotated part is: keys and values lie in different orders, so the cache holds it twice.
 
 namespace {
 
