@@ -48,6 +48,7 @@ class Choice {
       scores_[i] =
           spec_.scoring == Scoring::kSigmoid ? sigmoid(static_cast<double>(score[i])) : static_cast<double>(score[i]);
       if (!bias_.empty()) scores_[i] += static_cast<double>(bias_[i]);
+      if (std::isnan(scores_[i])) scores_[i] = -std::numeric_limits<double>::infinity();  // the order must be one
     }
     std::iota(order_.begin(), order_.end(), std::size_t{0});
     if (spec_.groups_used < spec_.groups) leave_out_groups();
