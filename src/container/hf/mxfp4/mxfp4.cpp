@@ -1,4 +1,4 @@
-// MXFP4 as gpt-oss has it: X_blocks u8 (..., rows, blocks, 16), two codes a byte, and X_scales u8 (..., rows, blocks),
+// MXFP4: X_blocks u8 (..., rows, blocks, 16), two codes a byte, and X_scales u8 (..., rows, blocks),
 // exponents with a bias of 127. The logical tensor X is (..., rows, 32 blocks).
 #include <algorithm>
 
