@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 [ $# -ge 1 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 llama=$1 text=${2:-text/books-eval.txt}
 model=${MODEL:-models/books-7m}
-types=${TYPES:-f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 iq4_nl iq4_xs q2_k q3_k_m q4_k_m q5_k_m q6_k}
+types=${TYPES:-f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 iq4_nl iq4_xs mxfp4 q2_k q3_k_m q4_k_m q5_k_m q6_k}
 ctx=${CTX:-256} chunks=${CHUNKS:-40}
 out=${OUT:-build/fidelity}/$(basename "$model")
 nibble=build/release/nibble

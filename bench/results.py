@@ -20,7 +20,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NIBBLE = ROOT / "build/release/nibble"
-TYPES = "q4_0 q4_k_m q8_0 f16 q4_1 q5_0 q5_1 q2_k q3_k_m q5_k_m q6_k iq4_nl iq4_xs bf16".split()
+TYPES = "q4_0 q4_k_m q8_0 f16 q4_1 q5_0 q5_1 q2_k q3_k_m q5_k_m q6_k iq4_nl iq4_xs mxfp4 bf16".split()
 
 
 def run(*command):

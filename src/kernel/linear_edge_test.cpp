@@ -21,6 +21,10 @@ void make_infinite(Tensor& tensor, std::int64_t row) {
   if (info.family == encoding::Family::kScaled) {
     const float value = std::numeric_limits<float>::quiet_NaN();
     const std::int64_t scales = encoding::scales_per_row(info.scaled, tensor.view().cols());
+    if (info.scaled.scale_dtype == Dtype::kF8E8m0) {
+      tensor.mutable_part(PartRole::kScales)[static_cast<std::size_t>((row + 1) * scales - 1)] = std::byte{0xFF};
+      return;
+    }
     std::memcpy(tensor.mutable_part(PartRole::kScales).data() + (row + 1) * scales * 4 - 4, &value, 4);
     return;
   }
@@ -31,6 +35,8 @@ void make_infinite(Tensor& tensor, std::int64_t row) {
     info.grid->unpack(at, fields);
     fields.d = std::numeric_limits<float>::infinity();
     info.grid->pack(fields, at);
+  } else if (info.name == "mxfp4") {
+    *at = std::byte{0xFF};
   } else {
     const float value = -std::numeric_limits<float>::infinity();
     info.encode(&value, at, 1);
@@ -40,7 +46,7 @@ void make_infinite(Tensor& tensor, std::int64_t row) {
 TEST(Kernels, PackingNamesTheRowOfANumberThatIsNotFinite) {
   for (const LinearKernel* kernel : all_entries()) {
     for (const char* name : {"q4_0", "q4_1", "q8_0", "iq4_nl", "q2_k", "q4_k", "q6_k", "iq4_xs", "f32", "f16", "bf16",
-                             "int4-g128", "int8-channel-asym", "fp8-block1x128", "fp8-channel"}) {
+                             "int4-g128", "int8-channel-asym", "fp8-block1x128", "fp8-channel", "mxfp4", "mxfp4-hf"}) {
       const encoding::EncodingInfo& info = encoding::get(name);
       if (!kernel->accepts(info, 512)) continue;
       Tensor tensor = make_weights(info, 21, 512, 8);
@@ -97,6 +103,76 @@ TEST(LinearExtremes, LargestProductsAreExact) {
   }
 }
 
+// Row r: a block with the scale first + r and the code c % 16 (or `code` in all) in column c.
+Tensor make_powers_of_two(const encoding::EncodingInfo& info, std::int64_t rows, int first, int code = -1) {
+  Tensor tensor = encoding::allocate(info, Shape{rows, 32});
+  const bool apart = info.family == encoding::Family::kScaled;  // the scales, and neighbours share a byte
+  std::byte* codes = tensor.mutable_part(PartRole::kCodes).data();
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto scale = static_cast<std::byte>(first + r);
+    apart ? tensor.mutable_part(PartRole::kScales)[static_cast<std::size_t>(r)] = scale : * codes++ = scale;
+    for (int i = 0; i < 16; ++i) {
+      const int low = code >= 0 ? code : (apart ? 2 * i : i) % 16;
+      const int high = code >= 0 ? code : (apart ? 2 * i + 1 : i) % 16;
+      *codes++ = static_cast<std::byte>(low | high << 4);
+    }
+  }
+  return tensor;
+}
+
+// Every power of two that scales codes, however far from those of f16, and every code: the products are exact.
+TEST(LinearExtremes, EveryScaleOfMxfp4IsExact) {
+  constexpr std::int64_t kRows = 253;
+  std::vector<float> x(16 * 32);
+  for (std::size_t t = 0; t < 16; ++t) x[t * 32 + t] = 127.0f;  // column t
+  for (const char* name : {"mxfp4", "mxfp4-hf"}) {
+    const Tensor tensor = make_powers_of_two(encoding::get(name), kRows, 0);
+    std::vector<float> weights(kRows * 32);
+    encoding::decode_rows(tensor.view(), 0, kRows, weights.data());
+    for (const LinearKernel* kernel : all_entries()) {
+      if (kernel->isa > machine_isa() || !kernel->accepts(encoding::get(name), 32)) continue;
+      const Packed packed = pack_all(*kernel, tensor.view());
+      const auto out = compute(*kernel, packed, x, 16);
+      std::vector<float> row(32);
+      for (std::size_t r = 0; r < kRows; ++r) {
+        for (std::size_t t = 0; t < 16; ++t) {
+          ASSERT_EQ(out[t * kRows + r], 127.0f * weights[r * 32 + t]) << kernel->name << " " << name << " scale " << r;
+        }
+        kernel->layout.unpack_row(packed.matrix, packed.buffer.data(), static_cast<std::int64_t>(r), row.data());
+        ASSERT_EQ(0, std::memcmp(row.data(), &weights[r * 32], 32 * sizeof(float))) << kernel->name << " " << name;
+      }
+    }
+  }
+}
+
+TEST(Kernels, PackBothOrdersOfMxfp4IntoOneLayout) {
+  const Tensor apart = make_weights(encoding::get("mxfp4-hf"), 21, 288, 3);
+  Tensor blocks = encoding::allocate(encoding::get("mxfp4"), Shape{21, 288});
+  for (std::int64_t r = 0; r < 21; ++r) {
+    encoding::repack_row(apart.view(), r, blocks.mutable_part(PartRole::kCodes).data() + r * 288 / 32 * 17);
+  }
+  const LinearKernel& kernel = choose_linear(encoding::get("mxfp4"), 288, Isa::kScalar);
+  const Packed a = pack_all(kernel, apart.view());
+  const Packed b = pack_all(kernel, blocks.view());
+  ASSERT_EQ(a.buffer.size(), b.buffer.size());
+  EXPECT_EQ(0, std::memcmp(a.buffer.data(), b.buffer.data(), a.buffer.size()));
+}
+
+TEST(LinearExtremes, RefusesWeightsOfMxfp4BeyondF32) {
+  for (const char* name : {"mxfp4", "mxfp4-hf"}) {
+    for (const LinearKernel* kernel : all_entries()) {
+      const encoding::EncodingInfo& info = encoding::get(name);
+      if (!kernel->accepts(info, 32)) continue;
+      EXPECT_NO_THROW(pack_all(*kernel, make_powers_of_two(info, 1, 252, 15).view())) << kernel->name << " " << name;
+      EXPECT_NO_THROW(pack_all(*kernel, make_powers_of_two(info, 1, 254, 9).view())) << kernel->name << " " << name;
+      EXPECT_THROW(pack_all(*kernel, make_powers_of_two(info, 1, 253, 15).view()), Error)
+          << kernel->name << " " << name;
+      EXPECT_THROW(pack_all(*kernel, make_powers_of_two(info, 1, 255, 15).view()), Error)
+          << kernel->name << " " << name;
+    }
+  }
+}
+
 // Weights with every byte of the codes `fill`, scales of 1 and, if asymmetric, zeros of 255 - fill.
 Tensor make_extreme(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols, int fill) {
   Tensor tensor = encoding::allocate(info, Shape{rows, cols});
@@ -141,6 +217,12 @@ TEST(ChooseLinear, TakesTheIntegerKernelForAffineGroupsOfWholeBlocks) {
   }
   EXPECT_TRUE(choose_linear(encoding::get("int4-g48"), 480, Isa::kAvx512).name.starts_with("generic/"));
   EXPECT_TRUE(choose_linear(encoding::get("int8-channel"), 40, Isa::kAvx512).name.starts_with("generic/"));
+}
+
+TEST(ChooseLinear, TakesTheIntegerKernelForMxfp4InEitherOrder) {
+  for (const char* name : {"mxfp4", "mxfp4-hf"}) {
+    EXPECT_TRUE(choose_linear(encoding::get(name), 96, Isa::kAvx512).name.starts_with("blocks/")) << name;
+  }
 }
 
 TEST(ChooseLinear, AlwaysFindsAKernelWithinTheInstructionSet) {

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/format.h"
+#include "kernel/linear.h"
 #include "model/model.h"
 #include "model/rope.h"
 
@@ -99,7 +100,20 @@ TEST_P(GoldenModel, CachedDecode) {
   expect_close(run({MathPath::kExact, best_isa()}, KvType::kF32, 64), kTolerance);
 }
 
-TEST_P(GoldenModel, FastPathOnPlainWeights) {
+// Does a kernel round the inputs of some weight to integers?
+bool rounds_inputs(const ModelSource& source) {
+  for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
+    const StoredRows& weight = source.weight(i);
+    if (weight.entry == nullptr || weight.view.encoding->family == encoding::Family::kPlain) continue;
+    const auto* format = kernel::choose_linear(*weight.view.encoding, weight.cols(), best_isa()).activation;
+    if (format != nullptr && format->name != "f32") return true;
+  }
+  return false;
+}
+
+TEST_P(GoldenModel, FastPath) {
+  // Rows of 32 numbers leave little to average rounding over.
+  if (rounds_inputs(*source_)) return expect_close(run({MathPath::kFast, best_isa()}, KvType::kF16, 80), 0.1);
   expect_close(run({MathPath::kFast, Isa::kScalar}, KvType::kF32, 80), kTolerance);
   expect_close(run({MathPath::kFast, best_isa()}, KvType::kF16, 80), 2e-2);
 }

@@ -6,26 +6,18 @@
 #include <limits>
 
 #include "encoding/block_codec.h"
+#include "encoding/e2m1.h"
 
 namespace nibble::encoding::fp4 {
 
 namespace {
 
-// E2M1 values doubled, so that they are whole; the scales below are halved.
-constexpr std::int8_t kDoubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
-// Values in q4_0's nibble order.
+// Values in q4_0's nibble order; the scale is halved, as the levels are doubled.
 void put_nibbles(const std::byte* src, int half, float scale, float* dst) {
   for (int i = 0; i < half; ++i) {
-    dst[i] = static_cast<float>(kDoubled[load_u8(src + i) & 15]) * scale;
-    dst[half + i] = static_cast<float>(kDoubled[load_u8(src + i) >> 4]) * scale;
+    dst[i] = static_cast<float>(kE2m1Doubled[load_u8(src + i) & 15]) * scale;
+    dst[half + i] = static_cast<float>(kE2m1Doubled[load_u8(src + i) >> 4]) * scale;
   }
-}
-
-// Half of 2^(code - 127); as in GGML, the code of NaN (255) gives 2^127.
-float half_e8m0(std::uint8_t code) {
-  const std::uint32_t bits = code < 2 ? 0x00200000u << code : static_cast<std::uint32_t>(code - 1) << 23;
-  return std::bit_cast<float>(bits);
 }
 
 // Half of an E4M3 number whose sign bit does not count; as in GGML, 0x7F gives 0.

@@ -16,17 +16,17 @@ constexpr int kTileBlocks = 16;  // of 16 rows: 8 KiB of codes
 constexpr int kPrefetchBytes = 2048;
 
 template <int kFormat>
-constexpr bool kSignedLevels = kFormats[kFormat].table || kFormats[kFormat].low_bits == 8;
+constexpr bool kSignedLevels = kFormats[kFormat].level_bits == 8;
 
 // Most tokens for which reading a panel's codes from memory for each half is faster than unpacking them into a tile.
 template <int kFormat>
 constexpr int kStreamTokens = kSignedLevels<kFormat> ? 6 : 3;
 
 template <int kFormat>
-constexpr Products kProducts = products_of(kFormats[kFormat].low_bits + kFormats[kFormat].high_bits,
-                                           kSignedLevels<kFormat>, kFormats[kFormat].sub / 4);
+constexpr Products kProducts = products_of(kFormats[kFormat].level_bits, kSignedLevels<kFormat>,
+                                           kFormats[kFormat].sub / 4);
 
-// Columns 4G..4G+3 of half a block: unsigned codes, or signed levels for the types of kSignedLevels.
+// Columns 4G..4G+3 of half a block: levels + offset, or signed levels for the types of kSignedLevels.
 template <int kFormat, int kG>
 inline __m256i group(const uint8_t* block, __m256i levels) {
   constexpr Format kF = kFormats[kFormat];
@@ -50,12 +50,20 @@ inline void unpack(const uint8_t* block, __m256i levels, __m256i (&w)[kGroups]) 
 inline __m128i load_bytes(const uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
 inline __m256 unsigned_to_f32(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x)); }
 inline __m256 signed_to_f32(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)); }
+// Half of 2^(code - 127), as encoding/e2m1.h has it; below 255.
+inline __m256 half_e8m0(__m128i codes) {
+  const __m256i power = _mm256_slli_epi32(_mm256_cvtepu8_epi32(codes), 23);
+  return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_max_epi32(power, _mm256_set1_epi32(0x00400000))),
+                       _mm256_set1_ps(0.5f));
+}
 
 // Scale and min of sub-block `sub` of a super-block, for the rows from `first`.
 template <int kFormat>
 inline void load_scale(const uint8_t* header, int first, int sub, __m256& scale, __m256& min) {
   constexpr Format kF = kFormats[kFormat];
-  if constexpr (!kF.super_scales) {
+  if constexpr (kF.e2m1) {
+    scale = half_e8m0(load_bytes(header + sub * kPanelRows + first));
+  } else if constexpr (!kF.super_scales) {
     scale = load_f16(header + sub * 32 + first * 2);
     if constexpr (kF.has_min) min = load_f16(header + kF.mins_at + sub * 32 + first * 2);
   } else {
@@ -315,8 +323,8 @@ void compute(const Job& job) noexcept {
 }  // namespace
 
 const Compute kComputeAvx2[kFormatCount] = {
-    compute<0>, compute<1>, compute<2>, compute<3>, compute<4>,  compute<5>,
-    compute<6>, compute<7>, compute<8>, compute<9>, compute<10>, compute<11>,
+    compute<0>, compute<1>, compute<2>, compute<3>,  compute<4>,  compute<5>,  compute<6>,
+    compute<7>, compute<8>, compute<9>, compute<10>, compute<11>, compute<12>,
 };
 
 }  // namespace nibble::kernel::blocks

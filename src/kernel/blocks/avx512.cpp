@@ -24,7 +24,7 @@ inline __m512i shift_right(__m512i x) {
   return x;
 }
 
-// Columns 4G..4G+3 of a block as unsigned codes, or levels + 128 of a table type.
+// Columns 4G..4G+3 of a block: levels + offset.
 template <int kFormat, int kG>
 inline __m512i group(const uint8_t* block, __m512i levels) {
   constexpr Format kF = kFormats[kFormat];
@@ -61,6 +61,12 @@ inline __m512 load_f16(const uint8_t* p) {
 }
 inline __m512 unsigned_to_f32(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(x)); }
 inline __m512 signed_to_f32(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x)); }
+// Half of 2^(code - 127), as encoding/e2m1.h has it; below 255.
+inline __m512 half_e8m0(__m128i codes) {
+  const __m512i power = _mm512_slli_epi32(_mm512_cvtepu8_epi32(codes), 23);
+  return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_max_epi32(power, _mm512_set1_epi32(0x00400000))),
+                       _mm512_set1_ps(0.5f));
+}
 
 // The scales of a super-block that all its blocks share.
 struct Super {
@@ -82,7 +88,9 @@ inline Super load_super(const uint8_t* header) {
 template <int kFormat>
 inline void load_scale(const uint8_t* header, const Super& super, int sub, __m512& scale, __m512& min) {
   constexpr Format kF = kFormats[kFormat];
-  if constexpr (!kF.super_scales) {
+  if constexpr (kF.e2m1) {
+    scale = half_e8m0(_mm_loadu_si128(reinterpret_cast<const __m128i*>(header + sub * kPanelRows)));
+  } else if constexpr (!kF.super_scales) {
     scale = load_f16(header + sub * 32);
     if constexpr (kF.has_min) min = load_f16(header + kF.mins_at + sub * 32);
   } else {
@@ -359,8 +367,8 @@ void compute(const Job& job) noexcept {
 }  // namespace
 
 const Compute kComputeAvx512[kFormatCount] = {
-    compute<0>, compute<1>, compute<2>, compute<3>, compute<4>,  compute<5>,
-    compute<6>, compute<7>, compute<8>, compute<9>, compute<10>, compute<11>,
+    compute<0>, compute<1>, compute<2>, compute<3>,  compute<4>,  compute<5>,  compute<6>,
+    compute<7>, compute<8>, compute<9>, compute<10>, compute<11>, compute<12>,
 };
 
 }  // namespace nibble::kernel::blocks

@@ -1,5 +1,5 @@
-// The block encodings (q4_0 ... q6_k, iq4): integer products of panels with int8 activations, one scale per 32 columns.
-#include "encoding/block_grid.h"
+// The block encodings (q4_0 ... q6_k, iq4, mxfp4): integer products of panels with int8 activations, one scale per 32
+// columns.
 #include "kernel/blocks/layout.h"
 #include "kernel/q8_activations.h"
 
@@ -12,8 +12,8 @@ void compute(const MatrixInfo& matrix, const std::byte* packed, const std::byte*
              std::int64_t row_begin, std::int64_t row_end, float* out, std::int64_t ldo) noexcept {
   const int format = format_index(*matrix.encoding);
   alignas(64) std::uint8_t levels[16] = {};
-  if (const std::int8_t* table = matrix.encoding->grid->table) {
-    for (int i = 0; i < 16; ++i) levels[i] = static_cast<std::uint8_t>(table[i] + 128);
+  if (const std::int8_t* table = level_table(*matrix.encoding)) {
+    for (int i = 0; i < 16; ++i) levels[i] = static_cast<std::uint8_t>(table[i] + kFormats[format].offset);
   }
   const std::int64_t cols = matrix.cols;
   kCompute[format]({reinterpret_cast<const std::uint8_t*>(packed),

@@ -7,6 +7,8 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "encoding/block_grid.h"
+#include "encoding/e2m1.h"
+#include "encoding/scaled.h"
 #include "tensor/half.h"
 
 namespace nibble::kernel::blocks {
@@ -35,13 +37,41 @@ struct SuperRow {
   std::uint8_t code[kSuperColumns];
   float d[kSuperBlocks];  // f16 scales: per block; super scales: [0]
   float dmin[kSuperBlocks];
-  std::uint8_t scale[16];
+  std::uint8_t scale[16];  // super scales; E8M0: per block
   std::uint8_t min[16];
   encoding::BlockFields fields;  // work memory: setting all of it costs more than a small block
 };
 
-void read_super_row(const encoding::BlockGrid& grid, int block_bytes, const Format& format, const std::byte* src,
-                    int columns, SuperRow& out) {
+// Columns [col, col + columns) of a row of mxfp4 or, with the scales apart and neighbours in a byte, mxfp4-hf.
+void read_e2m1_row(const TensorView& weights, std::int64_t row, std::int64_t col, int columns, SuperRow& out) {
+  const encoding::EncodingInfo& info = *weights.encoding;
+  if (info.family == encoding::Family::kScaled) {
+    const encoding::ScaledRow at = encoding::scaled_row(weights, row);
+    const auto* pairs = reinterpret_cast<const std::uint8_t*>(at.codes + col / 2);
+    std::memcpy(out.scale, at.scales + col / kBlock, static_cast<std::size_t>(columns / kBlock));
+    for (int i = 0; i < columns / 2; ++i) {
+      out.code[2 * i] = pairs[i] & 15;
+      out.code[2 * i + 1] = pairs[i] >> 4;
+    }
+    return;
+  }
+  const auto* src = reinterpret_cast<const std::uint8_t*>(weights.data().data()) +
+                    (row * weights.cols() + col) / kBlock * info.block_bytes;
+  for (int b = 0; b < columns / kBlock; ++b, src += info.block_bytes) {
+    out.scale[b] = src[0];
+    for (int i = 0; i < kBlock / 2; ++i) {
+      out.code[b * kBlock + i] = src[1 + i] & 15;
+      out.code[b * kBlock + kBlock / 2 + i] = src[1 + i] >> 4;
+    }
+  }
+}
+
+void read_super_row(const TensorView& weights, const Format& format, std::int64_t row, std::int64_t col, int columns,
+                    SuperRow& out) {
+  if (format.e2m1) return read_e2m1_row(weights, row, col, columns, out);
+  const encoding::BlockGrid& grid = *weights.encoding->grid;
+  const int block_bytes = weights.encoding->block_bytes;
+  const std::byte* src = weights.data().data() + (row * weights.cols() + col) / grid.block * block_bytes;
   encoding::BlockFields& fields = out.fields;
   const int block = grid.block;  // in a register: codes are bytes, which may alias anything
   const int shift = format.table ? 0 : format.offset;
@@ -57,13 +87,31 @@ void read_super_row(const encoding::BlockGrid& grid, int block_bytes, const Form
   }
 }
 
-bool scales_are_finite(const SuperRow& row) {
+// Is every weight a number? A scale of 255 is none, and the largest codes do not hold beside the largest scales.
+bool e2m1_is_finite(const SuperRow& row, int blocks) {
+  for (int b = 0; b < blocks; ++b) {
+    if (row.scale[b] < 253) continue;
+    if (row.scale[b] == 255) return false;
+    for (int i = 0; i < kBlock; ++i) {
+      const auto level = static_cast<float>(encoding::kE2m1Doubled[row.code[b * kBlock + i]]);
+      if (!std::isfinite(level * encoding::half_e8m0(row.scale[b]))) return false;
+    }
+  }
+  return true;
+}
+
+bool is_finite(const Format& format, const SuperRow& row, int blocks) {
+  if (format.e2m1) return e2m1_is_finite(row, blocks);
   bool finite = true;
   for (int i = 0; i < kSuperBlocks; ++i) finite &= std::isfinite(row.d[i]) && std::isfinite(row.dmin[i]);
   return finite;
 }
 
 void write_header(const Format& format, const SuperRow& src, int blocks, int row, std::uint8_t* header) {
+  if (format.e2m1) {
+    for (int b = 0; b < blocks; ++b) header[b * kPanelRows + row] = src.scale[b];
+    return;
+  }
   if (!format.super_scales) {
     for (int b = 0; b < blocks; ++b) {
       store_f16(header + (b * kPanelRows + row) * 2, src.d[b]);
@@ -84,6 +132,13 @@ void write_header(const Format& format, const SuperRow& src, int blocks, int row
   }
 }
 
+bool is_e2m1(const encoding::EncodingInfo& info) {
+  const bool scaled = info.family == encoding::Family::kScaled && info.scaled.code == encoding::FloatCode::kE2m1;
+  return scaled || info.name == "mxfp4";
+}
+constexpr int kE2m1Format = static_cast<int>(
+    std::find_if(kFormats, kFormats + kFormatCount, [](const Format& f) { return f.e2m1; }) - kFormats);
+
 const std::uint8_t* super_at(const Format& format, const std::byte* packed, std::int64_t cols, std::int64_t row,
                              std::int64_t super) {
   const std::byte* panel = packed + static_cast<std::uint64_t>(row / kPanelRows) * panel_bytes(format, cols);
@@ -94,10 +149,11 @@ const std::uint8_t* super_at(const Format& format, const std::byte* packed, std:
 
 int format_index(const encoding::EncodingInfo& encoding) {
   const encoding::BlockGrid* grid = encoding.grid;
-  if (grid == nullptr) return -1;
+  if (grid == nullptr) return is_e2m1(encoding) ? kE2m1Format : -1;
   const int levels = grid->code_max - grid->code_min + 1;
   for (int i = 0; i < kFormatCount; ++i) {
     const Format& f = kFormats[i];
+    if (f.e2m1) continue;
     const int codes = 1 << (f.low_bits + f.high_bits);
     const bool same_codes = f.table ? grid->table != nullptr && grid->code_min == 0 && levels == codes
                                     : grid->table == nullptr && levels <= codes && levels > codes / 2 &&
@@ -108,6 +164,10 @@ int format_index(const encoding::EncodingInfo& encoding) {
     if (same_codes && same_scales) return i;
   }
   return -1;
+}
+
+const std::int8_t* level_table(const encoding::EncodingInfo& encoding) {
+  return encoding.grid == nullptr ? encoding::kE2m1Doubled : encoding.grid->table;
 }
 
 std::uint64_t panel_bytes(const Format& format, std::int64_t cols) {
@@ -130,7 +190,6 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
   const encoding::EncodingInfo& info = *weights.encoding;
   const Format& format = kFormats[format_index(info)];
   const std::int64_t cols = weights.cols();
-  const std::uint64_t row_stride = encoding::row_bytes(info, cols);
   const std::uint64_t panel_stride = panel_bytes(format, cols);
   SuperRow super_row{};
   for (std::int64_t first = row_begin; first < row_end; first += kPanelRows) {
@@ -141,11 +200,10 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
       const int columns = static_cast<int>(std::min<std::int64_t>(kSuperColumns, cols - col));
       for (int r = 0; r < rows; ++r) {
         const std::int64_t source = row_map != nullptr ? row_map[first + r] : first + r;
-        const std::byte* src = weights.data().data() + static_cast<std::uint64_t>(source) * row_stride +
-                               col / info.block_elements * info.block_bytes;
-        read_super_row(*info.grid, info.block_bytes, format, src, columns, super_row);
-        if (!scales_are_finite(super_row)) {
-          fail(ErrorCode::kFormat, "row {}, columns from {}: the scale of a block is NaN or infinite", source, col);
+        read_super_row(weights, format, source, col, columns, super_row);
+        if (!is_finite(format, super_row, columns / kBlock)) {
+          fail(ErrorCode::kFormat, "row {}, columns from {}: {} of a block is NaN or infinite", source, col,
+               format.e2m1 ? "a weight or the scale" : "the scale");
         }
         write_header(format, super_row, columns / kBlock, r, dst);
         for (int b = 0; b < columns / kBlock; ++b) {
@@ -160,6 +218,7 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
 
 SubScale sub_scale(const Format& format, const std::uint8_t* header, int sub, int row) noexcept {
   const int at = sub * kPanelRows + row;
+  if (format.e2m1) return {encoding::half_e8m0(header[at]), 0.0f};
   if (!format.super_scales) {
     return {f16_to_f32(load_u16(header + at * 2)),
             format.has_min ? f16_to_f32(load_u16(header + format.mins_at + at * 2)) : 0.0f};
@@ -174,7 +233,8 @@ SubScale sub_scale(const Format& format, const std::uint8_t* header, int sub, in
 
 void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t row, float* out) noexcept {
   const Format& format = kFormats[format_index(*matrix.encoding)];
-  const std::int8_t* table = matrix.encoding->grid->table;
+  const std::int8_t* table = level_table(*matrix.encoding);
+  const bool has_negative_zero = matrix.encoding->family == encoding::Family::kScaled;  // as decode_scaled() gives it
   const int lane = static_cast<int>(row % kPanelRows);
   std::uint8_t code[kBlock];
   for (std::int64_t b = 0; b < matrix.cols / kBlock; ++b) {
@@ -184,7 +244,7 @@ void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t 
     for (int c = 0; c < kBlock; ++c) {
       const SubScale s = sub_scale(format, header, (in_super * kBlock + c) / format.sub, lane);
       const int level = table != nullptr ? table[code[c]] : code[c] - format.offset;
-      const float product = s.scale * static_cast<float>(level);
+      const float product = s.scale * (has_negative_zero && code[c] == 8 ? -0.0f : static_cast<float>(level));
       *out++ = format.has_min ? product - s.min : product;
     }
   }

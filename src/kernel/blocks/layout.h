@@ -8,6 +8,8 @@ namespace nibble::kernel::blocks {
 
 // Index into kFormats for an encoding, or -1.
 int format_index(const encoding::EncodingInfo& encoding);
+// The sixteen levels of its codes, or null.
+const std::int8_t* level_table(const encoding::EncodingInfo& encoding);
 std::uint64_t panel_bytes(const Format& format, std::int64_t cols);
 struct SubScale {
   float scale;

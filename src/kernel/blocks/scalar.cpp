@@ -46,8 +46,8 @@ void compute(const Job& job) noexcept {
 }  // namespace
 
 const Compute kComputeScalar[kFormatCount] = {
-    compute<0>, compute<1>, compute<2>, compute<3>, compute<4>,  compute<5>,
-    compute<6>, compute<7>, compute<8>, compute<9>, compute<10>, compute<11>,
+    compute<0>, compute<1>, compute<2>, compute<3>,  compute<4>,  compute<5>,  compute<6>,
+    compute<7>, compute<8>, compute<9>, compute<10>, compute<11>, compute<12>,
 };
 
 }  // namespace nibble::kernel::blocks
