@@ -6,12 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <map>
-#include <memory>
-#include <mutex>
 
 #include "base/checked.h"
 #include "encoding/block_fit.h"
+#include "encoding/interned.h"
 #include "encoding/name_text.h"
 #include "tensor/half.h"
 
@@ -94,12 +92,7 @@ std::optional<AffineParams> parse(std::string_view text) {
 }
 
 const EncodingInfo& intern(const AffineParams& params) {
-  static std::mutex mutex;
-  static std::map<std::string, std::unique_ptr<const EncodingInfo>, std::less<>> table;
-  const std::lock_guard lock(mutex);
-  auto& slot = table[canonical_name(params)];
-  if (slot == nullptr) slot = std::make_unique<const EncodingInfo>(describe(params));
-  return *slot;
+  return interned(canonical_name(params), [&] { return describe(params); });
 }
 
 // 8 codes take `bits` bytes; packing and unpacking go by such octets, the last one maybe short.

@@ -5,12 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <map>
-#include <memory>
-#include <mutex>
 
 #include "base/checked.h"
 #include "encoding/block_codec.h"
+#include "encoding/interned.h"
 #include "encoding/name_text.h"
 #include "tensor/half.h"
 
@@ -76,12 +74,7 @@ EncodingInfo describe(const ScaledParams& params) {
 }
 
 const EncodingInfo& intern(const ScaledParams& params) {
-  static std::mutex mutex;
-  static std::map<std::string, std::unique_ptr<const EncodingInfo>, std::less<>> table;
-  const std::lock_guard lock(mutex);
-  auto& slot = table[canonical_name(params)];
-  if (slot == nullptr) slot = std::make_unique<const EncodingInfo>(describe(params));
-  return *slot;
+  return interned(canonical_name(params), [&] { return describe(params); });
 }
 
 std::optional<ScaledParams> parse(std::string_view text) {

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "base/cpu.h"
 #include "base/error.h"
+#include "engine/bundled_test.h"
 
 namespace nibble::engine {
 namespace {
@@ -13,31 +13,11 @@ constexpr std::string_view kTemplate =
     "{% if messages[-1].content == 'forbidden' %}{{ raise_exception('not that') }}{% endif %}"
     "{% if add_generation_prompt %}assistant:{% endif %}";
 
-class ChatTest : public testing::Test {
+class ChatTest : public BundledModel<model::MathPath::kExact> {
  protected:
-  static void SetUpTestSuite() {
-    const auto source = model::ModelSource::open(std::filesystem::path(NIBBLE_SOURCE_DIR) / "models/books-7m");
-    ThreadPool pool(1);
-    CancelToken cancel;
-    NullProgress progress;
-    ExecContext context{pool, cancel, progress};
-    model_ = model::Model::load(context, source, {model::MathPath::kExact, best_isa()});
-    tokenizer_ = token::make_tokenizer(source->vocabulary());
-  }
-  static void TearDownTestSuite() {
-    model_.reset();
-    tokenizer_.reset();
-  }
   Chat make(ChatOptions options = {.max_tokens = 12}) const {
     return Chat(model_, {}, Sampler({}), *tokenizer_, jinja::Template(kTemplate), std::move(options));
   }
-
-  ThreadPool pool_{2};
-  CancelToken cancel_;
-  NullProgress progress_;
-  ExecContext context_{pool_, cancel_, progress_};
-  static inline std::shared_ptr<const model::Model> model_;
-  static inline std::unique_ptr<token::Tokenizer> tokenizer_;
 };
 
 TEST_F(ChatTest, LaterTurnsAreComputedFromWhereTheyDiffer) {

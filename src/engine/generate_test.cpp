@@ -3,38 +3,19 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "engine/bundled_test.h"
 
 namespace nibble::engine {
 namespace {
 
-class Generate : public testing::Test {
+class Generate : public BundledModel<model::MathPath::kFast> {
  protected:
-  static void SetUpTestSuite() {
-    const auto source = model::ModelSource::open(std::filesystem::path(NIBBLE_SOURCE_DIR) / "models/books-7m");
-    ThreadPool pool(1);
-    CancelToken cancel;
-    NullProgress progress;
-    ExecContext context{pool, cancel, progress};
-    model_ = model::Model::load(context, source, {model::MathPath::kFast, best_isa()});
-    tokenizer_ = token::make_tokenizer(source->vocabulary());
-  }
-  static void TearDownTestSuite() {
-    model_.reset();
-    tokenizer_.reset();
-  }
   Generated run(Session& session, const GenerateOptions& options,
                 const std::function<bool(token::TokenId)>& on_token = {}) {
     Sampler sampler({});
     return generate(context_, session, sampler, tokenizer_->encode("It was the best of times, it was"), options,
                     on_token);
   }
-
-  ThreadPool pool_{2};
-  CancelToken cancel_;
-  NullProgress progress_;
-  ExecContext context_{pool_, cancel_, progress_};
-  static inline std::shared_ptr<const model::Model> model_;
-  static inline std::unique_ptr<token::Tokenizer> tokenizer_;
 };
 
 TEST_F(Generate, StopsWhereAsked) {

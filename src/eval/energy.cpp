@@ -92,7 +92,7 @@ TokenEnergy token_energy(const model::ModelSource& source, const EncodingInfo* a
     if (entry == nullptr) continue;
     const bool head = weight.role == Role::kTokenEmbedding && spec.tied;
     if (!is_linear(weight) && !head) {
-      const double n_bytes = static_cast<double>(entry->view.n_bytes());
+      const auto n_bytes = static_cast<double>(source.weight(slot).n_bytes());
       energy.weights_dram +=
           dram_per_byte * (weight.role == Role::kTokenEmbedding ? n_bytes / static_cast<double>(spec.vocab) : n_bytes);
       continue;

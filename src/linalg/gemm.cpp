@@ -1,24 +1,8 @@
 #include "linalg/gemm.h"
 
-#include <cblas.h>
-
-#include "base/checked.h"
+#include "linalg/blas.h"
 
 namespace nibble::linalg {
-
-void use_calling_thread_only() {
-  static const bool done = [] {
-    openblas_set_num_threads(1);
-    return true;
-  }();
-  static_cast<void>(done);
-}
-
-namespace {
-
-blasint blas(std::int64_t value) { return checked_cast<blasint>(value); }
-
-}  // namespace
 
 void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda, const float* b,
              std::int64_t ldb, float* c, std::int64_t ldc) {

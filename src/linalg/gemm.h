@@ -17,8 +17,4 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::i
 void gemm_subtract(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda, const float* b,
                    std::int64_t ldb, float* c, std::int64_t ldc);
 
-// Of every function here before it calls the library: its own threads would oversubscribe ours and change how sums are
-// cut.
-void use_calling_thread_only();
-
 }  // namespace nibble::linalg

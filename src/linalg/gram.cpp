@@ -1,11 +1,8 @@
 #include "linalg/gram.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 
-#include "base/checked.h"
-#include "linalg/gemm.h"
+#include "linalg/blas.h"
 
 extern "C" {
 // LAPACK's Cholesky factorization and inverse of a triangular matrix, as the library exports them.
@@ -18,8 +15,6 @@ namespace nibble::linalg {
 namespace {
 
 constexpr std::int64_t kTile = 512;  // columns of a tile
-
-blasint blas(std::int64_t value) { return checked_cast<blasint>(value); }
 
 struct Range {
   std::int64_t begin, size;

@@ -37,18 +37,16 @@ std::int64_t n_used(const BlockSpec& block) { return block.experts.used; }
 
 std::int64_t scratch_of(const Decoder& decoder) {
   std::int64_t most = decoder.head.matrix->scratch_floats();
-  for (const Linear* linear : {&decoder.embedding_in, &decoder.embedding_out}) {
-    if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
-  }
+  const auto add = [&most](std::initializer_list<const Linear*> linears) {
+    for (const Linear* linear : linears) {
+      if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
+    }
+  };
+  add({&decoder.embedding_in, &decoder.embedding_out});
   for (const DecoderBlock& block : decoder.blocks) {
     const int group = block.spec.n_heads / block.spec.n_kv_heads;
     const std::int64_t rows = std::max<std::int64_t>(group, ops::kQueryRows);
     most = std::max(most, ops::attention_scratch_floats(rows, block.spec.head_dim));
-    const auto add = [&most](std::initializer_list<const Linear*> linears) {
-      for (const Linear* linear : linears) {
-        if (linear->matrix != nullptr) most = std::max(most, linear->matrix->scratch_floats());
-      }
-    };
     add({&block.q, &block.k, &block.v, &block.output, &block.gate, &block.up, &block.down});
     const LatentWeights& latent = block.latent;
     if (!latent.k_b.empty()) add({&latent.q_a, &latent.kv_a, &latent.k_b[0], &latent.v_b[0]});

@@ -80,10 +80,7 @@ RopeSpec parse_rope(const json::Value& rope, const json::Value& config, const Hf
 
 // One set of parameters for all layers, or one for each type of layer.
 void parse_ropes(const json::Value& config, const HfDefaults& defaults, ModelSpec& spec) {
-  static const json::Value kNothing;
-  const json::Value* rope = config.find("rope_parameters");
-  if (rope == nullptr || !rope->is_object()) rope = config.find("rope_scaling");
-  if (rope == nullptr || !rope->is_object()) rope = &kNothing;
+  const json::Value* rope = &rope_parameters(config);
   if (const json::Value* full = rope->find("full_attention")) {
     spec.local_rope = parse_rope(rope->at("sliding_attention"), config, defaults, spec);
     rope = full;
@@ -98,6 +95,15 @@ constexpr std::pair<std::string_view, Activation> kActivationNames[] = {
     {"relu", Activation::kRelu},         {"relu2", Activation::kRelu2}};
 
 }  // namespace
+
+const json::Value& rope_parameters(const json::Value& config) {
+  static const json::Value kNothing;
+  for (const std::string_view key : {"rope_parameters", "rope_scaling"}) {
+    const json::Value* rope = config.find(key);
+    if (rope != nullptr && rope->is_object()) return *rope;
+  }
+  return kNothing;
+}
 
 Activation parse_activation(std::string_view name) {
   const auto found = std::ranges::find(kActivationNames, name, [](const auto& entry) { return entry.first; });
@@ -208,16 +214,17 @@ std::vector<bool> layers_by_period(const ModelSpec& spec, const json::Value& con
   return sliding;
 }
 
-void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_t default_window) {
+void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_t default_window,
+                         bool (*slides)(std::int64_t layer, std::int64_t limit)) {
   if (!config.get("use_sliding_window", false)) return;
   const std::int64_t window = config.get("sliding_window", default_window);
   const json::Value* types = config.find("layer_types");
   const bool named = types != nullptr && types->is_array();
   const std::vector<bool> sliding =
       layers_of_type(spec, config, "sliding_attention", [](std::int64_t) { return true; });
-  const std::int64_t first = named ? 0 : config.get("max_window_layers", 28);
+  const std::int64_t limit = named ? 0 : config.get("max_window_layers", 28);
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
-    if (sliding[i] && static_cast<std::int64_t>(i) >= first) spec.blocks[i].window = window;
+    if (named ? sliding[i] : slides(static_cast<std::int64_t>(i), limit)) spec.blocks[i].window = window;
   }
 }
 

@@ -34,12 +34,19 @@ struct KeyAlias {
 json::Value with_usual_keys(const json::Value& config, std::span<const KeyAlias> aliases);
 json::Value with_own_keys(const json::Value& config, std::span<const KeyAlias> aliases);
 
+// The parameters of the rotation: 'rope_parameters', or else 'rope_scaling'; a null value where neither is an object.
+const json::Value& rope_parameters(const json::Value& config);
+
 // Sizes, norm, rope, one BlockSpec per layer; no windows, no biases, no weights. Throws Error{kFormat} naming the key.
 ModelSpec decoder_from_hf(const json::Value& config, const HfDefaults& defaults);
 
-// Windows of the layers that `layer_types` calls sliding, or else of the layers from `max_window_layers` on, when
-// `use_sliding_window` is set.
-void apply_layer_windows(ModelSpec& spec, const json::Value& config, std::int64_t default_window);
+// Windows of the layers that `layer_types` calls sliding, or else of those of which `slides` says so, given
+// `max_window_layers`, when `use_sliding_window` is set.
+void apply_layer_windows(
+    ModelSpec& spec, const json::Value& config, std::int64_t default_window,
+    bool (*slides)(std::int64_t layer, std::int64_t limit) = [](std::int64_t layer, std::int64_t limit) {
+      return layer >= limit;
+    });
 // Is layer i called `type` in 'layer_types', or, where that is absent, by `fallback(i)`?
 std::vector<bool> layers_of_type(const ModelSpec& spec, const json::Value& config, std::string_view type,
                                  bool (*fallback)(std::int64_t layer));

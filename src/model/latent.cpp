@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "model/gguf_hparams.h"
+#include "model/hf_config.h"
 
 namespace nibble::model {
 
@@ -48,10 +49,9 @@ void latent_from_hf(const json::Value& config, ModelSpec& spec) {
   latent.plain = size_of(config, "qk_nope_head_dim", 128);
   latent.value = size_of(config, "v_head_dim", 128);
   set_latent(latent, spec);
-  const json::Value* rope = config.find("rope_parameters");
-  if (rope == nullptr || !rope->is_object()) rope = config.find("rope_scaling");
-  const bool scaled = rope != nullptr && rope->is_object() && spec.rope.scaling == RopeScaling::kYarn;
-  spec.attention_scale = score_scale(spec, scaled ? kLogFactor * rope->get("mscale_all_dim", 0.0) : 0);
+  const bool scaled = spec.rope.scaling == RopeScaling::kYarn;
+  spec.attention_scale =
+      score_scale(spec, scaled ? kLogFactor * rope_parameters(config).get("mscale_all_dim", 0.0) : 0);
 }
 
 void latent_to_hf(const ModelSpec& spec, json::Value& config) {

@@ -210,7 +210,7 @@ class Loader {
       fail(ErrorCode::kFormat, "tensor '{}' holds a value that is NaN or infinite", source_.weight(slot).entry->name);
     }
     weight_bytes_ += out.size() * sizeof(float);
-    task_.add(source_.weight(slot).entry->view.n_bytes());
+    task_.add(source_.weight(slot).n_bytes());
     return out;
   }
 

@@ -80,7 +80,9 @@ Work make_work(std::size_t index, const Conversion& conversion, const QuantPlan&
   work.rows = shape.rows();
   if (work.cols == 0) work.rows = 0;
   work.chunk_rows = std::max<std::int64_t>(1, kChunkWeights / std::max<std::int64_t>(1, work.cols));
-  work.step_rows = std::max<std::int64_t>(1, kStepWeights / std::max<std::int64_t>(1, work.cols));
+  // A row of a tensor that several weights make up may hold a number of each of their rows: few large steps.
+  const std::int64_t step_weights = work.source->shares.empty() ? kStepWeights : kChunkWeights;
+  work.step_rows = std::max<std::int64_t>(1, step_weights / std::max<std::int64_t>(1, work.cols));
   work.row_bytes = encoding::row_bytes(*work.plan->target, work.cols);
   if (work.source->bytes_survive()) {
     work.repack = encoding::repacks(work.source->source_type(), *work.plan->target);

@@ -1,12 +1,11 @@
 // Granite: Llama with four multipliers.
-#include <cmath>
-
 #include "base/error.h"
 #include "model/arch.h"
 #include "model/decoder_weights.h"
 #include "model/gguf_hparams.h"
 #include "model/hf_config.h"
 #include "model/hf_export.h"
+#include "model/multipliers.h"
 
 namespace nibble::model::granite {
 
@@ -18,10 +17,7 @@ constexpr Dialect kDialect = {.gguf_rope = RowOrder::Kind::kPairs};
 ModelSpec from_hf(const json::Value& config) {
   ModelSpec spec = decoder_from_hf(config, {.norm_eps = 1e-6, .context = 2048});
   spec.arch = "granite";
-  spec.embedding_scale = config.get("embedding_multiplier", 1.0);
-  spec.residual_scale = config.get("residual_multiplier", 1.0);
-  spec.attention_scale = config.get("attention_multiplier", 1.0);
-  spec.logit_scale = 1 / config.get("logits_scaling", 1.0);
+  multipliers_from_hf(config, spec);
   for (BlockSpec& block : spec.blocks) {
     block.qkv_bias = block.output_bias = config.get("attention_bias", false);
     block.ffn_bias = config.get("mlp_bias", false);
@@ -30,21 +26,16 @@ ModelSpec from_hf(const json::Value& config) {
   return spec;
 }
 
-// Logits are divided by GGUF's logit_scale here.
 ModelSpec from_gguf(const container::Metadata& metadata) {
   ModelSpec spec = decoder_from_gguf(metadata, "granite");
-  scales_from_gguf(metadata, spec);
-  spec.logit_scale = 1 / spec.logit_scale;
+  multipliers_from_gguf(metadata, spec);
   add_decoder_weights(spec, kDialect, true);
   return spec;
 }
 
 void to_gguf(const ModelSpec& spec, container::Metadata& metadata) {
   decoder_to_gguf(spec, metadata);
-  metadata.set(arch_key(spec, "embedding_scale"), static_cast<float>(spec.embedding_scale));
-  metadata.set(arch_key(spec, "residual_scale"), static_cast<float>(spec.residual_scale));
-  metadata.set(arch_key(spec, "attention.scale"), static_cast<float>(spec.attention_scale));
-  metadata.set(arch_key(spec, "logit_scale"), static_cast<float>(1 / spec.logit_scale));
+  multipliers_to_gguf(spec, metadata);
 }
 
 json::Value to_hf(const ModelSpec& spec) {
@@ -55,11 +46,7 @@ json::Value to_hf(const ModelSpec& spec) {
   json::Value config = decoder_to_hf(spec, "granite", "GraniteForCausalLM");
   config.set("attention_bias", block.qkv_bias);
   config.set("mlp_bias", block.ffn_bias);
-  config.set("embedding_multiplier", spec.embedding_scale);
-  config.set("residual_multiplier", spec.residual_scale);
-  const double scale = spec.attention_scale > 0 ? spec.attention_scale : 1 / std::sqrt(double(block.head_dim));
-  config.set("attention_multiplier", scale);
-  config.set("logits_scaling", 1 / spec.logit_scale);
+  multipliers_to_hf(spec, config);
   return config;
 }
 

@@ -18,24 +18,13 @@ constexpr ExpertDefaults kExperts = {.count = 60,
                                      .shared = 5632,
                                      .renormalize_key = true};
 
-// Every second layer of the first 'max_window_layers', unless 'layer_types' says otherwise.
-void apply_windows(ModelSpec& spec, const json::Value& config) {
-  if (!config.get("use_sliding_window", false)) return;
-  const json::Value* types = config.find("layer_types");
-  const bool named = types != nullptr && types->is_array();
-  const std::vector<bool> sliding =
-      layers_of_type(spec, config, "sliding_attention", [](std::int64_t layer) { return layer % 2 == 0; });
-  const std::int64_t end = named ? spec.n_layers() : config.get("max_window_layers", 28);
-  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
-    if (sliding[i] && static_cast<std::int64_t>(i) < end) spec.blocks[i].window = config.get("sliding_window", 4096);
-  }
-}
+bool slides(std::int64_t layer, std::int64_t limit) { return layer % 2 == 0 && layer < limit; }
 
 ModelSpec from_hf(const json::Value& config) {
   ModelSpec spec = decoder_from_hf(config, {.norm_eps = 1e-6, .context = 32768, .kv_heads = 16});
   spec.arch = "qwen2moe";
   for (BlockSpec& block : spec.blocks) block.qkv_bias = config.get("qkv_bias", true);
-  apply_windows(spec, config);
+  apply_layer_windows(spec, config, 4096, slides);
   experts_from_hf(config, kExperts, spec);
   add_decoder_weights(spec, {}, false);
   return spec;
