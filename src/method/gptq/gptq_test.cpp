@@ -5,114 +5,17 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "base/rng.h"
-#include "encoding/affine.h"
-#include "linalg/gram.h"
 #include "method/affine_range.h"
 #include "method/gptq/affine.h"
 #include "method/gptq/block.h"
 #include "method/gptq/hessian.h"
+#include "method/problem.h"
 #include "method/rtn/quantizers.h"
-#include "tensor/tensor.h"
 
 namespace nibble::method::gptq {
 namespace {
 
 using Matrix = std::vector<double>;  // (rows, cols)
-
-struct Problem {
-  std::int64_t rows = 0, cols = 0;
-  std::vector<float> weights, gram;
-};
-
-// Inputs that depend on each other, some of them much larger than others, as activations are.
-Problem make_problem(std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
-  Problem p = {rows, cols, {}, std::vector<float>(static_cast<std::size_t>(cols * cols))};
-  for (std::int64_t i = 0; i < rows * cols; ++i)
-    p.weights.push_back(0.05f * random_normal(seed, 0, static_cast<std::uint64_t>(i)));
-  const std::int64_t n = 4 * cols;
-  std::vector<float> x(static_cast<std::size_t>(n * cols));
-  for (std::int64_t t = 0; t < n; ++t) {
-    float carried = 0;
-    for (std::int64_t c = 0; c < cols; ++c) {
-      carried = 0.8f * carried + random_normal(seed, 1, static_cast<std::uint64_t>(t * cols + c));
-      x[static_cast<std::size_t>(t * cols + c)] = carried * (c % 37 == 5 ? 8.0f : 1.0f);
-    }
-  }
-  ThreadPool pool(2);
-  CancelToken cancel;
-  NullProgress progress;
-  ExecContext context{pool, cancel, progress};
-  linalg::add_gram(context, n, cols, x.data(), p.gram.data());
-  return p;
-}
-
-class ViewRows final : public RowSource {
- public:
-  explicit ViewRows(const Problem& p) : p_(p) {}
-  std::int64_t rows() const override { return p_.rows; }
-  std::int64_t cols() const override { return p_.cols; }
-  void read(std::int64_t begin, std::int64_t end, float* out) const override {
-    std::copy(p_.weights.begin() + begin * p_.cols, p_.weights.begin() + end * p_.cols, out);
-  }
-
- private:
-  const Problem& p_;
-};
-
-Job job_of(const Problem& p, std::string_view encoding, bool act_order = false) {
-  Job job;
-  job.tensor = "w";
-  job.target = &encoding::get(encoding);
-  job.shape = {p.rows, p.cols};
-  job.statistics.gram = p.gram;
-  job.options.act_order = act_order;
-  return job;
-}
-
-// What the packed rows decode to.
-std::vector<float> run(const Problem& p, const Job& job, std::unique_ptr<Quantizer> quantizer, std::int64_t step) {
-  ThreadPool pool(1);
-  CancelToken cancel;
-  NullProgress progress;
-  ExecContext context{pool, cancel, progress};
-  quantizer->prepare(context, ViewRows(p));
-  Tensor tensor = encoding::allocate(*job.target, job.shape);
-  for (std::int64_t row = 0; row < p.rows; row += step) {
-    const std::int64_t n = std::min(step, p.rows - row);
-    RowsOut out;
-    for (int i = 0; i < tensor.view().n_parts; ++i) {
-      const Part& part = tensor.view().parts[static_cast<std::size_t>(i)];
-      const bool by_rows = tensor.view().n_parts == 1 || part.shape[0] == p.rows;
-      const std::size_t stride = by_rows ? part.bytes.size() / static_cast<std::size_t>(p.rows) : 0;
-      out.parts[static_cast<std::size_t>(i)] =
-          tensor.mutable_part(part.role).data() + stride * static_cast<std::size_t>(row);
-    }
-    quantizer->quantize_rows(p.weights.data() + row * p.cols, row, n, out);
-  }
-  std::vector<float> values(p.weights.size());
-  encoding::decode_rows(tensor.view(), 0, p.rows, values.data());
-  return values;
-}
-
-// Sum over rows of (w - v) H (w - v)ᵀ.
-double layer_error(const Problem& p, const std::vector<float>& values) {
-  double sum = 0;
-  Matrix d(static_cast<std::size_t>(p.cols));
-  for (std::int64_t r = 0; r < p.rows; ++r) {
-    for (std::int64_t c = 0; c < p.cols; ++c) {
-      const auto at = static_cast<std::size_t>(r * p.cols + c);
-      d[static_cast<std::size_t>(c)] = static_cast<double>(p.weights[at]) - static_cast<double>(values[at]);
-    }
-    for (std::int64_t i = 0; i < p.cols; ++i) {
-      for (std::int64_t j = 0; j < p.cols; ++j) {
-        sum += d[static_cast<std::size_t>(i)] * d[static_cast<std::size_t>(j)] *
-               static_cast<double>(p.gram[static_cast<std::size_t>(i * p.cols + j)]);
-      }
-    }
-  }
-  return sum;
-}
 
 // Algorithm 1 of the paper column by column: the inverse itself, from which each rounded column is eliminated.
 std::vector<float> published(const Problem& p, const Job& job) {

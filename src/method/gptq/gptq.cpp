@@ -1,0 +1,37 @@
+// gptq: the error of each weight that is rounded goes to the weights of its row that are not yet, by what calibration
+// knows of the inputs.
+#include "encoding/block_grid.h"
+#include "method/gptq/affine.h"
+#include "method/gptq/block.h"
+
+namespace nibble::method::gptq {
+
+namespace {
+
+bool supports(const encoding::EncodingInfo& target) {
+  if (target.family == encoding::Family::kAffine) return true;
+  return target.grid != nullptr && target.grid->pack != nullptr;
+}
+
+std::unique_ptr<Quantizer> make(const Job& job) {
+  if (!supports(*job.target) || !encoding::fits(*job.target, job.shape)) {
+    fail(ErrorCode::kInvalidArgument, "tensor '{}': method 'gptq' cannot make {} of shape {}", job.tensor,
+         job.target->name, job.shape.to_string());
+  }
+  return job.target->family == encoding::Family::kAffine ? make_affine(job) : make_block(job);
+}
+
+}  // namespace
+
+const Method& entry() {
+  static const Method method = {
+      .name = "gptq",
+      .summary = "rounding with feedback of the error to later columns, on the affine family and the block types",
+      .source = "Frantar et al., arXiv 2210.17323; docs/gptq.md",
+      .supports = supports,
+      .make = make,
+  };
+  return method;
+}
+
+}  // namespace nibble::method::gptq
