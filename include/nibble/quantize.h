@@ -16,6 +16,9 @@ struct QuantizeRequest {
   std::string type;                    // built-in recipe ("q4_k_m"), encoding ("q4_k"), or recipe file (.json)
   std::string method;                  // "rtn", "search", ...; empty: the best for each type
   std::string imatrix;                 // importance matrix file; empty: none
+  std::string calib;                   // text that methods learn from; empty: none
+  std::int64_t calib_tokens = 32768;   // of it, at most
+  std::int64_t calib_context = 0;      // tokens of a sequence; 0: 512, or what the model was trained for if less
   std::vector<std::string> overrides;  // "REGEX=TYPE" over GGUF or Hugging Face names; the first that matches counts
   bool pure = false;                   // the type everywhere, the head included
   std::string rounding = "nearest";    // of method rtn: nearest, stochastic, floor, ceil

@@ -25,6 +25,13 @@ RunCommand setup(CLI::App& app) {
       ->required();
   app.add_option("--imatrix", request->imatrix, "importance matrix made by 'nibble imatrix' or llama-imatrix")
       ->type_name("FILE");
+  app.add_option("--calib", request->calib, "text that methods learn from, block by block")->type_name("TEXT");
+  app.add_option("--calib-tokens", request->calib_tokens, "tokens of it, at most")
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option("--calib-ctx", request->calib_context,
+                 "tokens of a sequence of it; default: 512, or what the model was trained for if less")
+      ->type_name("N");
   app.add_option("--method", request->method, "how values are chosen; default: the best for each type")
       ->type_name("NAME");
   app.add_option("--override", request->overrides,

@@ -38,9 +38,20 @@ void add_gram(ExecContext& context, std::int64_t k, std::int64_t n, const float*
     for (; i > row; --row) i -= row + 1;
     const Range rows = tile(row, n), cols = tile(i, n);
     add_tile(k, x, n, rows, x, n, cols, h);
-    if (row == i) return;
-    for (std::int64_t r = rows.begin; r < rows.begin + rows.size; ++r) {
-      for (std::int64_t c = cols.begin; c < cols.begin + cols.size; ++c) h[c * n + r] = h[r * n + c];
+  });
+}
+
+void fill_upper(ExecContext& context, std::int64_t n, float* h) {
+  constexpr std::int64_t kEdge = 64;  // of the squares that are turned in the cache
+  const std::int64_t edges = (n + kEdge - 1) / kEdge;
+  context.pool.parallel_dynamic(edges, [&](std::int64_t down) {
+    const std::int64_t row_end = std::min(n, (down + 1) * kEdge);
+    for (std::int64_t across = down; across < edges; ++across) {
+      for (std::int64_t row = down * kEdge; row < row_end; ++row) {
+        const std::int64_t col_end = std::min(n, (across + 1) * kEdge);
+        for (std::int64_t col = std::max(row + 1, across * kEdge); col < col_end; ++col)
+          h[row * n + col] = h[col * n + row];
+      }
     }
   });
 }

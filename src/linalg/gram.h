@@ -7,9 +7,11 @@
 
 namespace nibble::linalg {
 
-// h (n, n) += xᵀ x of x (k, n); both triangles. Cut into tiles over the pool; the result does not depend on the number
-// of threads.
+// h (n, n) += xᵀ x of x (k, n), the lower triangle only: fill_upper() when all is added. Cut into tiles over the pool;
+// the result does not depend on the number of threads.
 void add_gram(ExecContext& context, std::int64_t k, std::int64_t n, const float* x, float* h);
+// Mirrors the lower triangle of h (n, n).
+void fill_upper(ExecContext& context, std::int64_t n, float* h);
 // h (m, n) += aᵀ b of a (k, m) and b (k, n).
 void add_cross(ExecContext& context, std::int64_t k, std::int64_t m, std::int64_t n, const float* a, const float* b,
                float* h);

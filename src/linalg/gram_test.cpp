@@ -32,6 +32,7 @@ TEST(Gram, AddsProductsOfColumns) {
   std::vector<float> gram(static_cast<std::size_t>(n * n), 0.5f), cross(static_cast<std::size_t>(m * n), -1.0f);
   Runtime runtime(3);
   add_gram(runtime.context, k, n, x.data(), gram.data());
+  fill_upper(runtime.context, n, gram.data());
   add_cross(runtime.context, k, m, n, a.data(), x.data(), cross.data());
   for (std::int64_t i = 0; i < n; i += 37) {
     for (std::int64_t j = 0; j < n; ++j) {
@@ -56,6 +57,8 @@ TEST(Gram, TheSameForAnyNumberOfThreads) {
   Runtime a(1), b(3);
   add_gram(a.context, k, n, x.data(), one.data());
   add_gram(b.context, k, n, x.data(), three.data());
+  fill_upper(a.context, n, one.data());
+  fill_upper(b.context, n, three.data());
   EXPECT_EQ(one, three);
 }
 
@@ -66,6 +69,7 @@ TEST(Gram, FactorOfInverse) {
     std::vector<float> a(static_cast<std::size_t>(n * n));
     Runtime runtime(2);
     add_gram(runtime.context, k, n, x.data(), a.data());
+    fill_upper(runtime.context, n, a.data());
     std::vector<float> u = a;
     ASSERT_TRUE(factor_of_inverse(n, u.data()));
     // Uᵀ U a is the identity.

@@ -75,6 +75,7 @@ struct Method {
   std::string_view source;   // paper or origin
   bool (*supports)(const encoding::EncodingInfo& target);
   std::unique_ptr<Quantizer> (*make)(const Job& job);
+  bool needs_gram = false;  // of the inputs: from a calibration text
 };
 
 std::span<const Method* const> all_entries();

@@ -87,6 +87,11 @@ class ForwardPart {
               std::span<const Segment> segments, const LogitsSink& sink, ForwardObserver* observer);
   void run();
 
+  // The pass in steps, for a caller that holds the residual stream: x (n, hidden), read and written by each.
+  void embed_to(float* x);
+  void run_halves_of(int layer, bool attention, bool feed_forward, float* x);
+  void show_head_input(const float* x);  // to the observer
+
  private:
   static constexpr std::int64_t kAllRows = -1, kSameRow = -1;
   struct LinearUse {
@@ -102,6 +107,7 @@ class ForwardPart {
   void prepare_rope();
   void fill_rope(const RopeSpec& spec, const RopeFrequencies& fixed, float* cos, float* sin);
   void run_block(int layer);
+  void run_feed_forward_half(int layer, const DecoderBlock& block);
   void run_attention(int layer, const DecoderBlock& block);
   void project_queries(int layer, const DecoderBlock& block);
   void latent_queries(int layer, const DecoderBlock& block);

@@ -198,6 +198,11 @@ void ForwardPart::run_block(int layer) {
   const DecoderBlock& block = decoder_.blocks[static_cast<std::size_t>(layer)];
   run_attention(layer, block);
   if (n_ == 0) return;
+  run_feed_forward_half(layer, block);
+  if (observer_ != nullptr) observer_->block_output(context_, layer, x_, n_, decoder_.spec.hidden);
+}
+
+void ForwardPart::run_feed_forward_half(int layer, const DecoderBlock& block) {
   if (block.experts.empty()) {
     run_feed_forward(layer, block);
   } else {
@@ -208,8 +213,26 @@ void ForwardPart::run_block(int layer) {
     const float* attention = cache_.work.attention_out.floats();
     for_rows(hidden, [&](std::int64_t row) { ops_.add(x_ + row * hidden, attention + row * hidden, hidden); });
   }
-  if (observer_ != nullptr) observer_->block_output(context_, layer, x_, n_, decoder_.spec.hidden);
 }
+
+void ForwardPart::embed_to(float* x) {
+  embed();
+  std::memcpy(x, x_, static_cast<std::size_t>(n_ * decoder_.spec.hidden) * sizeof(float));
+}
+
+void ForwardPart::run_halves_of(int layer, bool attention, bool feed_forward, float* x) {
+  const DecoderBlock& block = decoder_.blocks[static_cast<std::size_t>(layer)];
+  const auto bytes = static_cast<std::size_t>(n_ * decoder_.spec.hidden) * sizeof(float);
+  std::memcpy(x_, x, bytes);
+  if (attention) {
+    prepare_rope();
+    run_attention(layer, block);
+  }
+  if (feed_forward) run_feed_forward_half(layer, block);
+  std::memcpy(x, x_, bytes);
+}
+
+void ForwardPart::show_head_input(const float* x) { norm_for_head(x); }
 
 void ForwardPart::project_queries(int layer, const DecoderBlock& block) {
   Workspace& work = cache_.work;

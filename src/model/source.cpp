@@ -159,6 +159,41 @@ std::shared_ptr<const ModelSource> ModelSource::from_reader(std::unique_ptr<cont
   return source;
 }
 
+std::shared_ptr<ModelSource> ModelSource::exchangeable() const {
+  if (!exchanged_.empty()) fail(ErrorCode::kInternal, "weights are exchanged already");
+  std::shared_ptr<ModelSource> source(new ModelSource());
+  source->reader_ = reader_;
+  source->spec_ = spec_;
+  source->weights_ = weights_;
+  return source;
+}
+
+void ModelSource::exchange(std::size_t slot, Tensor tensor) {
+  const WeightSlot& weight = spec_.weights.at(slot);
+  if (tensor.view().shape != weight.shape)
+    fail(ErrorCode::kInternal, "'{}' exchanged for a tensor of shape {}", weight.hf_name,
+         tensor.view().shape.to_string());
+  restore(slot);
+  Exchanged& exchanged = exchanged_[slot];
+  exchanged.original = std::move(weights_[slot]);
+  exchanged.tensor = std::move(tensor);
+  const container::TensorEntry* original = exchanged.original.entry;
+  exchanged.entry.name = original != nullptr ? original->name : weight.hf_name;
+  exchanged.entry.view = exchanged.tensor.view();
+  StoredRows& stored = weights_[slot];
+  stored = {};
+  stored.entry = &exchanged.entry;
+  stored.view = exchanged.entry.view;
+  stored.shape = weight.shape;
+}
+
+void ModelSource::restore(std::size_t slot) {
+  const auto found = exchanged_.find(slot);
+  if (found == exchanged_.end()) return;
+  weights_[slot] = std::move(found->second.original);
+  exchanged_.erase(found);
+}
+
 void ModelSource::bind_weights() {
   ModelSpec& spec = spec_;
   spec = describe(*reader_);

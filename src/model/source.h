@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "container/checkpoint.h"
 #include "model/model_spec.h"
 #include "model/stored_rows.h"
+#include "tensor/tensor.h"
 #include "token/tokenizer.h"
 
 namespace nibble::model {
@@ -24,6 +26,14 @@ class ModelSource {
   // The same of a checkpoint that is already open, for one that lies partly in memory.
   static std::shared_ptr<const ModelSource> from_reader(std::unique_ptr<container::CheckpointReader> reader);
 
+  // The same model, whose weights can be exchanged one by one; the opened files are shared with this one.
+  std::shared_ptr<ModelSource> exchangeable() const;
+  // From now on the slot's numbers are those of `tensor`: of the slot's shape, rows in canonical order, of any
+  // encoding. Not while another thread reads them. Throws Error{kInternal} for another shape.
+  void exchange(std::size_t slot, Tensor tensor);
+  // The numbers of the file again; frees what exchange() was given.
+  void restore(std::size_t slot);
+
   const container::CheckpointReader& reader() const { return *reader_; }
   const ModelSpec& spec() const { return spec_; }
   const StoredRows& weight(std::size_t slot) const { return weights_[slot]; }  // slot: index into spec().weights
@@ -33,12 +43,18 @@ class ModelSource {
   token::Vocabulary vocabulary() const;
 
  private:
+  struct Exchanged {
+    container::TensorEntry entry;
+    Tensor tensor;
+    StoredRows original;
+  };
   ModelSource() = default;
   void bind_weights();
   void take_rope_factors();
-  std::unique_ptr<container::CheckpointReader> reader_;
+  std::shared_ptr<const container::CheckpointReader> reader_;
   ModelSpec spec_;
   std::vector<StoredRows> weights_;
+  std::map<std::size_t, Exchanged> exchanged_;  // by slot
 };
 
 }  // namespace nibble::model

@@ -48,9 +48,9 @@ ModelFacts facts_of(const Metadata& metadata) {
   return facts;
 }
 
-std::unordered_map<std::string_view, const model::WeightSlot*> slots_by_gguf_name(const model::ModelSpec& spec) {
-  std::unordered_map<std::string_view, const model::WeightSlot*> slots;
-  for (const model::WeightSlot& slot : spec.weights) slots.emplace(slot.gguf_name, &slot);
+std::unordered_map<std::string_view, std::size_t> slots_by_gguf_name(const model::ModelSpec& spec) {
+  std::unordered_map<std::string_view, std::size_t> slots;
+  for (std::size_t i = 0; i < spec.weights.size(); ++i) slots.emplace(spec.weights[i].gguf_name, i);
   return slots;
 }
 
@@ -58,12 +58,14 @@ void describe_gguf_to_gguf(Conversion& conversion) {
   const container::CheckpointReader& reader = conversion.reader();
   conversion.metadata = reader.metadata();
   conversion.facts = facts_of(reader.metadata());
-  std::unordered_map<std::string_view, const model::WeightSlot*> slots;
+  std::unordered_map<std::string_view, std::size_t> slots;
   if (conversion.model != nullptr) slots = slots_by_gguf_name(conversion.model->spec());
   for (const TensorEntry& entry : reader.tensors()) {
     SourceTensor tensor;
     const auto slot = slots.find(entry.name);
-    tensor.tensor = {entry.name, slot != slots.end() ? slot->second->hf_name : "", entry.view.shape};
+    if (slot != slots.end()) tensor.slot = slot->second;
+    tensor.tensor = {entry.name, slot != slots.end() ? conversion.model->spec().weights[slot->second].hf_name : "",
+                     entry.view.shape};
     tensor.stored.entry = &entry;
     tensor.stored.view = entry.view;
     tensor.kept_as = entry.view.encoding;
@@ -103,6 +105,7 @@ void describe_hf_to_gguf(Conversion& conversion) {
     SourceTensor tensor;
     tensor.tensor = {slot.gguf_name, slot.hf_name, model::file_shape(slot, true)};
     tensor.stored = source.weight(i);
+    tensor.slot = i;
     if (tensor.stored.entry == nullptr) {
       tensor.values.resize(static_cast<std::size_t>(slot.shape.elements()));
       source.read_rows(i, 0, slot.shape.rows(), tensor.values.data());
@@ -115,21 +118,29 @@ void describe_hf_to_gguf(Conversion& conversion) {
   }
 }
 
+// The rows of one expert or head, of that shape.
+model::StoredRows stored_part(const model::StoredRows& weight, const Shape& shape, int part) {
+  std::int64_t begin = part * shape.rows(), end = begin + shape.rows();
+  model::StoredRows stored = weight.part_of(begin, end);
+  if (weight.parts.empty()) {  // a part of one tensor; of a vector "row" means element
+    const std::int64_t size = shape.dims()[0];
+    stored.row_map.resize(static_cast<std::size_t>(size));
+    std::iota(stored.row_map.begin(), stored.row_map.end(), static_cast<std::int32_t>(part * size));
+  }
+  return stored;
+}
+
 // A tensor of each expert or head.
-void add_parts(Conversion& conversion, const model::WeightSlot& slot, const model::StoredRows& weight,
-               const encoding::EncodingInfo& type) {
+void add_parts(Conversion& conversion, std::size_t index, const encoding::EncodingInfo& type) {
+  const model::WeightSlot& slot = conversion.model->spec().weights[index];
   const Shape shape = model::file_shape(slot, false);
   for (int part = 0; part < slot.hf_parts; ++part) {
     SourceTensor tensor;
     const std::string name = model::hf_part_name(slot, part);
     tensor.tensor = {name, name, shape};
-    std::int64_t begin = part * shape.rows(), end = begin + shape.rows();
-    tensor.stored = weight.part_of(begin, end);
-    if (weight.parts.empty()) {  // a part of one tensor; of a vector "row" means element
-      const std::int64_t size = shape.dims()[0];
-      tensor.stored.row_map.resize(static_cast<std::size_t>(size));
-      std::iota(tensor.stored.row_map.begin(), tensor.stored.row_map.end(), static_cast<std::int32_t>(part * size));
-    }
+    tensor.slot = index;
+    tensor.part = part;
+    tensor.stored = stored_part(conversion.model->weight(index), shape, part);
     tensor.kept_as = &type;
     conversion.tensors.push_back(std::move(tensor));
   }
@@ -142,6 +153,7 @@ std::size_t add_shared(Conversion& conversion, std::size_t first, const encoding
   SourceTensor tensor;
   tensor.tensor = {slot.hf_name, slot.hf_name, slot.hf_strides.shape};
   tensor.stored = conversion.model->weight(first);
+  tensor.slot = first;
   tensor.kept_as = &type;
   std::size_t i = first;
   for (; i < slots.size() && slots[i].hf_name == slot.hf_name; ++i)
@@ -207,6 +219,23 @@ void SourceTensor::read_shares(std::int64_t row_begin, std::int64_t row_end, flo
   }
 }
 
+void Conversion::take_again(SourceTensor& tensor) const {
+  const model::WeightSlot& slot = model->spec().weights.at(tensor.slot);
+  const model::StoredRows& weight = model->weight(tensor.slot);
+  if (!to_gguf && slot.hf_parts > 0) {
+    tensor.stored = stored_part(weight, model::file_shape(slot, false), tensor.part);
+    return;
+  }
+  tensor.stored = weight;
+  if (to_gguf) {
+    reorder(tensor.stored, slot.gguf_rows);
+    tensor.stored.add += slot.gguf_add;
+  } else {
+    tensor.stored.transposed = slot.hf_transposed && !weight.transposed;
+    reorder(tensor.stored, slot.hf_rows);
+  }
+}
+
 Conversion describe_for_gguf(const std::filesystem::path& input) {
   Conversion conversion;
   conversion.file = container::open(input);
@@ -229,6 +258,7 @@ Conversion describe_for_gguf(const std::filesystem::path& input) {
 
 Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo& type) {
   Conversion conversion;
+  conversion.to_gguf = false;
   conversion.model = model::ModelSource::open(input);
   const model::ModelSpec& spec = conversion.model->spec();
   conversion.facts = facts_of(spec);
@@ -238,7 +268,7 @@ Conversion describe_for_hf(const std::filesystem::path& input, const encoding::E
     const model::StoredRows& weight = conversion.model->weight(i);
     if (model::is_rope_factors(slot.role) || weight.entry == nullptr) continue;  // config.json says them
     if (slot.hf_parts > 0) {
-      add_parts(conversion, slot, weight, type);
+      add_parts(conversion, i, type);
       continue;
     }
     if (!slot.hf_strides.empty()) {
@@ -247,6 +277,7 @@ Conversion describe_for_hf(const std::filesystem::path& input, const encoding::E
     }
     SourceTensor tensor;
     tensor.tensor = {slot.hf_name, slot.hf_name, model::file_shape(slot, false)};
+    tensor.slot = i;
     tensor.stored = weight;
     tensor.stored.transposed = slot.hf_transposed && !weight.transposed;  // back to how they lay, or turned
     reorder(tensor.stored, slot.hf_rows);

@@ -28,6 +28,9 @@ struct SourceTensor {
   std::vector<float> values;
   std::vector<Share> shares;                        // what it is made of; none: of `stored` alone
   const encoding::EncodingInfo* kept_as = nullptr;  // its type when it is not quantized
+  static constexpr std::size_t kNoSlot = ~std::size_t{0};
+  std::size_t slot = kNoSlot;  // the weight of the model that it holds, or part of which; of several the first
+  int part = 0;
 
   const encoding::EncodingInfo& source_type() const;
   // f32 rows [row_begin, row_end) as written, (row_end - row_begin, cols). A vector is one row.
@@ -49,7 +52,11 @@ struct Conversion {
   ModelFacts facts;
   std::vector<std::string> notes;
 
+  bool to_gguf = true;  // the dialect of the output
+
   const container::CheckpointReader& reader() const { return model != nullptr ? model->reader() : *file; }
+  // Takes the numbers of a tensor from its weight as the model holds it by now (ModelSource::exchange).
+  void take_again(SourceTensor& tensor) const;
 };
 
 // general.quantization_version: of GGML's block layouts.

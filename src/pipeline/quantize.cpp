@@ -5,10 +5,13 @@
 #include <array>
 #include <chrono>
 #include <filesystem>
+#include <numeric>
+#include <optional>
 
 #include "base/atomic_folder.h"
 #include "base/error.h"
 #include "calib/imatrix.h"
+#include "pipeline/calibrated.h"
 #include "pipeline/conversion.h"
 #include "pipeline/hf_folder.h"
 #include "pipeline/importance.h"
@@ -71,10 +74,10 @@ std::vector<PlanInput> plan_inputs(const Conversion& conversion) {
 
 // A recipe made for an importance matrix gives poor text without one; who names a method that looks at none means it.
 void check_imatrix(const Recipe& recipe, const QuantizeRequest& request) {
-  if (!recipe.needs_imatrix || !request.imatrix.empty() || request.method == "rtn") return;
+  if (!recipe.needs_imatrix || !request.imatrix.empty() || !request.calib.empty() || request.method == "rtn") return;
   fail(ErrorCode::kInvalidArgument,
        "'{}' needs an importance matrix: make one with 'nibble imatrix {} --text TEXT -o FILE' and give it with "
-       "--imatrix FILE, or round plainly with --method rtn",
+       "--imatrix FILE, give a text with --calib TEXT, or round plainly with --method rtn",
        recipe.name, request.input);
 }
 
@@ -147,14 +150,29 @@ struct Corridor {
   Conversion conversion;
   QuantPlan plan;
   TransferOptions options;
+  std::optional<calib::TokenChunks> calibration;
+  BlockwiseOptions blockwise;
   QuantizeReport report;
+
+  std::vector<TensorOutcome> transfer_all(ExecContext& context, container::CheckpointWriter& writer) {
+    if (calibration) {
+      auto outcomes = transfer_calibrated(context, conversion, plan, options, blockwise, *calibration, writer);
+      for (std::size_t i = 0; i < plan.tensors.size(); ++i) report.tensors[i].note = plan.tensors[i].note;
+      return outcomes;
+    }
+    std::vector<TensorOutcome> outcomes(plan.tensors.size());
+    std::vector<std::size_t> all(plan.tensors.size());
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    transfer(context, conversion, plan, options, all, writer, outcomes);
+    return outcomes;
+  }
 
   // From the plan to the file under `output`.
   void write_gguf(ExecContext& context, const fs::path& output) {
     conversion.metadata.set("general.file_type", plan.file_type);
     conversion.metadata.set("general.quantization_version", kQuantizationVersion);
     const auto writer = container::create_gguf(output, conversion.metadata, planned_tensors(plan));
-    const std::vector<TensorOutcome> outcomes = transfer(context, conversion, plan, options, *writer);
+    const std::vector<TensorOutcome> outcomes = transfer_all(context, *writer);
     context.check_cancelled();
     report.file_bytes = writer->file_bytes();
     writer->commit();
@@ -167,7 +185,7 @@ struct Corridor {
     write_hf_files(*conversion.model, *plan.tensors.front().target, folder.staging());
     const auto writer =
         container::create_hf_weights(folder.staging(), conversion.metadata, planned_tensors(plan), shard_size);
-    const std::vector<TensorOutcome> outcomes = transfer(context, conversion, plan, options, *writer);
+    const std::vector<TensorOutcome> outcomes = transfer_all(context, *writer);
     context.check_cancelled();
     report.file_bytes = writer->file_bytes();
     writer->commit();
@@ -176,6 +194,20 @@ struct Corridor {
     add_outcomes(report, outcomes);
   }
 };
+
+// A calibration text gives the statistics that an importance matrix would, and finer ones.
+void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
+  settle_methods(corridor.conversion, corridor.plan);
+  corridor.calibration =
+      calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
+  corridor.blockwise.method = corridor.options.method;
+  const calib::TokenChunks& chunks = *corridor.calibration;
+  corridor.conversion.notes.push_back(
+      format_text("calibrated on {} sequences of {} tokens", chunks.n_chunks, chunks.context));
+  container::Metadata& metadata = corridor.conversion.metadata;
+  metadata.set("quantize.calibration.dataset", fs::path(request.calib).filename().string());
+  metadata.set("quantize.calibration.tokens", static_cast<std::uint32_t>(chunks.n_chunks * chunks.context));
+}
 
 // Runs `write` unless only the plan was asked for, and fills in what both commands report.
 template <typename Write>
@@ -223,9 +255,14 @@ const encoding::EncodingInfo& plain_type(const std::string& name) {
 
 QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
   const Recipe recipe = load_recipe(request.type);
+  if (!request.imatrix.empty() && !request.calib.empty())
+    fail(ErrorCode::kInvalidArgument, "give an importance matrix or a calibration text, not both");
   check_imatrix(recipe, request);
   PlanOptions options;
   if (!request.method.empty()) options.method = &method::get(request.method);
+  if (request.method.empty() && !request.calib.empty()) options.method = &method::get("gptq");
+  if (options.method != nullptr && options.method->needs_gram && request.calib.empty())
+    fail(ErrorCode::kInvalidArgument, "method '{}' learns from a text: give one with --calib TEXT", request.method);
   for (const std::string& text : request.overrides) options.overrides.push_back(parse_override(text));
   options.pure = request.pure;
 
@@ -233,7 +270,7 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
   corridor.options.method = method_options(request);
   corridor.conversion = describe_for_gguf(request.input);
   if (!request.dry_run || !request.output.empty()) check_output(request.output, corridor.conversion);
-  corridor.conversion.facts.has_imatrix = !request.imatrix.empty();
+  corridor.conversion.facts.has_imatrix = !request.imatrix.empty() || !request.calib.empty();
   corridor.plan = make_plan(recipe, corridor.conversion.facts, plan_inputs(corridor.conversion), options);
   note_requantized(corridor.plan, corridor.conversion.notes);
   if (!request.imatrix.empty()) {
@@ -241,6 +278,7 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
     corridor.options.importance = importance_of(imatrix, corridor.plan, corridor.conversion.notes);
     set_imatrix_keys(imatrix, request.imatrix, corridor.conversion.metadata);
   }
+  if (!request.calib.empty()) set_calibration(request, corridor);
   corridor.report = report_plan(corridor.conversion, corridor.plan);
   return carry_out(corridor, request.output, request.dry_run, run,
                    [&](ExecContext& context) { corridor.write_gguf(context, request.output); });

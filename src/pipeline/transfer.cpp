@@ -231,42 +231,48 @@ void run_batch(ExecContext& context, std::vector<Work>& works, container::Checkp
   context.progress.update(weights.load());
 }
 
-// Tensors [begin, result) make the next batch.
-std::size_t batch_end(const QuantPlan& plan, std::size_t begin) {
+// Of the tensors from `begin` on, those before the result make the next batch.
+std::size_t batch_end(const QuantPlan& plan, std::span<const std::size_t> tensors, std::size_t begin) {
   std::int64_t weights = 0;
   std::size_t end = begin;
-  while (end < plan.tensors.size() && (end == begin || weights < kBatchWeights))
-    weights += plan.tensors[end++].tensor.shape.elements();
+  while (end < tensors.size() && (end == begin || weights < kBatchWeights))
+    weights += plan.tensors[tensors[end++]].tensor.shape.elements();
   return end;
+}
+
+std::uint64_t count_weights(const QuantPlan& plan, std::span<const std::size_t> tensors) {
+  std::uint64_t sum = 0;
+  for (const std::size_t i : tensors) sum += static_cast<std::uint64_t>(plan.tensors[i].tensor.shape.elements());
+  return sum;
 }
 
 }  // namespace
 
-std::vector<TensorOutcome> transfer(ExecContext& context, const Conversion& conversion, const QuantPlan& plan,
-                                    const TransferOptions& options, container::CheckpointWriter& writer) {
-  std::vector<TensorOutcome> outcomes;
+void transfer(ExecContext& context, const Conversion& conversion, const QuantPlan& plan, const TransferOptions& options,
+              std::span<const std::size_t> tensors, container::CheckpointWriter& writer,
+              std::vector<TensorOutcome>& outcomes) {
   const container::CheckpointReader& reader = conversion.reader();
-  const ProgressTask progress(context.progress, plan.recipe, plan.parameters(), "weights");
+  const ProgressTask progress(context.progress, plan.recipe, count_weights(plan, tensors), "weights");
   std::uint64_t weights = 0;
-  for (std::size_t begin = 0; begin < plan.tensors.size();) {
-    const std::size_t end = batch_end(plan, begin);
+  for (std::size_t begin = 0; begin < tensors.size();) {
+    const std::size_t end = batch_end(plan, tensors, begin);
     std::vector<Work> works;
-    for (std::size_t i = begin; i < end; ++i) works.push_back(make_work(i, conversion, plan, options));
-    for (std::size_t i = end; i < batch_end(plan, end); ++i) {
-      for (const container::TensorEntry* entry : conversion.tensors[i].stored.entries()) reader.will_need(*entry);
+    for (std::size_t i = begin; i < end; ++i) works.push_back(make_work(tensors[i], conversion, plan, options));
+    for (std::size_t i = end; i < batch_end(plan, tensors, end); ++i) {
+      for (const container::TensorEntry* entry : conversion.tensors[tensors[i]].stored.entries())
+        reader.will_need(*entry);
     }
     for (Work& work : works) {
       if (work.quantizer != nullptr) work.quantizer->prepare(context, Source(*work.source, work.rows, work.cols));
     }
     run_batch(context, works, writer, weights);
     for (const Work& work : works) {
-      outcomes.push_back(finish(work));
+      outcomes[work.index] = finish(work);
       weights += static_cast<std::uint64_t>(work.rows * work.cols);
       for (const container::TensorEntry* entry : work.source->stored.entries()) reader.drop(*entry);
     }
     begin = end;
   }
-  return outcomes;
 }
 
 void verify_output(const container::CheckpointReader& output, const QuantPlan& plan,

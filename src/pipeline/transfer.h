@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,12 @@ struct TransferOptions {
   std::vector<std::vector<float>> importance;  // by tensor; empty: none
 };
 
-// Writes all tensors of the plan (parallel to conversion.tensors) and returns what became of each. Does not commit.
-// Throws Error{kFormat} naming tensor, row and column of a weight that is not finite, or that the target type cannot
-// hold.
-std::vector<TensorOutcome> transfer(ExecContext& context, const Conversion& conversion, const QuantPlan& plan,
-                                    const TransferOptions& options, container::CheckpointWriter& writer);
+// Writes those tensors of the plan (parallel to conversion.tensors) and fills in what became of each in `outcomes`, as
+// long as the plan. Does not commit. Throws Error{kFormat} naming tensor, row and column of a weight that is not
+// finite, or that the target type cannot hold.
+void transfer(ExecContext& context, const Conversion& conversion, const QuantPlan& plan, const TransferOptions& options,
+              std::span<const std::size_t> tensors, container::CheckpointWriter& writer,
+              std::vector<TensorOutcome>& outcomes);
 
 // Reopens what was written and compares names, shapes, types and the bytes at both ends of each tensor.
 void verify_output(const container::CheckpointReader& output, const QuantPlan& plan,

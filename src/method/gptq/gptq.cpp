@@ -30,6 +30,7 @@ const Method& entry() {
       .source = "Frantar et al., arXiv 2210.17323; docs/gptq.md",
       .supports = supports,
       .make = make,
+      .needs_gram = true,
   };
   return method;
 }

@@ -1,0 +1,153 @@
+#include "calib/block_walk.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace nibble::calib {
+
+namespace {
+
+using model::BlockModel;
+using model::Role;
+
+// Notes the inputs that go by.
+class Stages final : public model::ForwardObserver {
+ public:
+  explicit Stages(BlockModel::Half half) : half_(half) {}
+  void linear_input(ExecContext& context, int layer, std::span<const Role> roles, const float* x, std::int64_t n,
+                    std::int64_t cols) override {
+    const std::int64_t begins[] = {0, n};
+    stack_inputs(context, layer, roles, x, begins, cols);
+  }
+  void stack_inputs(ExecContext& /*context*/, int layer, std::span<const Role> roles, const float* /*x*/,
+                    std::span<const std::int64_t> begins, std::int64_t cols) override {
+    const auto known = [&](const Stage& stage) { return stage.roles[0] == roles[0]; };
+    if (std::ranges::any_of(found, known)) return;
+    found.push_back({layer, half_, {roles.begin(), roles.end()}, static_cast<std::int64_t>(begins.size()) - 1, cols});
+  }
+  std::vector<Stage> found;
+
+ private:
+  BlockModel::Half half_;
+};
+
+// Hands the inputs of one stage on, and leaves.
+template <typename Take>
+class StageInputs final : public model::ForwardObserver {
+ public:
+  StageInputs(const Stage& stage, Take take) : stage_(stage), take_(std::move(take)) {}
+  void linear_input(ExecContext& context, int layer, std::span<const Role> roles, const float* x, std::int64_t n,
+                    std::int64_t cols) override {
+    const std::int64_t begins[] = {0, n};
+    stack_inputs(context, layer, roles, x, begins, cols);
+  }
+  void stack_inputs(ExecContext& context, int /*layer*/, std::span<const Role> roles, const float* x,
+                    std::span<const std::int64_t> begins, std::int64_t /*cols*/) override {
+    if (roles[0] != stage_.roles[0]) return;
+    take_(context, x, begins);
+    if (stage_.layer >= 0) throw BlockModel::Enough();
+  }
+
+ private:
+  const Stage& stage_;
+  Take take_;
+};
+
+}  // namespace
+
+BlockWalk::BlockWalk(ExecContext& context, std::shared_ptr<const model::ModelSource> source,
+                     std::shared_ptr<const model::ModelSource> original, const TokenChunks& chunks,
+                     const WalkOptions& options)
+    : model_(context, std::move(source), options.isa), length_(chunks.context), n_sequences_(chunks.n_chunks) {
+  if (original != nullptr) original_.emplace(context, std::move(original), options.isa);
+  if (n_sequences_ < 1) fail(ErrorCode::kInvalidArgument, "the calibration text is shorter than one chunk");
+  const int every = options.held_out_every;
+  std::vector<token::TokenId> train, held_out;
+  for (std::int64_t i = 0; i < n_sequences_; ++i) {
+    const bool out = every > 0 && i % every == every - 1;
+    const auto chunk = chunks.chunk(i);
+    (out ? held_out : train).insert((out ? held_out : train).end(), chunk.begin(), chunk.end());
+  }
+  n_train_ = static_cast<std::int64_t>(train.size()) / length_;
+  train.insert(train.end(), held_out.begin(), held_out.end());
+  const auto bytes = static_cast<std::uint64_t>(n_sequences_ * length_ * spec().hidden) * sizeof(float);
+  states_ = SpillBuffer(bytes, options.memory_limit);
+  model_.embed(context, train, length_, states_.floats());
+  if (!original_) return;
+  original_states_ = SpillBuffer(bytes, options.memory_limit);
+  std::memcpy(original_states_.floats(), states_.floats(), bytes);
+}
+
+std::vector<Stage> BlockWalk::stages(ExecContext& context, int layer) {
+  using enum BlockModel::Half;
+  std::vector<float> states(states_.floats(), states_.floats() + length_ * spec().hidden);
+  std::vector<Stage> all;
+  const bool parallel = spec().blocks[static_cast<std::size_t>(layer)].parallel;
+  for (const BlockModel::Half half : parallel ? std::vector{kBoth} : std::vector{kAttention, kFeedForward}) {
+    Stages observer(half);
+    model_.run(context, layer, half, 1, length_, states.data(), &observer);
+    all.insert(all.end(), observer.found.begin(), observer.found.end());
+  }
+  return all;
+}
+
+Stage BlockWalk::head_stage() const {
+  return {-1, BlockModel::Half::kBoth, {Role::kOutput}, 1, spec().embedding_size()};
+}
+
+void BlockWalk::run_stage(ExecContext& context, const BlockModel& model, const Stage& stage, std::int64_t first,
+                          std::int64_t n, float* states, model::ForwardObserver& observer) {
+  float* x = states + first * length_ * spec().hidden;
+  if (stage.layer < 0) return model.show_head_input(context, n, length_, x, observer);
+  model.run(context, stage.layer, stage.half, n, length_, x, &observer);
+}
+
+InputMoments BlockWalk::collect(ExecContext& context, const Stage& stage, const Wanted& wanted, Share share) {
+  Wanted taken = wanted;
+  taken.cross = wanted.cross && original_ && stage.n_matrices == 1;
+  InputMoments moments(stage.n_matrices, stage.cols, taken);
+  const std::int64_t first = share == Share::kTrain ? 0 : n_train_, n = sequences(share);
+  std::vector<float> there;  // what flows into the stage of the original, for the same tokens
+  std::size_t taken_from_there = 0;
+  StageInputs original(stage, [&](ExecContext&, const float* x, std::span<const std::int64_t> begins) {
+    there.insert(there.end(), x, x + begins.back() * stage.cols);
+  });
+  StageInputs observer(stage, [&](ExecContext& pool, const float* x, std::span<const std::int64_t> begins) {
+    moments.add(pool, x, begins, taken.cross ? there.data() + taken_from_there : nullptr);
+    taken_from_there += static_cast<std::size_t>(begins.back() * stage.cols);
+  });
+  with_context(stage.layer >= 0 ? format_text("block {}, {}", stage.layer, model::role_name(stage.roles[0])) : "head",
+               [&] {
+                 const std::int64_t step =
+                     taken.cross ? std::max<std::int64_t>(1, 2048 / length_) : std::max<std::int64_t>(1, n);
+                 for (std::int64_t begin = 0; begin < n; begin += step) {
+                   const std::int64_t count = std::min(step, n - begin);
+                   there.clear();
+                   taken_from_there = 0;
+                   if (taken.cross)
+                     run_stage(context, *original_, stage, first + begin, count, original_states_.floats(), original);
+                   run_stage(context, model_, stage, first + begin, count, states_.floats(), observer);
+                 }
+                 moments.finish(context);
+               });
+  return moments;
+}
+
+std::vector<float> BlockWalk::sample(ExecContext& context, const Stage& stage, std::int64_t n_tokens) {
+  std::vector<float> out;
+  StageInputs observer(stage, [&](ExecContext&, const float* x, std::span<const std::int64_t> begins) {
+    out.insert(out.end(), x, x + begins.back() * stage.cols);
+  });
+  const std::int64_t n = std::clamp<std::int64_t>(n_tokens / length_, 1, n_train_);
+  run_stage(context, model_, stage, 0, n, states_.floats(), observer);
+  return out;
+}
+
+void BlockWalk::pass(ExecContext& context, int layer, BlockModel::Half half) {
+  model_.run(context, layer, half, n_sequences_, length_, states_.floats());
+  if (original_) original_->run(context, layer, half, n_sequences_, length_, original_states_.floats());
+}
+
+}  // namespace nibble::calib

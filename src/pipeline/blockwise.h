@@ -1,0 +1,48 @@
+// Quantizing a model block by block, with statistics of what flows into each linear from the part that is quantized
+// already (arXiv 2210.17323, true-sequential order of its reference).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/exec_context.h"
+#include "calib/token_chunks.h"
+#include "method/quantizer.h"
+#include "model/source.h"
+#include "pipeline/error_sums.h"
+
+namespace nibble::pipeline {
+
+// What a weight is to become; without a target it stays.
+struct SlotTarget {
+  const encoding::EncodingInfo* target = nullptr;
+  const method::Method* method = nullptr;
+};
+
+struct SlotOutcome {
+  ErrorSums errors;
+  double seconds = 0;       // of all threads, solving
+  std::int64_t tokens = 0;  // that the statistics were made of; of a stack the fewest of any matrix
+  std::string note;
+};
+
+struct BlockwiseOptions {
+  method::Options method;
+  bool cross = false;  // statistics against the unquantized model as well, which then runs beside it
+  std::uint64_t memory_limit = std::uint64_t{2} << 30;
+};
+
+// targets: by slot of source.spec(). Every weight with a target that is a linear of a block, or the head, is exchanged
+// in `source` for its quantized form; `block_done` is called after each block with its number, and after the head with
+// -1, and may take the weights of the block away again (ModelSource::restore). Returns what became of each slot.
+// Throws Error{kInvalidArgument} for a text shorter than one chunk, Error{kFormat} for weights or inputs that are no
+// numbers.
+std::vector<SlotOutcome> quantize_blockwise(ExecContext& context, const std::shared_ptr<model::ModelSource>& source,
+                                            const calib::TokenChunks& chunks, const std::vector<SlotTarget>& targets,
+                                            const BlockwiseOptions& options,
+                                            const std::function<void(int layer)>& block_done);
+
+}  // namespace nibble::pipeline

@@ -1,0 +1,33 @@
+// The corridor's transfer where methods learn from a text: block by block, each tensor written when it is solved.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "base/exec_context.h"
+#include "calib/token_chunks.h"
+#include "container/checkpoint.h"
+#include "pipeline/blockwise.h"
+#include "pipeline/transfer.h"
+
+namespace nibble::pipeline {
+
+struct CalibrationText {
+  std::filesystem::path file;
+  std::int64_t tokens = 0;   // at most
+  std::int64_t context = 0;  // tokens of a sequence; 0: 512 or what the model was trained for, if that is less
+};
+
+// The first tokens of the text, whole sequences. Errors as calib::chunk_file().
+calib::TokenChunks calibration_chunks(const model::ModelSource& source, const CalibrationText& text);
+
+// Weights that no statistics are made for (embeddings that are not the head) get the default method of their type and a
+// note; throws Error{kUnsupported} when the model's architecture is not known.
+void settle_methods(const Conversion& conversion, QuantPlan& plan);
+
+// As transfer() of the whole plan, which settle_methods() has seen.
+std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion& conversion, QuantPlan& plan,
+                                               const TransferOptions& options, const BlockwiseOptions& blockwise,
+                                               const calib::TokenChunks& chunks, container::CheckpointWriter& writer);
+
+}  // namespace nibble::pipeline
