@@ -1,11 +1,13 @@
 #include "encoding/encoding.h"
 
 #include <algorithm>
+#include <numeric>
 #include <unordered_map>
 
 #include "base/checked.h"
 #include "base/near_names.h"
 #include "encoding/affine.h"
+#include "encoding/codebook.h"
 #include "encoding/scaled.h"
 
 namespace nibble::encoding {
@@ -22,10 +24,28 @@ const std::unordered_map<std::string_view, const EncodingInfo*>& index_by_name()
 }
 
 // Members of the parameterised families that a wrong name may have meant.
-constexpr std::string_view kExamples[] = {"int8-tensor",      "int8-channel", "int8-channel-asym", "int4-channel",
-                                          "int4-g32",         "int4-g64",     "int4-g128",         "int4-g128-asym",
-                                          "int3-g128",        "int2-g64",     "fp8-tensor",        "fp8-channel",
-                                          "fp8-block128x128", "mxfp4-hf"};
+constexpr std::string_view kExamples[] = {"int8-tensor",
+                                          "int8-channel",
+                                          "int8-channel-asym",
+                                          "int4-channel",
+                                          "int4-g32",
+                                          "int4-g64",
+                                          "int4-g128",
+                                          "int4-g128-asym",
+                                          "int3-g128",
+                                          "int2-g64",
+                                          "fp8-tensor",
+                                          "fp8-channel",
+                                          "fp8-block128x128",
+                                          "mxfp4-hf",
+                                          "nf4",
+                                          "nf4-dq",
+                                          "fp4",
+                                          "fp4-dq",
+                                          "kmeans4-channel",
+                                          "kmeans4-tensor",
+                                          "kmeans3-channel",
+                                          "kmeans4-g512"};
 
 std::string known_names_near(std::string_view name) {
   std::vector<std::string_view> names;
@@ -38,39 +58,13 @@ std::string known_names_near(std::string_view name) {
 }
 
 bool lies_in_parts(const EncodingInfo& info) {
-  return info.family == Family::kAffine || info.family == Family::kScaled;
+  return info.family == Family::kAffine || info.family == Family::kScaled || info.family == Family::kCodebook;
 }
 
 void check_columns(const EncodingInfo& info, std::int64_t cols) {
   if (cols >= 0 && cols % info.block_elements == 0) return;
   fail(ErrorCode::kFormat, "rows of {} elements do not exist in {}: its blocks hold {}", cols, info.name,
        info.block_elements);
-}
-
-// A part as validate() and allocate() want it.
-struct PartPlan {
-  PartRole role;
-  Dtype dtype;
-  Shape shape;
-};
-
-std::vector<PartPlan> plan_parts(const EncodingInfo& info, const Shape& shape) {
-  if (!lies_in_parts(info)) {
-    return {{PartRole::kCodes, Dtype::kU8, {checked_cast<std::int64_t>(tensor_bytes(info, shape))}}};
-  }
-  if (info.family == Family::kScaled) {
-    check_columns(info, shape.cols());
-    const auto row = static_cast<std::int64_t>(scaled_row_bytes(info.scaled, shape.cols()));
-    return {{PartRole::kCodes, Dtype::kU8, {shape.rows(), row}},
-            {PartRole::kScales, info.scaled.scale_dtype, scaled_scales_shape(info.scaled, shape)}};
-  }
-  const AffineParams& params = info.affine;
-  const Shape scales = scales_shape(params, shape);
-  std::vector<PartPlan> plan = {
-      {PartRole::kCodes, Dtype::kU8, {shape.rows(), static_cast<std::int64_t>(row_code_bytes(params, shape.cols()))}},
-      {PartRole::kScales, params.scale_dtype, scales}};
-  if (!params.symmetric) plan.push_back({PartRole::kZeros, Dtype::kU8, scales});
-  return plan;
 }
 
 void decode_affine_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out) {
@@ -108,12 +102,36 @@ void decode_scaled_rows(const TensorView& view, std::int64_t row_begin, std::int
 
 }  // namespace
 
+std::vector<PartPlan> plan_parts(const EncodingInfo& info, const Shape& shape) {
+  if (!lies_in_parts(info)) {
+    return {{PartRole::kCodes, Dtype::kU8, {checked_cast<std::int64_t>(tensor_bytes(info, shape))}}};
+  }
+  if (info.family == Family::kScaled) {
+    check_columns(info, shape.cols());
+    const auto row = static_cast<std::int64_t>(scaled_row_bytes(info.scaled, shape.cols()));
+    return {{PartRole::kCodes, Dtype::kU8, {shape.rows(), row}},
+            {PartRole::kScales, info.scaled.scale_dtype, scaled_scales_shape(info.scaled, shape),
+             info.scaled.tile_rows == 1}};
+  }
+  if (info.family == Family::kCodebook) return codebook_parts(info.codebook, shape);
+  const AffineParams& params = info.affine;
+  const Shape scales = scales_shape(params, shape);
+  const bool by_rows = params.granularity != Granularity::kTensor;
+  std::vector<PartPlan> plan = {
+      {PartRole::kCodes, Dtype::kU8, {shape.rows(), static_cast<std::int64_t>(row_code_bytes(params, shape.cols()))}},
+      {PartRole::kScales, params.scale_dtype, scales, by_rows}};
+  if (!params.symmetric) plan.push_back({PartRole::kZeros, Dtype::kU8, scales, by_rows});
+  return plan;
+}
+
 const EncodingInfo* find(std::string_view name) {
   const auto& index = index_by_name();
   const auto found = index.find(name);
   if (found != index.end()) return found->second;
-  const EncodingInfo* affine = find_affine(name);
-  return affine != nullptr ? affine : find_scaled(name);
+  for (const auto find_member : {find_affine, find_scaled, find_codebook}) {
+    if (const EncodingInfo* member = find_member(name)) return member;
+  }
+  return nullptr;
 }
 
 const EncodingInfo& get(std::string_view name) {
@@ -148,8 +166,34 @@ Tensor allocate(const EncodingInfo& info, const Shape& shape) {
   return tensor;
 }
 
+RowParts rows_at(Tensor& tensor, std::int64_t row) {
+  const TensorView& view = tensor.view();
+  const std::vector<PartPlan> plan = plan_parts(*view.encoding, view.shape);
+  RowParts at;
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    const std::span<std::byte> bytes = tensor.mutable_part(plan[i].role);
+    if (view.encoding->family == Family::kCodebook) {
+      at.parts[i] = bytes.data() + codebook_part_begin(view.encoding->codebook, view.shape, plan[i].role, row);
+      continue;
+    }
+    const std::size_t stride =
+        plan[i].by_rows && view.rows() > 0 ? bytes.size() / static_cast<std::size_t>(view.rows()) : 0;
+    at.parts[i] = bytes.data() + stride * static_cast<std::size_t>(row);
+  }
+  return at;
+}
+
+std::int64_t row_step(const EncodingInfo& info, const Shape& shape) {
+  if (info.family != Family::kCodebook || shape.cols() == 0) return 1;
+  const std::int64_t step = has_blocks(info.codebook)
+                                ? info.codebook.block / std::gcd(info.codebook.block, shape.cols())
+                                : rows_per_table(info.codebook, shape.cols());
+  return std::max<std::int64_t>(std::min(step, shape.rows()), 1);
+}
+
 void decode_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out) {
   const EncodingInfo& info = *view.encoding;
+  if (info.family == Family::kCodebook) return decode_codebook_rows(view, row_begin, row_end, out);
   if (info.family == Family::kAffine) return decode_affine_rows(view, row_begin, row_end, out);
   if (info.family == Family::kScaled) return decode_scaled_rows(view, row_begin, row_end, out);
   const std::int64_t cols = view.cols();

@@ -2,6 +2,7 @@
 // against.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -16,10 +17,11 @@ namespace nibble::encoding {
 struct BlockGrid;  // encoding/block_grid.h
 
 enum class Family : std::uint8_t {
-  kPlain,   // one number after another: f32 f16 bf16 f64, the fp8 scalars, integers
-  kBlock,   // GGML: a fixed number of elements of one row in a fixed number of bytes, scales inside
-  kAffine,  // codes, scales and zeros in separate parts (affine.h)
-  kScaled,  // small floats and the scales of their tiles in separate parts (scaled.h); only read
+  kPlain,     // one number after another: f32 f16 bf16 f64, the fp8 scalars, integers
+  kBlock,     // GGML: a fixed number of elements of one row in a fixed number of bytes, scales inside
+  kAffine,    // codes, scales and zeros in separate parts (affine.h)
+  kScaled,    // small floats and the scales of their tiles in separate parts (scaled.h); only read
+  kCodebook,  // indices into a fixed table of levels, with scales, or into tables of centroids (codebook.h)
 };
 
 // How the scale of a symmetric affine encoding follows from the largest magnitude m of b bits (recipes: uniform
@@ -53,6 +55,18 @@ struct ScaledParams {
   Dtype scale_dtype = Dtype::kF32;  // or f16, bf16, f8_e8m0
 };
 
+// Parameters of the codebook family. nf4, fp4: w = level * scale, a scale per `block` weights of the flattened tensor,
+// with double_quant in 8 bits. kmeans: w = centroid, of 2^bits per tensor, row or group of weights.
+enum class CodebookKind : std::uint8_t { kNf4, kFp4, kKmeans };
+struct CodebookParams {
+  CodebookKind kind = CodebookKind::kNf4;
+  int bits = 4;
+  std::int64_t block = 64;  // 0 of kKmeans
+  bool double_quant = false;
+  Granularity granularity = Granularity::kTensor;  // of kKmeans only, as is
+  std::int64_t group = 0;                          // weights per group, when granularity is kGroup
+};
+
 // Interned: one object per canonical name for the life of the process, so equal pointers mean equal encodings.
 struct EncodingInfo {
   std::string name;  // canonical: "q4_k", "f16", "int4-g128-asym"
@@ -63,6 +77,7 @@ struct EncodingInfo {
   double bits_per_weight = 0;  // of plain and block encodings; of others without the per-row or per-tensor parts
   AffineParams affine;         // kAffine only
   ScaledParams scaled;         // kScaled only
+  CodebookParams codebook;     // kCodebook only
 
   // Reference codec of kPlain and kBlock; n is a multiple of block_elements, addresses need no alignment. encode is
   // null for types that are only read; for block types it is GGML's reference rounding without importance (the `_ref`
@@ -80,11 +95,23 @@ struct EncodingInfo {
 // The encoding of that name; find() gives null for an unknown one, get() throws Error{kInvalidArgument} naming near
 // ones. Names of the affine family are parsed: `int{2..8}-{tensor,channel,gN}[-asym|-restricted|-awq|-ct][-f16|-bf16]`
 // (affine.h), and so are those of scaled floats: `fp8-{tensor,channel,block{R}x{C}}[-bf16|-f16|-e8m0]`, `mxfp4-hf`
-// (scaled.h). Thread-safe.
+// (scaled.h), and of codebooks: `{nf4,fp4}[-dq][-bN]`, `kmeans{2,3,4}-{tensor,channel,gN}` (codebook.h). Thread-safe.
 const EncodingInfo* find(std::string_view name);
 const EncodingInfo& get(std::string_view name);
 // The fixed encodings (not the parameterised ones), in table order.
 std::span<const EncodingInfo* const> all_entries();
+
+// A part that the tensors of an encoding have.
+struct PartPlan {
+  PartRole role{};
+  Dtype dtype{};
+  Shape shape;
+  // Each row of the tensor has a slice of its own, one behind the other; else the part is of all, or of the blocks of
+  // the flattened tensor.
+  bool by_rows = true;
+};
+// The parts of a tensor of that shape, in order. Throws Error{kFormat} when rows of that length do not exist.
+std::vector<PartPlan> plan_parts(const EncodingInfo& info, const Shape& shape);
 
 // Bytes of one row of `cols` elements (kPlain, kBlock). Throws Error{kFormat} when cols is no multiple of the block.
 std::uint64_t row_bytes(const EncodingInfo& info, std::int64_t cols);
@@ -92,6 +119,15 @@ std::uint64_t row_bytes(const EncodingInfo& info, std::int64_t cols);
 std::uint64_t tensor_bytes(const EncodingInfo& info, const Shape& shape);
 // The parts a tensor of that shape needs, allocated and not initialised.
 Tensor allocate(const EncodingInfo& info, const Shape& shape);
+// Where rows from `row` on, a multiple of row_step(), begin in each part of a tensor, in the order of plan_parts(); the
+// start of a part that is of all rows.
+struct RowParts {
+  std::array<std::byte*, TensorView::kMaxParts> parts{};
+};
+RowParts rows_at(Tensor& tensor, std::int64_t row);
+// Rows are encoded in steps of a multiple of this many, the last step what is left, and begin there: 1, but of
+// encodings whose blocks go over the ends of rows as many as end with a block, at most all rows.
+std::int64_t row_step(const EncodingInfo& info, const Shape& shape);
 bool fits(const EncodingInfo& info, const Shape& shape);  // do rows of this length exist in the encoding?
 
 // Decodes rows [row_begin, row_end) of any encoding to f32, (row_end - row_begin, cols). The view's parts must have

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "encoding/affine.h"
+#include "encoding/codebook.h"
 #include "encoding/encoding.h"
 #include "encoding/scaled.h"
 
@@ -86,6 +87,7 @@ std::int64_t find_not_finite(const TensorView& view, std::int64_t row_begin, std
   const EncodingInfo& info = *view.encoding;
   const auto is_finite = [&](std::int64_t row) {
     if (info.family == Family::kAffine) return affine_row_is_finite(view, row);
+    if (info.family == Family::kCodebook) return codebook_row_is_finite(view, row);
     if (info.family == Family::kScaled) {
       const ScaledRow at = scaled_row(view, row);
       return scaled_row_is_finite(info.scaled, view.cols(), at.codes, at.scales);

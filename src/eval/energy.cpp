@@ -34,6 +34,10 @@ Codes codes_of(const EncodingInfo& encoding) {
     return {encoding.scaled.code == encoding::FloatCode::kE2m1 ? 4.0 : 8.0,
             rows ? 0.0 : static_cast<double>(encoding.scaled.tile_cols)};
   }
+  if (encoding.family == Family::kCodebook) {
+    const encoding::CodebookParams& params = encoding.codebook;
+    return {static_cast<double>(params.bits), static_cast<double>(params.block > 0 ? params.block : params.group)};
+  }
   if (encoding.grid != nullptr) {
     const auto levels = static_cast<unsigned>(encoding.grid->code_max - encoding.grid->code_min + 1);
     return {static_cast<double>(std::bit_width(levels - 1)), static_cast<double>(encoding.grid->sub)};

@@ -55,46 +55,42 @@ class ViewRows final : public method::RowSource {
   const TensorView& view_;
 };
 
-// Where row `row` of each part begins; a part without rows (a scale of the whole tensor) has one place for all.
-method::RowsOut rows_at(Tensor& tensor, std::int64_t row) {
-  const TensorView& view = tensor.view();
-  method::RowsOut out;
-  for (int i = 0; i < view.n_parts; ++i) {
-    const Part& part = view.parts[static_cast<std::size_t>(i)];
-    const bool by_rows = view.n_parts == 1 || part.shape[0] == view.rows();
-    const std::size_t stride = by_rows ? part.bytes.size() / static_cast<std::size_t>(view.rows()) : 0;
-    out.parts[static_cast<std::size_t>(i)] =
-        tensor.mutable_part(part.role).data() + stride * static_cast<std::size_t>(row);
-  }
-  return out;
-}
-
 Tensor quantize(ExecContext& context, const TensorEntry& entry, const method::Method& method,
-                const EncodingInfo& target, const method::Options& options) {
+                const EncodingInfo& target, const method::Options& options, std::span<const float> importance) {
   const TensorView& view = entry.view;
   method::Job job;
   job.tensor = entry.name;
   job.target = &target;
   job.shape = view.shape;
   job.options = options;
+  job.statistics.importance = importance;
   const ViewRows rows(view);
   Tensor result = encoding::allocate(target, view.shape);
   const auto quantizer = method.make(job);
   quantizer->prepare(context, rows);
-  context.pool.parallel_dynamic((rows.rows() + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task) {
-    const std::int64_t begin = task * kRowsPerTask;
-    const std::int64_t n = std::min(kRowsPerTask, rows.rows() - begin);
+  const std::int64_t step = encoding::row_step(target, view.shape);
+  const std::int64_t task_rows = (kRowsPerTask + step - 1) / step * step;
+  context.pool.parallel_dynamic((rows.rows() + task_rows - 1) / task_rows, [&](std::int64_t task) {
+    const std::int64_t begin = task * task_rows;
+    const std::int64_t n = std::min(task_rows, rows.rows() - begin);
     std::vector<float> values(static_cast<std::size_t>(n * rows.cols()));
     rows.read(begin, begin + n, values.data());
-    quantizer->quantize_rows(values.data(), begin, n, rows_at(result, begin));
+    quantizer->quantize_rows(values.data(), begin, n, encoding::rows_at(result, begin));
   });
   return result;
+}
+
+// The mean squares of a linear's inputs; empty where none are known, or where inputs lie along the rows of the file.
+std::vector<float> importance_of(const calib::Imatrix* importance, const model::WeightSlot& weight,
+                                 const model::StoredRows& stored) {
+  const calib::ImatrixEntry* entry = importance != nullptr ? importance->find(weight.gguf_name) : nullptr;
+  return entry != nullptr && !stored.transposed ? calib::mean_square(*entry) : std::vector<float>();
 }
 
 }  // namespace
 
 SourcePtr requantize(ExecContext& context, SourcePtr source, const method::Method& method, const EncodingInfo& target,
-                     const method::Options& options) {
+                     const method::Options& options, const calib::Imatrix* importance) {
   const auto tensors = source->reader().tensors();
   std::vector<TensorEntry> entries(tensors.begin(), tensors.end());
   std::deque<Tensor> owned;
@@ -102,8 +98,13 @@ SourcePtr requantize(ExecContext& context, SourcePtr source, const method::Metho
     const model::WeightSlot& weight = source->spec().weights[slot];
     if (weight.layer < 0 || weight.bias || weight.shape.rank() < 2) continue;
     context.check_cancelled();
-    for (const TensorEntry* entry : source->weight(slot).entries()) {
-      owned.push_back(quantize(context, *entry, method, target, options));
+    const model::StoredRows& stored = source->weight(slot);
+    const std::vector<float> all = importance_of(importance, weight, stored);
+    const auto parts = stored.entries();
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const TensorEntry* entry = parts[i];
+      const std::size_t share = all.size() / parts.size();  // one expert's, where each is a tensor of its own
+      owned.push_back(quantize(context, *entry, method, target, options, std::span(all).subspan(i * share, share)));
       entries[static_cast<std::size_t>(entry - tensors.data())].view = owned.back().view();
     }
   }

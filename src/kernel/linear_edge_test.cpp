@@ -28,6 +28,20 @@ void make_infinite(Tensor& tensor, std::int64_t row) {
     std::memcpy(tensor.mutable_part(PartRole::kScales).data() + (row + 1) * scales * 4 - 4, &value, 4);
     return;
   }
+  if (info.family == encoding::Family::kCodebook) {
+    const encoding::CodebookParams& params = info.codebook;
+    const std::int64_t cols = tensor.view().cols();
+    const float value = std::numeric_limits<float>::infinity();
+    const std::uint16_t half = 0xFE00;  // NaN
+    if (encoding::has_blocks(params)) {
+      std::memcpy(tensor.mutable_part(PartRole::kScales).data() + row * cols / params.block * 4, &value, 4);
+    } else {
+      std::byte* table = tensor.mutable_part(PartRole::kCodebook).data() +
+                         encoding::codebook_part_begin(params, tensor.view().shape, PartRole::kCodebook, row);
+      std::memcpy(table, &half, 2);
+    }
+    return;
+  }
   const std::uint64_t row_bytes = encoding::row_bytes(info, tensor.view().cols());
   auto* at = const_cast<std::byte*>(tensor.view().data().data()) + static_cast<std::uint64_t>(row) * row_bytes;
   if (info.grid != nullptr) {
@@ -45,8 +59,26 @@ void make_infinite(Tensor& tensor, std::int64_t row) {
 
 TEST(Kernels, PackingNamesTheRowOfANumberThatIsNotFinite) {
   for (const LinearKernel* kernel : all_entries()) {
-    for (const char* name : {"q4_0", "q4_1", "q8_0", "iq4_nl", "q2_k", "q4_k", "q6_k", "iq4_xs", "f32", "f16", "bf16",
-                             "int4-g128", "int8-channel-asym", "fp8-block1x128", "fp8-channel", "mxfp4", "mxfp4-hf"}) {
+    for (const char* name : {"q4_0",
+                             "q4_1",
+                             "q8_0",
+                             "iq4_nl",
+                             "q2_k",
+                             "q4_k",
+                             "q6_k",
+                             "iq4_xs",
+                             "f32",
+                             "f16",
+                             "bf16",
+                             "int4-g128",
+                             "int8-channel-asym",
+                             "fp8-block1x128",
+                             "fp8-channel",
+                             "mxfp4",
+                             "mxfp4-hf",
+                             "nf4",
+                             "kmeans4-channel",
+                             "kmeans3-g256"}) {
       const encoding::EncodingInfo& info = encoding::get(name);
       if (!kernel->accepts(info, 512)) continue;
       Tensor tensor = make_weights(info, 21, 512, 8);
@@ -217,6 +249,70 @@ TEST(ChooseLinear, TakesTheIntegerKernelForAffineGroupsOfWholeBlocks) {
   }
   EXPECT_TRUE(choose_linear(encoding::get("int4-g48"), 480, Isa::kAvx512).name.starts_with("generic/"));
   EXPECT_TRUE(choose_linear(encoding::get("int8-channel"), 40, Isa::kAvx512).name.starts_with("generic/"));
+}
+
+TEST(ChooseLinear, TakesTheIntegerKernelForCodebooksInRowsOfWholeBlocks) {
+  for (const char* name : {"nf4", "nf4-dq-b4096", "fp4", "kmeans4-channel", "kmeans2-tensor", "kmeans3-g64"}) {
+    EXPECT_TRUE(choose_linear(encoding::get(name), 96, Isa::kAvx512).name.starts_with("codebook/")) << name;
+    EXPECT_TRUE(choose_linear(encoding::get(name), 40, Isa::kAvx512).name.starts_with("generic/")) << name;
+  }
+  EXPECT_TRUE(choose_linear(encoding::get("kmeans4-g48"), 96, Isa::kAvx512).name.starts_with("generic/"));
+}
+
+// Rows that no kernel but the generic one takes, by values.
+TEST(Kernels, CodebooksOfAnyLengthOfRows) {
+  for (const char* name : {"nf4", "nf4-b4096", "fp4-dq-b32", "kmeans4-channel", "kmeans3-g40", "kmeans2-g700"}) {
+    const encoding::EncodingInfo& info = encoding::get(name);
+    for (const std::int64_t cols : {1, 2, 7, 31, 33, 100, 257, 515}) {
+      const LinearKernel& kernel = choose_linear(info, cols, Isa::kAvx512);
+      const Tensor tensor = make_weights(info, 21, cols, 3);
+      std::vector<float> weights(static_cast<std::size_t>(21 * cols)), row(static_cast<std::size_t>(cols));
+      encoding::decode_rows(tensor.view(), 0, 21, weights.data());
+      const Packed packed = pack_all(kernel, tensor.view());
+      for (std::int64_t r = 0; r < 21; ++r) {
+        kernel.layout.unpack_row(packed.matrix, packed.buffer.data(), r, row.data());
+        ASSERT_EQ(0, std::memcmp(row.data(), weights.data() + r * cols, row.size() * sizeof(float)))
+            << name << " " << cols << " row " << r;
+      }
+      const std::vector<float> x(row.size(), 1.0f);
+      const auto out = compute(kernel, packed, x, 1);
+      for (std::int64_t r = 0; r < 21; ++r) {
+        const double sum = std::accumulate(weights.begin() + r * cols, weights.begin() + (r + 1) * cols, 0.0);
+        EXPECT_NEAR(out[static_cast<std::size_t>(r)], sum, 1e-5) << name << " " << cols;
+      }
+    }
+  }
+}
+
+// Levels of 16 bits times activations of 8: no sum on the way overflows.
+TEST(LinearExtremes, LargestCodebookProductsAreExact) {
+  std::vector<float> x(5 * 256);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = i < 256 * 2 || (i >= 256 * 4 && i % 2 == 0) ? 127.0f : -127.0f;
+  for (const LinearKernel* kernel : all_entries()) {
+    if (kernel->isa > machine_isa()) continue;
+    for (const char* name : {"fp4", "kmeans4-channel", "kmeans3-g64", "kmeans2-tensor"}) {
+      const encoding::EncodingInfo& info = encoding::get(name);
+      if (!kernel->accepts(info, 256)) continue;
+      for (const bool negative : {false, true}) {
+        Tensor tensor = encoding::allocate(info, Shape{16, 256});
+        std::memset(tensor.mutable_part(PartRole::kCodes).data(), negative ? 0xBB : 0x33, tensor.view().data().size());
+        for (int i = 1; i < tensor.view().n_parts; ++i) {
+          const Part& part = tensor.view().parts[static_cast<std::size_t>(i)];
+          const encoding::EncodingInfo& dtype = encoding::get(dtype_name(part.dtype));
+          const float value = part.role == PartRole::kCodebook && negative ? -65504.0f : 1.0f;
+          for (std::size_t at = 0; at < part.bytes.size(); at += static_cast<std::size_t>(dtype.block_bytes))
+            dtype.encode(&value, tensor.mutable_part(part.role).data() + at, 1);
+        }
+        std::vector<float> weights(16 * 256);
+        encoding::decode_rows(tensor.view(), 0, 16, weights.data());
+        const auto out = compute(*kernel, pack_all(*kernel, tensor.view()), x, 5);
+        for (std::int64_t t = 0; t < 5; ++t) {
+          const double sum = std::inner_product(weights.begin(), weights.begin() + 256, x.begin() + t * 256, 0.0);
+          ASSERT_NEAR(out[static_cast<std::size_t>(t * 16)], sum, 1e-6 * std::fabs(sum)) << kernel->name << " " << name;
+        }
+      }
+    }
+  }
 }
 
 TEST(ChooseLinear, TakesTheIntegerKernelForMxfp4InEitherOrder) {

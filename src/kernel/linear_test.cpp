@@ -58,6 +58,8 @@ TEST_P(Linear, UnpacksTheExactRows) {
 
 TEST_P(Linear, ProductsMatchTheDecodedWeights) {
   const auto& [kernel, info] = GetParam();
+  // The integer kernels round the levels of codebooks to 16 bits.
+  const double tolerance = kernel->name.starts_with("codebook/") ? 3e-5 : 2e-6;
   for (const std::int64_t cols : widths(GetParam())) {
     const std::int64_t rows = cols == 288 ? 100 : 37;
     const Tensor tensor = make_weights(*info, rows, cols, 11);
@@ -78,7 +80,7 @@ TEST_P(Linear, ProductsMatchTheDecodedWeights) {
           sum += product;
           magnitude += std::fabs(product);
         }
-        ASSERT_NEAR(out[static_cast<std::size_t>(t * rows + r)], sum, 2e-6 * magnitude + 1e-30)
+        ASSERT_NEAR(out[static_cast<std::size_t>(t * rows + r)], sum, tolerance * magnitude + 1e-30)
             << rows << "x" << cols << " token " << t << " row " << r;
       }
     }

@@ -12,6 +12,7 @@
 #include "base/aligned_buffer.h"
 #include "base/rng.h"
 #include "encoding/affine.h"
+#include "encoding/codebook.h"
 #include "encoding/scaled.h"
 #include "kernel/linear.h"
 
@@ -73,11 +74,42 @@ inline Tensor make_scaled(const encoding::EncodingInfo& info, std::int64_t rows,
   return tensor;
 }
 
+// Random codes, centroids and scales; of double quantization about as large.
+inline Tensor make_codebook(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols,
+                            std::uint64_t seed) {
+  Tensor tensor = encoding::allocate(info, {rows, cols});
+  std::uint64_t draw = 0;
+  const TensorView view = tensor.view();
+  for (int i = 0; i < view.n_parts; ++i) {
+    const Part& part = view.parts[static_cast<std::size_t>(i)];
+    const std::span<std::byte> bytes = tensor.mutable_part(part.role);
+    if (part.dtype == Dtype::kU8) {
+      for (std::byte& byte : bytes) byte = static_cast<std::byte>(random_bits(seed, 4, draw++));
+      continue;
+    }
+    const encoding::EncodingInfo& dtype = encoding::get(dtype_name(part.dtype));
+    for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(dtype.block_bytes)) {
+      const bool centroid = part.role == PartRole::kCodebook;
+      const float value = centroid ? 0.05f * random_normal(seed, 5, at) : 0.01f + 0.01f * random_uniform(seed, 5, at);
+      dtype.encode(&value, bytes.data() + at, 1);
+    }
+  }
+  if (encoding::has_blocks(info.codebook)) return tensor;
+  // What lies behind the last code of a row is zero.
+  const std::int64_t row_bytes = static_cast<std::int64_t>(encoding::codebook_row_bytes(info.codebook, cols));
+  const int used = static_cast<int>(cols * info.codebook.bits % 8);
+  for (std::int64_t r = 0; r < rows && used != 0; ++r)
+    tensor.mutable_part(PartRole::kCodes)[static_cast<std::size_t>((r + 1) * row_bytes - 1)] &=
+        static_cast<std::byte>((1 << used) - 1);
+  return tensor;
+}
+
 // Weights of any encoding: rounded from a normal distribution, or random codes of those that are only read.
 inline Tensor make_weights(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols,
                            std::uint64_t seed) {
   if (info.family == encoding::Family::kAffine) return make_affine(info, rows, cols, seed);
   if (info.family == encoding::Family::kScaled) return make_scaled(info, rows, cols, seed);
+  if (info.family == encoding::Family::kCodebook) return make_codebook(info, rows, cols, seed);
   const auto row_bytes = static_cast<std::int64_t>(encoding::row_bytes(info, cols));
   Tensor tensor(info, Shape{rows, cols});
   const auto bytes = tensor.add_part(PartRole::kCodes, Dtype::kU8, Shape{rows, row_bytes});
@@ -154,12 +186,24 @@ inline std::vector<float> compute(const LinearKernel& kernel, const Packed& pack
 // The fixed encodings and some of the parameterised families: every width, grain and scale type.
 inline std::vector<const encoding::EncodingInfo*> encodings() {
   std::vector<const encoding::EncodingInfo*> all(encoding::all_entries().begin(), encoding::all_entries().end());
-  for (const char* name : {"int2-g16-asym",    "int2-g64-asym",     "int3-g32",         "int4-g2048-asym",
-                           "int7-tensor-asym", "int4-g32-asym-f16", "int4-g128",        "int4-g128-asym-bf16",
-                           "int4-g48",         "int5-g64-asym",     "int6-channel",     "int7-g96",
-                           "int8-channel",     "int8-channel-asym", "int8-tensor",      "int8-g256-restricted",
-                           "fp8-tensor",       "fp8-channel-bf16",  "fp8-block128x128", "fp8-block16x48-f16",
-                           "mxfp4-hf"}) {
+  for (const char* name : {"int2-g16-asym",    "int2-g64-asym",
+                           "int3-g32",         "int4-g2048-asym",
+                           "int7-tensor-asym", "int4-g32-asym-f16",
+                           "int4-g128",        "int4-g128-asym-bf16",
+                           "int4-g48",         "int5-g64-asym",
+                           "int6-channel",     "int7-g96",
+                           "int8-channel",     "int8-channel-asym",
+                           "int8-tensor",      "int8-g256-restricted",
+                           "fp8-tensor",       "fp8-channel-bf16",
+                           "fp8-block128x128", "fp8-block16x48-f16",
+                           "mxfp4-hf",         "nf4",
+                           "nf4-dq-b128",      "nf4-b4096",
+                           "fp4-b32",          "fp4-dq",
+                           "kmeans4-channel",  "kmeans4-g512",
+                           "kmeans4-g96",      "kmeans4-tensor",
+                           "kmeans3-channel",  "kmeans3-g64",
+                           "kmeans3-g40",      "kmeans2-g256",
+                           "kmeans2-tensor"}) {
     all.push_back(&encoding::get(name));
   }
   return all;

@@ -14,8 +14,10 @@ const Method& get(std::string_view name) {
 }
 
 const Method& default_for(const encoding::EncodingInfo& target) {
-  const Method& search = get("search");
-  return search.supports(target) ? search : get("rtn");
+  for (const std::string_view name : {"search", "kmeans"}) {
+    if (get(name).supports(target)) return get(name);
+  }
+  return get("rtn");
 }
 
 }  // namespace nibble::method

@@ -74,21 +74,7 @@ inline Job job_of(const Problem& p, std::string_view encoding, bool act_order = 
   return job;
 }
 
-// Rows [row, row + n) of what `tensor` holds, as a method writes them.
-inline RowsOut rows_of(Tensor& tensor, std::int64_t row) {
-  const TensorView view = tensor.view();
-  RowsOut out;
-  for (int i = 0; i < view.n_parts; ++i) {
-    const Part& part = view.parts[static_cast<std::size_t>(i)];
-    const bool shared = i > 0 && view.encoding->affine.granularity == encoding::Granularity::kTensor;
-    const std::size_t stride = shared ? 0 : part.bytes.size() / static_cast<std::size_t>(view.rows());
-    out.parts[static_cast<std::size_t>(i)] =
-        tensor.mutable_part(part.role).data() + stride * static_cast<std::size_t>(row);
-  }
-  return out;
-}
-
-// Quantizes in calls of `step` rows.
+// Quantizes in calls of `step` rows, or as many more as the encoding asks for.
 inline Tensor encode(const Problem& p, const Job& job, Quantizer& quantizer, std::int64_t step, int threads = 1) {
   ThreadPool pool(threads);
   CancelToken cancel;
@@ -96,9 +82,12 @@ inline Tensor encode(const Problem& p, const Job& job, Quantizer& quantizer, std
   ExecContext context{pool, cancel, progress};
   quantizer.prepare(context, ViewRows(p));
   Tensor tensor = encoding::allocate(*job.target, job.shape);
-  pool.parallel_dynamic((p.rows + step - 1) / step, [&](std::int64_t i) {
-    const std::int64_t row = i * step;
-    quantizer.quantize_rows(p.weights.data() + row * p.cols, row, std::min(step, p.rows - row), rows_of(tensor, row));
+  const std::int64_t least = encoding::row_step(*job.target, job.shape);
+  const std::int64_t rows = (step + least - 1) / least * least;
+  pool.parallel_dynamic((p.rows + rows - 1) / rows, [&](std::int64_t i) {
+    const std::int64_t row = i * rows;
+    quantizer.quantize_rows(p.weights.data() + row * p.cols, row, std::min(rows, p.rows - row),
+                            encoding::rows_at(tensor, row));
   });
   return tensor;
 }

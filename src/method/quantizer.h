@@ -2,7 +2,6 @@
 // model.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -51,11 +50,8 @@ struct Job {
   Options options;
 };
 
-// Where rows go: for each part of the encoding, in the order encoding::validate() expects, the first byte of the slice
-// that belongs to the first row (the only value, for parts without rows).
-struct RowsOut {
-  std::array<std::byte*, TensorView::kMaxParts> parts{};
-};
+// Where rows go: encoding::rows_at() of the first of them.
+using RowsOut = encoding::RowParts;
 
 // One tensor being quantized.
 class Quantizer {
@@ -64,7 +60,8 @@ class Quantizer {
   // Whatever must be known of the whole tensor before its rows (a per-tensor range, a Cholesky factor).
   virtual void prepare(ExecContext& /*context*/, const RowSource& /*weights*/) {}
   // Quantizes rows [row_begin, row_begin + n_rows), given as f32. Called from several threads at once, on disjoint
-  // rows.
+  // rows. row_begin is a multiple of encoding::row_step(), and so is n_rows unless it ends the tensor: where blocks go
+  // over the ends of rows, no two calls share one. Parts of the whole tensor are written with row 0.
   virtual void quantize_rows(const float* weights, std::int64_t row_begin, std::int64_t n_rows,
                              const RowsOut& out) const = 0;
 };
@@ -79,7 +76,8 @@ struct Method {
 };
 
 std::span<const Method* const> all_entries();
-const Method& get(std::string_view name);                         // throws Error{kInvalidArgument}
-const Method& default_for(const encoding::EncodingInfo& target);  // search for block types, else rtn
+const Method& get(std::string_view name);  // throws Error{kInvalidArgument}
+const Method& default_for(
+    const encoding::EncodingInfo& target);  // search for block types, kmeans for its types, else rtn
 
 }  // namespace nibble::method

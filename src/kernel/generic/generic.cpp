@@ -1,15 +1,18 @@
 // Any encoding that decodes, on any machine: rows are kept as the file has them and decoded a stretch at a time, f32
 // activations. An affine row, whose parts lie apart in the file, is its bit stream of codes followed by the f32 scales
-// and, if asymmetric, the u8 zeros of its groups.
+// and, if asymmetric, the u8 zeros of its groups; a row of a codebook its bit stream followed by its tables of f16, or
+// by how many weights of its first block lie in rows before and the f32 scales of its blocks.
 #include <algorithm>
 #include <cstring>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "encoding/affine.h"
+#include "encoding/codebook.h"
 #include "encoding/scaled.h"
 #include "kernel/f32_activations.h"
 #include "kernel/linear.h"
+#include "tensor/half.h"
 
 namespace nibble::kernel::generic {
 
@@ -19,12 +22,21 @@ constexpr std::int64_t kStretch = 256;  // columns decoded at a time: a multiple
 
 bool is_affine(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kAffine; }
 bool is_scaled(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kScaled; }
+bool is_codebook(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kCodebook; }
 
 std::uint64_t scale_bytes(const encoding::ScaledParams& params, std::int64_t cols) {
   return static_cast<std::uint64_t>(encoding::scales_per_row(params, cols)) * dtype_bytes(params.scale_dtype);
 }
 
+std::uint64_t codebook_stride(const encoding::CodebookParams& params, std::int64_t cols) {
+  const std::uint64_t codes = encoding::codebook_row_bytes(params, cols);
+  if (encoding::has_blocks(params)) return codes + 4 + 4 * static_cast<std::uint64_t>((cols - 1) / params.block + 2);
+  return codes +
+         2 * static_cast<std::uint64_t>(encoding::tables_per_row(params, cols) * encoding::centroid_count(params));
+}
+
 std::uint64_t row_stride(const MatrixInfo& matrix) {
+  if (is_codebook(*matrix.encoding)) return codebook_stride(matrix.encoding->codebook, matrix.cols);
   if (is_scaled(*matrix.encoding)) {
     const encoding::ScaledParams& params = matrix.encoding->scaled;
     return checked_add(encoding::scaled_row_bytes(params, matrix.cols), scale_bytes(params, matrix.cols));
@@ -63,6 +75,34 @@ void pack_scaled_row(const TensorView& weights, std::int64_t row, std::byte* dst
   std::memcpy(dst + code_bytes, at.scales, scale_bytes(params, weights.cols()));
 }
 
+void pack_codebook_row(const TensorView& weights, std::int64_t row, std::byte* dst) {
+  const encoding::CodebookParams& params = weights.encoding->codebook;
+  const std::int64_t cols = weights.cols(), first = row * cols;
+  const std::uint64_t code_bytes = encoding::codebook_row_bytes(params, cols);
+  const std::byte* codes = weights.data().data();
+  if (!encoding::has_blocks(params)) {
+    std::memcpy(dst, codes + static_cast<std::uint64_t>(row) * code_bytes, code_bytes);
+    dst += code_bytes;
+    const std::int64_t n = encoding::centroid_count(params);
+    float centroids[16];
+    for (std::int64_t table = 0; table < encoding::tables_per_row(params, cols); ++table, dst += n * 2) {
+      encoding::load_centroids(weights, row, table, centroids);
+      convert_f32_to_f16(centroids, dst, n);
+    }
+    return;
+  }
+  std::memset(dst, 0, code_bytes);
+  for (std::int64_t c = 0; c < cols; ++c)
+    dst[c / 2] |= static_cast<std::byte>(encoding::nibble_at(codes, first + c) << c % 2 * 4);
+  const auto before = static_cast<std::int32_t>(first % params.block);
+  std::memcpy(dst + code_bytes, &before, 4);
+  dst += code_bytes + 4;
+  for (std::int64_t block = first / params.block; block * params.block < first + cols; ++block, dst += 4) {
+    const float scale = encoding::block_scale(weights, block);
+    std::memcpy(dst, &scale, 4);
+  }
+}
+
 void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t row_begin, std::int64_t row_end,
           std::byte* packed) {
   const std::uint64_t stride = row_stride({weights.encoding, weights.rows(), weights.cols()});
@@ -76,9 +116,37 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
       pack_affine_row(weights, source, dst);
     } else if (is_scaled(*weights.encoding)) {
       pack_scaled_row(weights, source, dst);
+    } else if (is_codebook(*weights.encoding)) {
+      pack_codebook_row(weights, source, dst);
     } else {
       std::memcpy(dst, weights.data().data() + static_cast<std::uint64_t>(source) * stride, stride);
     }
+  }
+}
+
+void decode_codebook(const encoding::CodebookParams& params, std::int64_t cols, const std::byte* row,
+                     std::int64_t begin, std::int64_t count, float* out) noexcept {
+  std::uint8_t code[kStretch];
+  encoding::unpack_codes(params.bits, row + begin * params.bits / 8, count, code);
+  const std::byte* behind = row + encoding::codebook_row_bytes(params, cols);
+  float levels[16];
+  std::int32_t before = 0;
+  if (encoding::has_blocks(params)) {
+    std::memcpy(&before, behind, 4);
+    std::ranges::copy(encoding::levels_of(params.kind), levels);
+  }
+  const std::int64_t width = encoding::has_blocks(params) ? params.block : encoding::centroid_columns(params, cols);
+  for (std::int64_t c = 0; c < count;) {
+    const std::int64_t table = (before + begin + c) / width;
+    float scale = 1;
+    if (encoding::has_blocks(params)) {
+      std::memcpy(&scale, behind + 4 + table * 4, 4);
+    } else {
+      convert_f16_to_f32(behind + table * encoding::centroid_count(params) * 2, levels,
+                         encoding::centroid_count(params));
+    }
+    const std::int64_t end = std::min(count, (table + 1) * width - before - begin);
+    for (; c < end; ++c) out[c] = levels[code[c]] * scale;
   }
 }
 
@@ -90,6 +158,7 @@ void decode_stretch(const MatrixInfo& matrix, const std::byte* row, std::int64_t
     const std::byte* scales = row + encoding::scaled_row_bytes(info.scaled, matrix.cols);
     return encoding::decode_scaled(info.scaled, matrix.cols, row, scales, begin, count, out);
   }
+  if (is_codebook(info)) return decode_codebook(info.codebook, matrix.cols, row, begin, count, out);
   if (!is_affine(info)) return info.decode(row + begin / info.block_elements * info.block_bytes, out, count);
   const encoding::AffineParams& params = info.affine;
   std::uint8_t stored[kStretch];
@@ -146,7 +215,7 @@ void compute(const MatrixInfo& matrix, const std::byte* packed, const std::byte*
 }
 
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
-  if (is_affine(info)) return cols > 0;
+  if (is_affine(info) || is_codebook(info)) return cols > 0;
   if (is_scaled(info)) return cols > 0 && cols % info.block_elements == 0;
   return info.decode != nullptr && kStretch % info.block_elements == 0 && cols % info.block_elements == 0;
 }

@@ -11,5 +11,6 @@ namespace nibble::method::rtn {
 std::unique_ptr<Quantizer> make_reference(const Job& job);
 std::unique_ptr<Quantizer> make_block(const Job& job);
 std::unique_ptr<Quantizer> make_affine(const Job& job);
+std::unique_ptr<Quantizer> make_codebook(const Job& job);
 
 }  // namespace nibble::method::rtn

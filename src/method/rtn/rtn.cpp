@@ -6,7 +6,8 @@ namespace nibble::method::rtn {
 namespace {
 
 bool supports(const encoding::EncodingInfo& target) {
-  return target.family == encoding::Family::kAffine || target.encode != nullptr;
+  return target.family == encoding::Family::kAffine || target.family == encoding::Family::kCodebook ||
+         target.encode != nullptr;
 }
 
 std::unique_ptr<Quantizer> make(const Job& job) {
@@ -19,6 +20,8 @@ std::unique_ptr<Quantizer> make(const Job& job) {
       return make_reference(job);
     case encoding::Family::kBlock:
       return make_block(job);
+    case encoding::Family::kCodebook:
+      return make_codebook(job);
     case encoding::Family::kAffine:
     case encoding::Family::kScaled:  // only read: not supported
       break;
@@ -32,7 +35,7 @@ const Method& entry() {
   static const Method method = {
       .name = "rtn",
       .summary = "round to nearest (or stochastic, floor, ceil) with min-max or MSE-searched ranges",
-      .source = "uniform affine quantization; block types: the reference rounding of GGML",
+      .source = "uniform affine quantization; block types: the reference rounding of GGML; nf4, fp4: bitsandbytes",
       .supports = supports,
       .make = make,
   };

@@ -1,0 +1,391 @@
+// The path of AVX2: levels are looked up as two tables of bytes (pshufb) and joined to 16 bits, products with the
+// activations, widened to 16 bits, are summed in pairs by madd. One token: sums of a row lie side by side in half a
+// vector and are folded once per block. Many: a stretch of a panel is looked up once and turned, so that each lane is a
+// row and no sum across a vector is needed.
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "kernel/codebook/panel.h"
+#include "kernel/panel_avx2.h"
+
+namespace nibble::kernel::codebook {
+
+namespace {
+
+constexpr int kHalves = 2;
+constexpr int kHalfPairs = kPairs / kHalves;
+constexpr int kStreamTokens = 3;
+constexpr int kPrefetchBytes = 2048;
+
+// Bytes of the levels of each row: [low, high].
+struct Tables {
+  alignas(32) uint8_t low[kPairs][2][16];
+  alignas(32) uint8_t high[kPairs][2][16];
+};
+
+inline __m128i load_half(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+
+// Sixteen levels of 16 bits, to one row or to all.
+inline void set_table(Tables& tables, int row, __m128i first, __m128i last) {
+  const __m128i mask = _mm_set1_epi16(255);
+  const __m128i low = _mm_packus_epi16(_mm_and_si128(first, mask), _mm_and_si128(last, mask));
+  const __m128i high = _mm_packus_epi16(_mm_srli_epi16(first, 8), _mm_srli_epi16(last, 8));
+  const int pair = row / 8 * kHalfPairs + row % 4, side = row % 8 / 4;
+  _mm_store_si128(reinterpret_cast<__m128i*>(tables.low[pair][side]), low);
+  _mm_store_si128(reinterpret_cast<__m128i*>(tables.high[pair][side]), high);
+}
+
+inline void set_fixed(Tables& tables, const int16_t (&levels)[kMaxLevels]) {
+  for (int row = 0; row < kPanelRows; ++row) set_table(tables, row, load_half(levels), load_half(levels + 8));
+}
+
+// Centroids in f16 as levels. inverse: what they are multiplied by.
+template <int kBits>
+inline void set_centroids(Tables& tables, int row, const uint8_t* centroids, __m256 inverse) {
+  __m128i halves[2] = {};
+  if constexpr (kBits == 2) {
+    halves[0] = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(centroids));
+  } else {
+    halves[0] = load_half(centroids);
+    if constexpr (kBits == 4) halves[1] = load_half(centroids + 16);
+  }
+  __m128i levels[2] = {};
+  for (int i = 0; i < (kBits == 4 ? 2 : 1); ++i) {
+    const __m256i whole = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtph_ps(halves[i]), inverse));
+    levels[i] = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  }
+  set_table(tables, row, levels[0], levels[1]);
+}
+
+inline float scale_at(const uint8_t* group, int row) { return reinterpret_cast<const float*>(group)[row]; }
+
+template <int kBits>
+void set_group(const Geometry& geometry, const uint8_t* group, Tables& tables) {
+  if (geometry.table_rows == 0) return;
+  for (int row = 0; row < kPanelRows; ++row) {
+    const uint8_t* centroids = group + kPanelRows * 4 + (geometry.table_rows == 1 ? 0 : row) * (2 << kBits);
+    // Rows that do not exist have a scale of 0.
+    const float scale = scale_at(group, geometry.table_rows == 1 ? 0 : row);
+    set_centroids<kBits>(tables, row, centroids, _mm256_set1_ps(scale > 0 ? 1.0f / scale : 0.0f));
+  }
+}
+
+// The scales of half a panel in one group.
+inline __m256 load_scale(const Geometry& geometry, const uint8_t* group, int half) {
+  const __m256 scale = _mm256_loadu_ps(reinterpret_cast<const float*>(group) + half * kHalfRows);
+  if (geometry.levels == Levels::kCentroids) return scale;
+  return _mm256_mul_ps(scale, _mm256_set1_ps(1.0f / (geometry.levels == Levels::kNf4 ? kNf4Unit : kFp4Unit)));
+}
+
+// The codes of a pair of rows in block kSub of a strip: columns 0-15 and 16-31.
+template <int kBits, int kSub>
+inline void load_codes(const uint8_t* strip, int pair, __m256i (&code)[2]) {
+  constexpr int kPlane = kPairs * kVectorBytes;
+  const uint8_t* at = strip + pair * kVectorBytes;
+  if constexpr (kBits == 4) {
+    const __m256i bytes = load(at), mask = _mm256_set1_epi8(15);
+    code[0] = _mm256_and_si256(bytes, mask);
+    code[1] = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+    return;
+  }
+  const __m256i mask = _mm256_set1_epi8(3);
+  const __m256i bytes = load(at + (kBits == 3 ? kSub / 2 * kPlane : 0));
+  constexpr int kBit = kSub % 2 * 4;
+  code[0] = _mm256_and_si256(shift_right<kBit>(bytes), mask);
+  code[1] = _mm256_and_si256(shift_right<kBit + 2>(bytes), mask);
+  if constexpr (kBits == 3) {
+    const __m256i high = load(at + 2 * kPlane), bit = _mm256_set1_epi8(4);
+    code[0] = _mm256_or_si256(code[0], _mm256_and_si256(shift_right<2 * kSub - 2>(high), bit));
+    code[1] = _mm256_or_si256(code[1], _mm256_and_si256(shift_right<2 * kSub - 1>(high), bit));
+  }
+}
+
+// The levels of those: level[i] has columns 8i .. 8i + 7, of one row in each half.
+template <int kBits, int kSub>
+inline void look_up(const uint8_t* strip, const Tables& tables, int pair, __m256i (&level)[4]) {
+  __m256i code[2];
+  load_codes<kBits, kSub>(strip, pair, code);
+  const __m256i low = load(tables.low[pair]), high = load(tables.high[pair]);
+  for (int i = 0; i < 2; ++i) {
+    const __m256i l = _mm256_shuffle_epi8(low, code[i]), h = _mm256_shuffle_epi8(high, code[i]);
+    level[2 * i] = _mm256_unpacklo_epi8(l, h);
+    level[2 * i + 1] = _mm256_unpackhi_epi8(l, h);
+  }
+}
+
+// Eight activations in 16 bits, in both halves.
+inline __m256i widen_eight(const int8_t* a) {
+  return _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(a))));
+}
+
+// Block kSub of a strip times kTokens tokens: sum[h][t] of the rows of each half.
+template <int kBits, int kSub, int kTokens>
+[[gnu::always_inline]] inline void dot_block(const uint8_t* strip, const Tables& tables, const Activations& a,
+                                             int64_t block, __m256i (&sum)[kHalves][kTokens]) {
+  __m256i x[kTokens][4];
+  for (int t = 0; t < kTokens; ++t) {
+    for (int i = 0; i < 4; ++i) x[t][i] = widen_eight(codes_of(a, t) + block * kBlock + i * 8);
+  }
+#pragma GCC unroll 2
+  for (int h = 0; h < kHalves; ++h) {
+    __m256i folded[kTokens][2];
+#pragma GCC unroll 2
+    for (int two = 0; two < 2; ++two) {
+      __m256i row[kTokens][2];
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i) {
+        __m256i level[4];
+        look_up<kBits, kSub>(strip, tables, h * kHalfPairs + two * 2 + i, level);
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256i first =
+              _mm256_add_epi32(_mm256_madd_epi16(level[0], x[t][0]), _mm256_madd_epi16(level[1], x[t][1]));
+          const __m256i last =
+              _mm256_add_epi32(_mm256_madd_epi16(level[2], x[t][2]), _mm256_madd_epi16(level[3], x[t][3]));
+          row[t][i] = _mm256_add_epi32(first, last);
+        }
+      }
+      for (int t = 0; t < kTokens; ++t) folded[t][two] = _mm256_hadd_epi32(row[t][0], row[t][1]);
+    }
+    for (int t = 0; t < kTokens; ++t) sum[h][t] = _mm256_hadd_epi32(folded[t][0], folded[t][1]);
+  }
+}
+
+template <int kTokens>
+inline void store(const Job& job, int64_t row, const __m256 (&y)[kHalves][kTokens]) {
+  for (int h = 0; h < kHalves; ++h) {
+    const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
+    for (int t = 0; t < kTokens; ++t) _mm256_maskstore_ps(job.out + t * job.ldo + row + h * kHalfRows, mask, y[h][t]);
+  }
+}
+
+// What one panel has summed up for a few tokens while its blocks go by.
+template <int kBits, int kTokens>
+struct Stream {
+  const Job& job;
+  const uint8_t* panel;
+  Tables& tables;
+  const uint8_t* group = nullptr;
+  int64_t end = 0;  // of the part
+  __m256 y[kHalves][kTokens] = {};
+  __m256 s[kHalves][kTokens] = {};
+
+  template <int kSub>
+  [[gnu::always_inline]] inline void add(const uint8_t* strip, int64_t block) {
+    const Geometry& geometry = job.geometry;
+    if (block == end) {  // a new part begins
+      const uint8_t* next = panel + block / geometry.group_blocks * geometry.group_bytes;
+      if (next != group) set_group<kBits>(geometry, next, tables);
+      group = next;
+      end = part_end(geometry, block);
+    }
+    __m256i sum[kHalves][kTokens];
+    dot_block<kBits, kSub, kTokens>(strip, tables, job.activations, block, sum);
+    for (int t = 0; t < kTokens; ++t) {
+      const __m256 a_scale = _mm256_set1_ps(scales_of(job.activations, t)[block]);
+      for (int h = 0; h < kHalves; ++h) s[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][t]), a_scale, s[h][t]);
+    }
+    if (block + 1 < end) return;
+    for (int h = 0; h < kHalves; ++h) {
+      const __m256 scale = load_scale(geometry, group, h);
+      for (int t = 0; t < kTokens; ++t) {
+        y[h][t] = _mm256_fmadd_ps(s[h][t], scale, y[h][t]);
+        s[h][t] = _mm256_setzero_ps();
+      }
+    }
+  }
+};
+
+// Few tokens: every panel once, through registers.
+template <int kBits, int kTokens>
+void stream(const Job& job, Tables& tables) {
+  const Geometry& geometry = job.geometry;
+  for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
+    const uint8_t* panel = job.packed + row / kPanelRows * geometry.bytes;
+    const uint8_t* strip = panel + geometry.codes_at;
+    Stream<kBits, kTokens> sums{job, panel, tables};
+    for (int64_t b = 0; b < geometry.blocks; b += strip_blocks(kBits), strip += strip_bytes(kBits)) {
+      prefetch(strip + kPrefetchBytes, strip_bytes(kBits));
+      sums.template add<0>(strip, b);
+      if constexpr (kBits < 4) {
+        if (b + 1 < geometry.blocks) sums.template add<1>(strip, b + 1);
+      }
+      if constexpr (kBits == 3) {
+        if (b + 2 < geometry.blocks) sums.template add<2>(strip, b + 2);
+        if (b + 3 < geometry.blocks) sums.template add<3>(strip, b + 3);
+      }
+    }
+    store<kTokens>(job, row, sums.y);
+  }
+}
+
+// A stretch of a panel, looked up: levels of two columns in each lane, a lane for each row, and the parts in it.
+struct Tile {
+  alignas(32) int16_t levels[kStretchBlocks][kBlock / 2][kHalves][kHalfRows * 2];
+  __m256 scales[kStretchBlocks][kHalves];
+  int part_ends[kStretchBlocks];
+  int count;  // blocks
+};
+
+// Four rows of four lanes each, in both halves: turned.
+inline void turn(const __m256i (&row)[4], __m256i (&column)[4]) {
+  const __m256i a = _mm256_unpacklo_epi32(row[0], row[1]), b = _mm256_unpackhi_epi32(row[0], row[1]);
+  const __m256i c = _mm256_unpacklo_epi32(row[2], row[3]), d = _mm256_unpackhi_epi32(row[2], row[3]);
+  column[0] = _mm256_unpacklo_epi64(a, c);
+  column[1] = _mm256_unpackhi_epi64(a, c);
+  column[2] = _mm256_unpacklo_epi64(b, d);
+  column[3] = _mm256_unpackhi_epi64(b, d);
+}
+
+template <int kBits, int kSub>
+inline void fill_block(const uint8_t* strip, const Tables& tables,
+                       int16_t (&levels)[kBlock / 2][kHalves][kHalfRows * 2]) {
+  for (int h = 0; h < kHalves; ++h) {
+    __m256i level[kHalfPairs][4];
+    for (int p = 0; p < kHalfPairs; ++p) look_up<kBits, kSub>(strip, tables, h * kHalfPairs + p, level[p]);
+    for (int i = 0; i < 4; ++i) {
+      const __m256i row[4] = {level[0][i], level[1][i], level[2][i], level[3][i]};
+      __m256i column[4];
+      turn(row, column);
+      for (int k = 0; k < 4; ++k) _mm256_store_si256(reinterpret_cast<__m256i*>(levels[i * 4 + k][h]), column[k]);
+    }
+  }
+}
+
+template <int kBits>
+void fill_tile(const Job& job, const uint8_t* panel, int64_t begin, Tables& tables, Tile& tile) {
+  const Geometry& geometry = job.geometry;
+  const int64_t rest = geometry.blocks - begin;
+  tile.count = static_cast<int>(rest < kStretchBlocks ? rest : kStretchBlocks);
+  for (int b = 0, part = 0; b < tile.count; ++part) {
+    const uint8_t* group = panel + (begin + b) / geometry.group_blocks * geometry.group_bytes;
+    set_group<kBits>(geometry, group, tables);
+    for (int h = 0; h < kHalves; ++h) tile.scales[part][h] = load_scale(geometry, group, h);
+    tile.part_ends[part] = static_cast<int>(part_end(geometry, begin + b) - begin);
+    for (; b < tile.part_ends[part]; ++b) {
+      const int sub = b % strip_blocks(kBits);  // stretches begin with a strip
+      const uint8_t* strip = panel + geometry.codes_at + (begin + b) / strip_blocks(kBits) * strip_bytes(kBits);
+      if (sub == 0) fill_block<kBits, 0>(strip, tables, tile.levels[b]);
+      if constexpr (kBits < 4) {
+        if (sub == 1) fill_block<kBits, 1>(strip, tables, tile.levels[b]);
+      }
+      if constexpr (kBits == 3) {
+        if (sub == 2) fill_block<kBits, 2>(strip, tables, tile.levels[b]);
+        if (sub == 3) fill_block<kBits, 3>(strip, tables, tile.levels[b]);
+      }
+    }
+  }
+}
+
+// Tokens and panels of one pass: the activations of a stretch in 16 bits and the sums stay in the second-level cache.
+constexpr int kPassTokens = 120;
+constexpr int kPassPanels = 8;
+struct Pass {
+  alignas(32) int16_t x[kPassTokens][kStretchBlocks * kBlock + 16];  // rows not a power of two apart
+  alignas(32) float sums[kPassPanels][kPassTokens][kHalves][kHalfRows];
+};
+
+// A tile times kTokens tokens, added to their sums (or written there, at the first blocks of a row).
+template <int kTokens>
+void multiply(const Job& job, const Tile& tile, Pass& pass, int panel, int token, int64_t first, int64_t begin) {
+  const Activations& a = job.activations;
+  float(*sums)[kHalves][kHalfRows] = pass.sums[panel] + token;
+  __m256 y[kHalves][kTokens] = {};
+  for (int h = 0; h < kHalves && begin > 0; ++h) {
+    for (int t = 0; t < kTokens; ++t) y[h][t] = _mm256_load_ps(sums[t][h]);
+  }
+  __m256 s[kHalves][kTokens] = {};
+  for (int b = 0, part = 0; b < tile.count; ++b) {
+    __m256i sum[kHalves][kTokens];
+#pragma GCC unroll 16
+    for (int c = 0; c < kBlock / 2; ++c) {
+      const __m256i level[kHalves] = {load(tile.levels[b][c][0]), load(tile.levels[b][c][1])};
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i two = broadcast(pass.x[token + t] + b * kBlock + c * 2);
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; ++h) {
+          const __m256i product = _mm256_madd_epi16(level[h], two);
+          sum[h][t] = c == 0 ? product : here(_mm256_add_epi32(sum[h][t], product));
+        }
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      const __m256 a_scale = _mm256_set1_ps(scales_of(a, first + token + t)[begin + b]);
+      for (int h = 0; h < kHalves; ++h) s[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][t]), a_scale, s[h][t]);
+    }
+    if (b + 1 < tile.part_ends[part]) continue;
+    for (int h = 0; h < kHalves; ++h) {
+      for (int t = 0; t < kTokens; ++t) {
+        y[h][t] = _mm256_fmadd_ps(s[h][t], tile.scales[part][h], y[h][t]);
+        s[h][t] = _mm256_setzero_ps();
+      }
+    }
+    ++part;
+  }
+  for (int h = 0; h < kHalves; ++h) {
+    for (int t = 0; t < kTokens; ++t) _mm256_store_ps(sums[t][h], y[h][t]);
+  }
+}
+
+// The activations of `n` tokens in blocks [begin, end), in 16 bits.
+void widen_tokens(const Activations& a, int64_t first, int n, int64_t begin, int64_t end, Pass& pass) {
+  for (int t = 0; t < n; ++t) {
+    const int8_t* from = codes_of(a, first + t) + begin * kBlock;
+    for (int64_t i = 0; i < (end - begin) * kBlock; i += 16) {
+      _mm256_store_si256(reinterpret_cast<__m256i*>(pass.x[t] + i), _mm256_cvtepi8_epi16(load_half(from + i)));
+    }
+  }
+}
+
+// Tokens [first, first + n), some panels at a time.
+template <int kBits>
+void multiply_panels(const Job& job, int64_t first, int n, Tables& tables) {
+  using Multiply = void (*)(const Job&, const Tile&, Pass&, int, int, int64_t, int64_t);
+  static constexpr Multiply kMultiply[kTileTokens] = {multiply<1>, multiply<2>, multiply<3>,
+                                                      multiply<4>, multiply<5>, multiply<6>};
+  const Geometry& geometry = job.geometry;
+  Pass pass;
+  Tile tile;
+  for (int64_t row = job.row_begin; row < job.row_end; row += kPassPanels * kPanelRows) {
+    const int64_t rest = (job.row_end - row + kPanelRows - 1) / kPanelRows;
+    const int panels = static_cast<int>(rest < kPassPanels ? rest : kPassPanels);
+    for (int64_t begin = 0; begin < geometry.blocks; begin += kStretchBlocks) {
+      const int64_t end = begin + kStretchBlocks < geometry.blocks ? begin + kStretchBlocks : geometry.blocks;
+      widen_tokens(job.activations, first, n, begin, end, pass);
+      for (int p = 0; p < panels; ++p) {
+        fill_tile<kBits>(job, job.packed + (row / kPanelRows + p) * geometry.bytes, begin, tables, tile);
+        for_token_shares<kTileTokens>(n, [&](int64_t token, int64_t tokens) {
+          kMultiply[tokens - 1](job, tile, pass, p, static_cast<int>(token), first, begin);
+        });
+      }
+    }
+    for (int p = 0; p < panels; ++p) {
+      const int64_t at = row + p * kPanelRows;
+      store_sums(pass.sums[p], n, job.out + first * job.ldo + at, job.ldo, job.row_end - at);
+    }
+  }
+}
+
+template <int kBits>
+void compute(const Job& job) {
+  Tables tables;
+  if (job.geometry.levels == Levels::kNf4) set_fixed(tables, kNf4Levels);
+  if (job.geometry.levels == Levels::kFp4) set_fixed(tables, kFp4Levels);
+  if (job.n == 1) return stream<kBits, 1>(job, tables);
+  if (job.n == 2) return stream<kBits, 2>(job, tables);
+  if (job.n == kStreamTokens) return stream<kBits, kStreamTokens>(job, tables);
+  for (int64_t first = 0; first < job.n; first += kPassTokens) {
+    const int64_t rest = job.n - first;
+    multiply_panels<kBits>(job, first, static_cast<int>(rest < kPassTokens ? rest : kPassTokens), tables);
+  }
+}
+
+}  // namespace
+
+void compute_avx2(const Job& job) noexcept {
+  if (job.geometry.bits == 4) return compute<4>(job);
+  if (job.geometry.bits == 3) return compute<3>(job);
+  compute<2>(job);
+}
+
+}  // namespace nibble::kernel::codebook
