@@ -64,11 +64,8 @@ std::uint64_t bytes_per_row(const TensorView& view, int part) {
 Tensor quantize(const Matrix& m, const Setting& s) {
   const EncodingInfo& target = encoding::get(s.type);
   Tensor tensor = encoding::allocate(target, {m.rows, m.cols});
-  Job job{.tensor = "w",
-          .target = &target,
-          .shape = {m.rows, m.cols},
-          .statistics = {s.importance, {}},
-          .options = s.options};
+  Job job{.tensor = "w", .target = &target, .shape = {m.rows, m.cols}, .statistics = {}, .options = s.options};
+  job.statistics.importance = s.importance;
   const auto quantizer = get(s.method).make(job);
   ThreadPool pool(s.threads);
   CancelToken cancel;

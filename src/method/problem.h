@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "encoding/affine.h"
@@ -71,6 +72,7 @@ inline Job job_of(const Problem& p, std::string_view encoding, bool act_order = 
   job.shape = {p.rows, p.cols};
   job.statistics.gram = p.gram;
   job.options.act_order = act_order;
+  job.options.isa = best_isa();
   return job;
 }
 

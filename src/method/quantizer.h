@@ -25,8 +25,9 @@ class RowSource {
 
 // What calibration knows about the inputs of the tensor; empty spans when it knows nothing.
 struct Statistics {
-  std::span<const float> importance;  // mean square of each input: (cols), or (experts, cols) for stacked experts
-  std::span<const float> gram;        // sum or mean of x xᵀ over the inputs x: (cols, cols), symmetric
+  std::span<const float> importance = {};  // mean square of each input: (cols), or (experts, cols) for stacked experts
+  std::span<const float> gram = {};        // sum or mean of x xᵀ over the inputs x: (cols, cols), symmetric
+  std::span<const float> held_out = {};    // the same over inputs that `gram` has not seen: tells how far to fit
 };
 
 enum class Rounding : std::uint8_t { kNearest, kStochastic, kFloor, kCeil };
@@ -36,7 +37,7 @@ struct Options {
   Rounding rounding = Rounding::kNearest;
   RangeRule range = RangeRule::kMinMax;
   double damping = 0.01;   // second-order methods: of the mean of the gram's diagonal, added to it
-  int descents = 2;        // passes that change codes one at a time where that lowers the error of the layer
+  int effort = 4;          // second-order methods: passes over what the first sweep gave; more lose less
   bool act_order = false;  // columns in order of falling importance; their groups stay as they are
   std::uint64_t seed = 0;  // of stochastic rounding; the result depends on (seed, row, column) only
   Isa isa = Isa::kScalar;  // fastest instruction set to use; never changes the result

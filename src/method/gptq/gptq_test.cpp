@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "method/affine_range.h"
 #include "method/gptq/affine.h"
@@ -92,7 +93,8 @@ class Published : public ::testing::TestWithParam<std::tuple<const char*, bool>>
 TEST_P(Published, LayerErrorIsThatOfThePaper) {
   const auto& [encoding, act_order] = GetParam();
   const Problem p = make_problem(24, 320, 7);
-  const Job job = job_of(p, encoding, act_order);
+  Job job = job_of(p, encoding, act_order);
+  job.options.effort = 0;
   const double reference = layer_error(p, published(p, job));
   const double ours = layer_error(p, run(p, job, make_affine(job), 10));
   const double nearest = layer_error(p, run(p, job, rtn::make_affine(job), 10));
@@ -116,10 +118,11 @@ TEST_P(Blocks, LoseLessThanTheSearchAlone) {
   std::vector<float> importance;
   for (std::int64_t c = 0; c < p.cols; ++c) importance.push_back(p.gram[static_cast<std::size_t>(c * p.cols + c)]);
   Job plain = job;
-  plain.statistics = {importance, {}};
+  plain.statistics = {};
+  plain.statistics.importance = importance;
   const double searched = layer_error(p, run(p, plain, get("search").make(plain), 7));
   RecordProperty("of_search", std::to_string(ours / searched));
-  job.options.descents = 0;
+  job.options.effort = 0;
   const double sweep = layer_error(p, run(p, job, make_block(job), 7));
   RecordProperty("of_sweep", std::to_string(ours / sweep));
   EXPECT_LT(ours, sweep);
@@ -129,6 +132,44 @@ TEST_P(Blocks, LoseLessThanTheSearchAlone) {
 INSTANTIATE_TEST_SUITE_P(Types, Blocks,
                          ::testing::Values("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1",
                                            "q8_0", "iq4_nl", "iq4_xs"));
+
+// Rounds that go too far for inputs that were held out are taken back.
+TEST_P(Blocks, KeepWhatServesTheInputsThatWereHeldOut) {
+  Problem p = make_problem(16, 512, 12);
+  const std::vector<float> other = gram_of_inputs(512, 13);
+  Job job = job_of(p, GetParam());
+  job.options.effort = 6;
+  Problem held_out = p;
+  held_out.gram = other;
+  // What follows the rounds is small.
+  const auto free = run(p, job, make_block(job), 16);
+  job.statistics.held_out = other;
+  const auto gated = run(p, job, make_block(job), 16);
+  EXPECT_LE(layer_error(held_out, gated), 1.003 * layer_error(held_out, free));
+  job.statistics.held_out = p.gram;  // nothing to take back
+  EXPECT_EQ(run(p, job, make_block(job), 16), free);
+}
+
+TEST_P(Blocks, AreTheSameForEveryIsa) {
+  const Problem p = make_problem(9, 512, 14);
+  Job job = job_of(p, GetParam());
+  job.options.isa = Isa::kScalar;
+  const auto scalar = run(p, job, make_block(job), 9);
+  job.options.isa = machine_isa();
+  EXPECT_EQ(run(p, job, make_block(job), 9), scalar);
+}
+
+TEST_P(Blocks, LoseLessTheMorePassesThereAre) {
+  const Problem p = make_problem(8, 512, 15);
+  Job job = job_of(p, GetParam());
+  double before = 0;
+  for (const int effort : {0, 1, 4}) {
+    job.options.effort = effort;
+    const double error = layer_error(p, run(p, job, make_block(job), 8));
+    EXPECT_TRUE(effort == 0 || error < before) << error << " after " << before;
+    before = error;
+  }
+}
 
 TEST(Gptq, RowsDoNotDependOnTheCallThatHoldsThem) {
   const Problem p = make_problem(21, 200, 3);

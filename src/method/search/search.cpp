@@ -9,6 +9,7 @@
 
 #include "encoding/block_grid.h"
 #include "method/input.h"
+#include "method/level.h"
 #include "method/quantizer.h"
 #include "method/search/fit.h"
 
@@ -37,17 +38,6 @@ FitBatch fit_for(Isa isa) {
       break;
   }
   return fit_batch_scalar;
-}
-
-int nearest_code(const BlockGrid& grid, float level) {
-  int best = 0;
-  for (int code = 1; code <= grid.code_max; ++code) {
-    if (std::fabs(static_cast<float>(grid.table[code]) - level) <
-        std::fabs(static_cast<float>(grid.table[best]) - level)) {
-      best = code;
-    }
-  }
-  return best;
 }
 
 // How hard to look, by the kind of grid: found by weighted error against time on real weights (search_bench.cpp).
@@ -85,18 +75,14 @@ class Search final : public Quantizer {
     layout_.scale_min = static_cast<float>(grid_.scale_min);
     layout_.scale_max = static_cast<float>(grid_.scale_max);
     layout_.min_max = static_cast<float>(grid_.min_max);
-    layout_.level_lo = static_cast<float>(grid_.table != nullptr ? grid_.table[0] : grid_.code_min);
-    layout_.level_hi = static_cast<float>(grid_.table != nullptr ? grid_.table[grid_.code_max] : grid_.code_max);
+    layout_.level_lo = level_of(grid_, grid_.code_min);
+    layout_.level_hi = level_of(grid_, grid_.code_max);
     for (int level = -128; level < 128; ++level) {
       codes_[static_cast<std::size_t>(level + 128)] =
           static_cast<std::int8_t>(grid_.table != nullptr ? nearest_code(grid_, static_cast<float>(level)) : level);
     }
     if (grid_.table != nullptr) {
-      for (int cell = 0; cell < 32; ++cell) {
-        const float from = -128.0f + 8.0f * static_cast<float>(cell);
-        cells_[static_cast<std::size_t>(cell)] = static_cast<float>(grid_.table[nearest_code(grid_, from)]);
-        cells_[static_cast<std::size_t>(32 + cell)] = static_cast<float>(grid_.table[nearest_code(grid_, from + 8.0f)]);
-      }
+      cells_ = level_cells(grid_);
       layout_.cells = cells_.data();
     }
     set_effort(grid_, layout_);
