@@ -134,13 +134,6 @@ float largest_scale(Dtype dtype) {
   return std::numeric_limits<float>::max();
 }
 
-float round_scale(Dtype dtype, float scale) {
-  const float held = std::min(scale, largest_scale(dtype));
-  if (dtype == Dtype::kF16) return f16_to_f32(f32_to_f16(held));
-  if (dtype == Dtype::kBf16) return bf16_to_f32(f32_to_bf16(held));
-  return held;
-}
-
 float symmetric_scale(const AffineParams& params, float magnitude) {
   const float levels = static_cast<float>((1 << params.bits) - 1);  // of a code with 2^b values
   const float half = static_cast<float>((1 << (params.bits - 1)) - 1);
@@ -200,6 +193,13 @@ Shape scales_shape(const AffineParams& params, const Shape& shape) {
   if (params.granularity == Granularity::kTensor) return {1};
   if (params.granularity == Granularity::kChannel) return {shape.rows()};
   return {shape.rows(), groups_per_row(params, shape.cols())};
+}
+
+float round_scale(Dtype dtype, float scale) {
+  const float held = std::min(scale, largest_scale(dtype));
+  if (dtype == Dtype::kF16) return f16_to_f32(f32_to_f16(held));
+  if (dtype == Dtype::kBf16) return bf16_to_f32(f32_to_bf16(held));
+  return held;
 }
 
 ScaleZero scale_of_range(const AffineParams& params, float lowest, float highest) {

@@ -44,6 +44,9 @@ struct ScaleZero {
 // scale rounds to zero in the scale dtype, gives scale 0; a scale beyond the dtype gives its largest finite value.
 ScaleZero scale_of_range(const AffineParams& params, float lowest, float highest);
 
+// The nearest value of a scale dtype, at most its largest finite one.
+float round_scale(Dtype dtype, float scale);
+
 // round(value / scale) + zero, ties to even, held in the code range. NaN and scale 0 give `zero`; infinities the end
 // codes.
 int nearest_code(const AffineParams& params, float value, const ScaleZero& at);

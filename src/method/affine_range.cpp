@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
+
+#include "method/input.h"
 
 namespace nibble::method {
 
@@ -49,6 +52,75 @@ encoding::ScaleZero choose_scale(const encoding::AffineParams& params, RangeRule
     }
   }
   return best;
+}
+
+const float* importance_at(const Job& job, std::span<const float> importance, std::int64_t row, std::int64_t col) {
+  if (importance.empty()) return nullptr;
+  const std::int64_t cols = job.shape.cols();
+  const std::int64_t rows_per_expert = job.shape.rows() * cols / static_cast<std::int64_t>(importance.size());
+  return importance.data() + row / rows_per_expert * cols + col;
+}
+
+namespace {
+
+constexpr std::int64_t kChunkRows = 64;
+std::size_t n_chunks(const RowSource& weights) {
+  return static_cast<std::size_t>((weights.rows() + kChunkRows - 1) / kChunkRows);
+}
+
+// Calls body(chunk, row, values) for every row; each chunk of rows is one task.
+template <typename Body>
+void for_each_row(ExecContext& context, const RowSource& weights, Body&& body) {
+  context.pool.parallel_dynamic(static_cast<std::int64_t>(n_chunks(weights)), [&](std::int64_t chunk) {
+    context.check_cancelled();
+    std::vector<float> row(static_cast<std::size_t>(weights.cols()));
+    const std::int64_t end = std::min(weights.rows(), (chunk + 1) * kChunkRows);
+    for (std::int64_t r = chunk * kChunkRows; r < end; ++r) {
+      weights.read(r, r + 1, row.data());
+      body(static_cast<std::size_t>(chunk), r, row.data());
+    }
+  });
+}
+
+Range tensor_range(ExecContext& context, const Job& job, const RowSource& weights) {
+  std::vector<Range> ranges(n_chunks(weights));
+  for_each_row(context, weights, [&](std::size_t chunk, std::int64_t row, const float* values) {
+    require_representable(job, values, row, 1);
+    const Range range = range_of(values, weights.cols());
+    const bool first = row % kChunkRows == 0;
+    ranges[chunk].low = first ? range.low : std::min(ranges[chunk].low, range.low);
+    ranges[chunk].high = first ? range.high : std::max(ranges[chunk].high, range.high);
+  });
+  Range all = ranges.empty() ? Range{} : ranges.front();
+  for (const Range& range : ranges) all = {std::min(all.low, range.low), std::max(all.high, range.high)};
+  return all;
+}
+
+}  // namespace
+
+encoding::ScaleZero choose_whole_scale(ExecContext& context, const Job& job, std::span<const float> importance,
+                                       const RowSource& weights) {
+  const encoding::AffineParams& params = job.target->affine;
+  const Range range = tensor_range(context, job, weights);
+  if (job.options.range == RangeRule::kMinMax) return encoding::scale_of_range(params, range.low, range.high);
+  std::array<encoding::ScaleZero, kShrinks> candidates;
+  for (int i = 0; i < kShrinks; ++i) {
+    candidates[static_cast<std::size_t>(i)] =
+        encoding::scale_of_range(params, shrink(i) * range.low, shrink(i) * range.high);
+  }
+  // Summed per chunk and then in order, so that the result does not depend on the threads.
+  std::vector<std::array<double, kShrinks>> errors(n_chunks(weights));
+  for_each_row(context, weights, [&](std::size_t chunk, std::int64_t row, const float* values) {
+    const float* weight = importance_at(job, importance, row, 0);
+    for (std::size_t i = 0; i < kShrinks; ++i)
+      errors[chunk][i] += static_cast<double>(range_error(params, values, weight, weights.cols(), candidates[i]));
+  });
+  std::array<double, kShrinks> sums{};
+  for (const auto& chunk : errors) {
+    for (std::size_t i = 0; i < kShrinks; ++i) sums[i] += chunk[i];
+  }
+  const auto least = std::min_element(sums.begin(), sums.end()) - sums.begin();
+  return candidates[static_cast<std::size_t>(least)];
 }
 
 }  // namespace nibble::method

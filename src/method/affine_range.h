@@ -25,4 +25,12 @@ float range_error(const encoding::AffineParams& params, const float* values, con
 encoding::ScaleZero choose_scale(const encoding::AffineParams& params, RangeRule rule, const float* values,
                                  const float* importance, std::int64_t n);
 
+// Of prepare_importance(): that of one row, from `col` on; null without importance.
+const float* importance_at(const Job& job, std::span<const float> importance, std::int64_t row, std::int64_t col);
+
+// One scale for the whole tensor, by job.options.range. Throws as require_representable(). The result does not depend
+// on the number of threads.
+encoding::ScaleZero choose_whole_scale(ExecContext& context, const Job& job, std::span<const float> importance,
+                                       const RowSource& weights);
+
 }  // namespace nibble::method

@@ -38,6 +38,7 @@ struct Options {
   RangeRule range = RangeRule::kMinMax;
   double damping = 0.01;   // second-order methods: of the mean of the gram's diagonal, added to it
   int effort = 4;          // second-order methods: passes over what the first sweep gave; more lose less
+  double pull_back = 0;    // gptq on the affine family: towards the weights as they were, before each is rounded
   bool act_order = false;  // columns in order of falling importance; their groups stay as they are
   std::uint64_t seed = 0;  // of stochastic rounding; the result depends on (seed, row, column) only
   Isa isa = Isa::kScalar;  // fastest instruction set to use; never changes the result

@@ -4,11 +4,13 @@
 #include <cmath>
 #include <optional>
 
-#include "encoding/affine.h"
 #include "linalg/gemm.h"
 #include "method/affine_range.h"
+#include "method/affine_rows.h"
+#include "method/gptq/affine_descent.h"
 #include "method/gptq/hessian.h"
 #include "method/input.h"
+#include "method/layer.h"
 
 namespace nibble::method::gptq {
 
@@ -20,39 +22,41 @@ using encoding::ScaleZero;
 
 constexpr std::int64_t kBlock = 128;  // columns whose errors are spread to all later ones at once
 
-// The rows of one call, columns by place.
-struct Rows {
-  std::int64_t n = 0, cols = 0;
-  std::vector<float> weights;        // (n, cols): rounded up to the sweep, compensated behind it
-  std::vector<float> errors;         // (n, kBlock)
-  std::vector<std::uint8_t> stored;  // (n, cols), by column
-  std::vector<ScaleZero> scales;     // (n, groups)
+// How the scale of a group is chosen.
+struct Grid {
+  RangeRule rule;
+  bool weighted;  // by the gram's diagonal
 };
 
 class Affine final : public Quantizer {
  public:
   explicit Affine(const Job& job) : job_(job), params_(job.target->affine) {}
 
-  void prepare(ExecContext& /*context*/, const RowSource& weights) override {
+  void prepare(ExecContext& context, const RowSource& weights) override {
     hessian_ = make_hessian(job_);
-    if (params_.granularity == Granularity::kTensor) whole_ = tensor_scale(weights);
+    const std::int64_t cols = job_.shape.cols();
+    for (std::int64_t c = 0; c < cols; ++c)
+      diagonal_.push_back(job_.statistics.gram[static_cast<std::size_t>(c * cols + c)]);
+    if (job_.options.effort > 0) descent_ = AffineDescent(params_, cols, job_.statistics.gram);
+    if (params_.granularity != Granularity::kTensor) return;
+    Job job = job_;
+    if (job_.options.effort > 0) job.options.range = RangeRule::kMse;
+    // Of the weights as they are: the sweep changes them only by what rounding costs.
+    whole_ = choose_whole_scale(context, job, job_.options.effort > 0 ? diagonal_ : std::vector<float>{}, weights);
   }
 
   void quantize_rows(const float* weights, std::int64_t row_begin, std::int64_t n_rows,
                      const RowsOut& out) const override {
     require_representable(job_, weights, row_begin, n_rows);
     if (!hessian_) fail(ErrorCode::kInternal, "tensor '{}': not prepared", job_.tensor);
-    Rows rows = gather(weights, n_rows);
-    for (std::int64_t begin = 0; begin < rows.cols; begin += kBlock) {
-      const std::int64_t end = std::min(rows.cols, begin + kBlock);
-      sweep(rows, begin, end);
-      const std::int64_t rest = rows.cols - end;
-      if (rest == 0) continue;
-      linalg::gemm_subtract(n_rows, rest, end - begin, rows.errors.data(), kBlock,
-                            hessian_->factor.data() + begin * rows.cols + end, rows.cols, rows.weights.data() + end,
-                            rows.cols);
-    }
-    write(rows, row_begin, out);
+    const std::int64_t cols = job_.shape.cols();
+    // Weights of inputs that are never there are zero, as in the reference.
+    std::vector<float> target(weights, weights + n_rows * cols);
+    for (std::size_t i = 0; i < target.size(); ++i)
+      if (hessian_->dead[i % static_cast<std::size_t>(cols)]) target[i] = 0;
+    AffineRows rows = sweep(target, n_rows, {job_.options.range, false});
+    if (job_.options.effort > 0) improve(rows, target);
+    write_rows(job_, rows, row_begin, out);
   }
 
  private:
@@ -60,90 +64,105 @@ class Affine final : public Quantizer {
     return hessian_->order.empty() ? place : hessian_->order[static_cast<std::size_t>(place)];
   }
 
-  // Weights of inputs that are never there are zero, as in the reference. With the columns in an order of their own
-  // every group's scale is chosen before the sweep, from the weights as they were.
-  Rows gather(const float* weights, std::int64_t n_rows) const {
-    Rows rows;
-    rows.n = n_rows;
-    rows.cols = job_.shape.cols();
-    rows.weights.resize(static_cast<std::size_t>(n_rows * rows.cols));
-    rows.errors.resize(static_cast<std::size_t>(n_rows * kBlock));
-    rows.stored.resize(rows.weights.size());
-    rows.scales.resize(static_cast<std::size_t>(n_rows * n_groups()), whole_);
-    std::vector<float> row(static_cast<std::size_t>(rows.cols));
+  // target: (n, cols). With the columns in an order of their own every group's scale is chosen before the sweep, from
+  // the weights as they were.
+  AffineRows sweep(const std::vector<float>& target, std::int64_t n_rows, const Grid& grid) const {
+    const std::int64_t cols = job_.shape.cols();
+    AffineRows rows(params_, n_rows, cols);
+    std::fill(rows.scales.begin(), rows.scales.end(), whole_);
+    std::vector<float> rest(target.size()), errors(static_cast<std::size_t>(n_rows * kBlock));
     for (std::int64_t r = 0; r < n_rows; ++r) {
-      for (std::int64_t c = 0; c < rows.cols; ++c)
-        row[static_cast<std::size_t>(c)] =
-            hessian_->dead[static_cast<std::size_t>(c)] ? 0.0f : weights[r * rows.cols + c];
-      for (std::int64_t g = 0; g < n_groups() && !hessian_->order.empty(); ++g) choose(rows, r, g, row.data());
-      for (std::int64_t place = 0; place < rows.cols; ++place)
-        rows.weights[static_cast<std::size_t>(r * rows.cols + place)] = row[static_cast<std::size_t>(column(place))];
+      const float* row = target.data() + r * cols;
+      for (std::int64_t g = 0; g < rows.groups && !hessian_->order.empty(); ++g) choose(grid, rows, r, g, row);
+      for (std::int64_t place = 0; place < cols; ++place)
+        rest[static_cast<std::size_t>(r * cols + place)] = row[column(place)];
+    }
+    for (std::int64_t begin = 0; begin < cols; begin += kBlock) {
+      const std::int64_t end = std::min(cols, begin + kBlock);
+      for (std::int64_t r = 0; r < n_rows; ++r)
+        sweep_block(grid, rows, r, begin, end, target.data() + r * cols, rest.data() + r * cols,
+                    errors.data() + r * kBlock);
+      if (end == cols) break;
+      linalg::gemm_subtract(n_rows, cols - end, end - begin, errors.data(), kBlock,
+                            hessian_->factor.data() + begin * cols + end, cols, rest.data() + end, cols);
     }
     return rows;
   }
 
-  std::int64_t n_groups() const { return encoding::groups_per_row(params_, job_.shape.cols()); }
-
   // row: by column.
-  void choose(Rows& rows, std::int64_t r, std::int64_t group, const float* row) const {
+  void choose(const Grid& grid, AffineRows& rows, std::int64_t r, std::int64_t group, const float* row) const {
     if (params_.granularity == Granularity::kTensor) return;
-    const std::int64_t width = encoding::group_columns(params_, rows.cols), begin = group * width;
-    const std::int64_t n = std::min(width, rows.cols - begin);
-    rows.scales[static_cast<std::size_t>(r * n_groups() + group)] =
-        choose_scale(params_, job_.options.range, row + begin, nullptr, n);
+    const std::int64_t begin = group * rows.width, n = rows.group_end(group) - begin;
+    rows.at(r, group) =
+        choose_scale(params_, grid.rule, row + begin, grid.weighted ? diagonal_.data() + begin : nullptr, n);
   }
 
-  // Rounds the columns of a block one after the other; the error of each is spread to the later ones of the block.
-  void sweep(Rows& rows, std::int64_t begin, std::int64_t end) const {
-    const std::int64_t width = encoding::group_columns(params_, rows.cols);
-    const int offset = encoding::stored_offset(params_);
-    for (std::int64_t r = 0; r < rows.n; ++r) {
-      float* row = rows.weights.data() + r * rows.cols;
-      float* errors = rows.errors.data() + r * kBlock;
-      for (std::int64_t place = begin; place < end; ++place) {
-        const std::int64_t at = column(place), group = at / width;
-        if (hessian_->order.empty() && at % width == 0) choose(rows, r, group, row);
-        const ScaleZero& scale = rows.scales[static_cast<std::size_t>(r * n_groups() + group)];
-        const int code = encoding::nearest_code(params_, row[place], scale);
-        rows.stored[static_cast<std::size_t>(r * rows.cols + at)] = static_cast<std::uint8_t>(code + offset);
-        const float* factor = hessian_->factor.data() + place * rows.cols;
-        const float error = (row[place] - encoding::decode_code(code, scale)) / factor[place];
-        errors[place - begin] = error;
-        for (std::int64_t next = place + 1; next < end; ++next) row[next] -= error * factor[next];
+  // Rounds the columns of a block one after the other; the error of each is spread to the later ones of the block. row:
+  // by place, rounded up to the sweep, compensated behind it.
+  void sweep_block(const Grid& grid, AffineRows& rows, std::int64_t r, std::int64_t begin, std::int64_t end,
+                   const float* target, float* row, float* errors) const {
+    const auto back = static_cast<float>(job_.options.pull_back);
+    for (std::int64_t place = begin; place < end; ++place) {
+      const std::int64_t at = column(place), group = at / rows.width;
+      if (hessian_->order.empty() && at % rows.width == 0) choose(grid, rows, r, group, row);
+      const ScaleZero& scale = rows.at(r, group);
+      if (back > 0) row[place] -= back * (row[place] - target[at]);
+      const int code = encoding::nearest_code(params_, row[place], scale);
+      rows.codes[static_cast<std::size_t>(r * rows.cols + at)] = static_cast<std::int16_t>(code);
+      const float* factor = hessian_->factor.data() + place * rows.cols;
+      const float error = (row[place] - encoding::decode_code(code, scale)) / factor[place];
+      errors[place - begin] = error;
+      for (std::int64_t next = place + 1; next < end; ++next) row[next] -= error * factor[next];
+    }
+  }
+
+  // Other grids, then passes over scales and codes. Of each row what has the least error stays: on the inputs that were
+  // held out as far as there are any.
+  void improve(AffineRows& rows, const std::vector<float>& target) const {
+    const std::span<const float> gram = job_.statistics.gram;
+    const std::span<const float> judge = job_.statistics.held_out.empty() ? gram : job_.statistics.held_out;
+    const auto errors = [&](const AffineRows& of) { return row_errors(of.n, of.cols, of.values(), target, judge); };
+    std::vector<double> least = errors(rows);
+    const auto keep_better = [&](const AffineRows& other, AffineRows& best) {
+      const std::vector<double> now = errors(other);
+      for (std::int64_t r = 0; r < other.n; ++r) {
+        if (!(now[static_cast<std::size_t>(r)] < least[static_cast<std::size_t>(r)])) continue;
+        least[static_cast<std::size_t>(r)] = now[static_cast<std::size_t>(r)];
+        best.copy_row(r, other);
       }
+    };
+    for (const bool weighted : {false, true}) {
+      if (params_.granularity == Granularity::kTensor) break;
+      keep_better(sweep(target, rows.n, {RangeRule::kMse, weighted}), rows);
     }
+    AffineRows moving = rows;
+    std::vector<float> values = rows.values(), gradient = gradient_of(rows.n, rows.cols, values, target, gram);
+    for (int pass = 0; pass < job_.options.effort; ++pass) {
+      descent_.pass(moving, values, gradient);
+      keep_better(moving, rows);
+    }
+    keep_better(nearest(target, rows.n), rows);
   }
 
-  void write(const Rows& rows, std::int64_t row_begin, const RowsOut& out) const {
-    const std::uint64_t row_bytes = encoding::row_code_bytes(params_, rows.cols);
-    const bool per_tensor = params_.granularity == Granularity::kTensor;
-    if (per_tensor && row_begin == 0) encoding::store_scale_zero(params_, whole_, out.parts[1], out.parts[2], 0);
-    for (std::int64_t r = 0; r < rows.n; ++r) {
-      encoding::pack_codes(params_.bits, rows.stored.data() + r * rows.cols, rows.cols,
-                           out.parts[0] + static_cast<std::uint64_t>(r) * row_bytes);
-      for (std::int64_t g = 0; g < n_groups() && !per_tensor; ++g) {
-        const std::int64_t at = r * n_groups() + g;
-        encoding::store_scale_zero(params_, rows.scales[static_cast<std::size_t>(at)], out.parts[1], out.parts[2], at);
-      }
+  // Without a sweep: a guard for what no feedback serves.
+  AffineRows nearest(const std::vector<float>& target, std::int64_t n_rows) const {
+    AffineRows rows(params_, n_rows, job_.shape.cols());
+    std::fill(rows.scales.begin(), rows.scales.end(), whole_);
+    for (std::int64_t r = 0; r < n_rows; ++r) {
+      const float* row = target.data() + r * rows.cols;
+      for (std::int64_t g = 0; g < rows.groups; ++g) choose({job_.options.range, false}, rows, r, g, row);
+      for (std::int64_t c = 0; c < rows.cols; ++c)
+        rows.codes[static_cast<std::size_t>(r * rows.cols + c)] =
+            static_cast<std::int16_t>(encoding::nearest_code(params_, row[c], rows.at(r, c / rows.width)));
     }
-  }
-
-  // Of the weights as they are: the sweep changes them only by what rounding costs.
-  ScaleZero tensor_scale(const RowSource& weights) const {
-    std::vector<float> row(static_cast<std::size_t>(weights.cols()));
-    Range all;
-    for (std::int64_t r = 0; r < weights.rows(); ++r) {
-      weights.read(r, r + 1, row.data());
-      require_representable(job_, row.data(), r, 1);
-      const Range range = range_of(row.data(), weights.cols());
-      all = {std::min(all.low, range.low), std::max(all.high, range.high)};
-    }
-    return encoding::scale_of_range(params_, all.low, all.high);
+    return rows;
   }
 
   Job job_;
   AffineParams params_;
   std::optional<Hessian> hessian_;
+  std::vector<float> diagonal_;
+  AffineDescent descent_;
   ScaleZero whole_;
 };
 

@@ -9,6 +9,7 @@
 #include "method/gptq/hessian.h"
 #include "method/gptq/metric.h"
 #include "method/input.h"
+#include "method/layer.h"
 #include "method/level.h"
 #include "tensor/half.h"
 
@@ -75,7 +76,7 @@ class Block final : public Quantizer {
     rows.values.resize(rows.target.size());
     rows.fields.resize(static_cast<std::size_t>(n_rows * n_blocks()));
     sweep(rows);
-    rows.gradient = times(rows, rows.values, job_.statistics.gram);
+    rows.gradient = gradient_of(rows.n, rows.cols, rows.values, rows.target, job_.statistics.gram);
     descend(rows);
     unshrink(rows);
     keep_nearest(rows, row_begin);
@@ -203,23 +204,6 @@ class Block final : public Quantizer {
     std::copy_n(state.value, grid_.block, rows.values.data() + row * rows.cols + block * grid_.block);
   }
 
-  // (values - target) of all rows times a (cols, cols).
-  std::vector<float> times(const Rows& rows, const std::vector<float>& values, std::span<const float> a) const {
-    std::vector<float> change(values.size()), out(values.size());
-    for (std::size_t i = 0; i < change.size(); ++i) change[i] = values[i] - rows.target[i];
-    linalg::gemm(rows.n, rows.cols, rows.cols, change.data(), rows.cols, a.data(), rows.cols, out.data(), rows.cols);
-    return out;
-  }
-  // Of each row: (values - target) · product.
-  std::vector<double> errors_of(const Rows& rows, const std::vector<float>& values,
-                                const std::vector<float>& product) const {
-    std::vector<double> errors(static_cast<std::size_t>(rows.n));
-    for (std::size_t i = 0; i < values.size(); ++i)
-      errors[i / static_cast<std::size_t>(rows.cols)] +=
-          static_cast<double>(values[i] - rows.target[i]) * static_cast<double>(product[i]);
-    return errors;
-  }
-
   // Every block again with the others as they are, some times over. Of each row the state with the least error on what
   // was held out stays.
   void descend(Rows& rows) const {
@@ -227,11 +211,11 @@ class Block final : public Quantizer {
     Rows best;
     if (!held_out.empty()) best = rows;
     std::vector<double> least;
-    if (!held_out.empty()) least = errors_of(rows, rows.values, times(rows, rows.values, held_out));
+    if (!held_out.empty()) least = row_errors(rows.n, rows.cols, rows.values, rows.target, held_out);
     for (int round = 0; round < job_.options.effort; ++round) {
       for (std::int64_t b = 0; b < n_blocks(); ++b) revise(rows, b);
       if (held_out.empty()) continue;
-      const std::vector<double> now = errors_of(rows, rows.values, times(rows, rows.values, held_out));
+      const std::vector<double> now = row_errors(rows.n, rows.cols, rows.values, rows.target, held_out);
       for (std::int64_t r = 0; r < rows.n; ++r) {
         if (!(now[static_cast<std::size_t>(r)] < least[static_cast<std::size_t>(r)])) continue;
         least[static_cast<std::size_t>(r)] = now[static_cast<std::size_t>(r)];
@@ -240,7 +224,7 @@ class Block final : public Quantizer {
     }
     if (held_out.empty()) return;
     rows = std::move(best);
-    rows.gradient = times(rows, rows.values, job_.statistics.gram);
+    rows.gradient = gradient_of(rows.n, rows.cols, rows.values, rows.target, job_.statistics.gram);
   }
 
   void copy_row(const Rows& from, std::int64_t row, Rows& to) const {
@@ -271,7 +255,7 @@ class Block final : public Quantizer {
   // the rest of the error averages out. Scales each row to projection 1 (docs/search.md, Gain).
   void unshrink(Rows& rows) const {
     std::vector<float> zeros(rows.values.size());
-    const std::vector<double> energy = errors_of(rows, zeros, times(rows, zeros, job_.statistics.gram));
+    const std::vector<double> energy = row_errors(rows.n, rows.cols, zeros, rows.target, job_.statistics.gram);
     for (std::int64_t r = 0; r < rows.n; ++r) {
       double across = 0;  // target · gradient
       for (std::int64_t i = r * rows.cols; i < (r + 1) * rows.cols; ++i)
@@ -300,8 +284,8 @@ class Block final : public Quantizer {
     std::vector<float> values(rows.values.size());
     job_.target->decode(packed.data(), values.data(), rows.n * rows.cols);
     const std::span<const float> gram = job_.statistics.gram;
-    const std::vector<double> nearest = errors_of(rows, values, times(rows, values, gram));
-    const std::vector<double> ours = errors_of(rows, rows.values, times(rows, rows.values, gram));
+    const std::vector<double> nearest = row_errors(rows.n, rows.cols, values, rows.target, gram);
+    const std::vector<double> ours = row_errors(rows.n, rows.cols, rows.values, rows.target, gram);
     for (std::int64_t i = 0; i < rows.n * n_blocks(); ++i) {
       const auto row = static_cast<std::size_t>(i / n_blocks());
       if (!(nearest[row] < ours[row])) continue;

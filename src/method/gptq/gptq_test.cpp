@@ -103,6 +103,34 @@ TEST_P(Published, LayerErrorIsThatOfThePaper) {
   EXPECT_LT(ours, 0.75 * nearest);
 }
 
+// Searched grids, refitted scales and moved codes against the sweep alone.
+TEST_P(Published, PassesLoseLess) {
+  const auto& [encoding, act_order] = GetParam();
+  const Problem p = make_problem(24, 320, 8);
+  Job job = job_of(p, encoding, act_order);
+  double before = 0;
+  for (const int effort : {0, 1, 6}) {
+    job.options.effort = effort;
+    const double error = layer_error(p, run(p, job, make_affine(job), 24));
+    EXPECT_TRUE(effort == 0 || error < 0.99 * before) << error << " after " << before;
+    before = error;
+  }
+}
+
+// What the passes keep serves the inputs that were held out, too.
+TEST_P(Published, PassesServeTheInputsThatWereHeldOut) {
+  const auto& [encoding, act_order] = GetParam();
+  const Problem p = make_problem(16, 320, 9);
+  Problem held_out = p;
+  held_out.gram = gram_of_inputs(320, 10);
+  Job job = job_of(p, encoding, act_order);
+  job.statistics.held_out = held_out.gram;
+  job.options.effort = 0;
+  const double published_error = layer_error(held_out, run(p, job, make_affine(job), 16));
+  job.options.effort = 3;
+  EXPECT_LT(layer_error(held_out, run(p, job, make_affine(job), 16)), published_error);
+}
+
 INSTANTIATE_TEST_SUITE_P(Encodings, Published,
                          ::testing::Combine(::testing::Values("int4-g128-asym", "int4-g64", "int3-g128-asym",
                                                               "int2-g128-asym", "int4-channel", "int8-channel-asym"),
@@ -176,6 +204,31 @@ TEST(Gptq, RowsDoNotDependOnTheCallThatHoldsThem) {
   const Job job = job_of(p, "int4-g32");
   const auto whole = run(p, job, make_affine(job), 21), single = run(p, job, make_affine(job), 1);
   EXPECT_LT(std::abs(layer_error(p, whole) / layer_error(p, single) - 1), 1e-3);
+}
+
+TEST(Gptq, PullBackStaysNearerToTheWeights) {
+  const Problem p = make_problem(16, 256, 6);
+  Job job = job_of(p, "int3-g128");
+  job.options.effort = 0;
+  const auto distance = [&] {
+    const auto values = run(p, job, make_affine(job), 16);
+    double sum = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) sum += std::pow(static_cast<double>(values[i] - p.weights[i]), 2);
+    return sum;
+  };
+  const double free = distance();
+  job.options.pull_back = 0.1;
+  EXPECT_LT(distance(), 0.95 * free);
+}
+
+TEST(Gptq, OneScaleOfTheTensorFollowsTheRangeRule) {
+  Problem p = make_problem(16, 256, 6);
+  p.weights[7] = 0.4f;  // an outlier that a searched range cuts
+  Job job = job_of(p, "int3-tensor");
+  job.options.effort = 0;
+  const double minmax = layer_error(p, run(p, job, make_affine(job), 16));
+  job.options.range = RangeRule::kMse;
+  EXPECT_LT(layer_error(p, run(p, job, make_affine(job), 16)), minmax);
 }
 
 TEST(Gptq, InputsThatAreNeverThereCostNothing) {

@@ -2,9 +2,7 @@
 #include "encoding/affine.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstring>
 
 #include "method/affine_range.h"
 #include "method/input.h"
@@ -26,9 +24,7 @@ class Affine final : public Quantizer {
   // A per-tensor range needs the whole tensor.
   void prepare(ExecContext& context, const RowSource& weights) override {
     if (params_.granularity != Granularity::kTensor) return;
-    const Range range = tensor_range(context, weights);
-    whole_ = encoding::scale_of_range(params_, range.low, range.high);
-    if (job_.options.range == RangeRule::kMse) whole_ = search_whole(context, weights, range);
+    whole_ = choose_whole_scale(context, job_, importance_, weights);
     prepared_ = true;
   }
 
@@ -49,7 +45,8 @@ class Affine final : public Quantizer {
         const std::int64_t begin = g * width, end = std::min(cols, begin + width);
         ScaleZero at = whole_;
         if (!per_tensor) {
-          at = choose_scale(params_, job_.options.range, row + begin, importance_of(row_begin + r, begin), end - begin);
+          at = choose_scale(params_, job_.options.range, row + begin,
+                            importance_at(job_, importance_, row_begin + r, begin), end - begin);
           encoding::store_scale_zero(params_, at, out.parts[1], out.parts[2], r * n_groups + g);
         }
         round_group(row, begin, end, row_begin + r, at, stored.data());
@@ -59,66 +56,6 @@ class Affine final : public Quantizer {
   }
 
  private:
-  const float* importance_of(std::int64_t row, std::int64_t col) const {
-    if (importance_.empty()) return nullptr;
-    const std::int64_t cols = job_.shape.cols();
-    const std::int64_t rows_per_expert = job_.shape.rows() * cols / static_cast<std::int64_t>(importance_.size());
-    return importance_.data() + row / rows_per_expert * cols + col;
-  }
-
-  // Calls body(chunk, row, values) for every row; each chunk of rows is one task.
-  template <typename Body>
-  std::int64_t for_each_row(ExecContext& context, const RowSource& weights, Body&& body) const {
-    const std::int64_t n_chunks = (weights.rows() + kChunkRows - 1) / kChunkRows;
-    context.pool.parallel_dynamic(n_chunks, [&](std::int64_t chunk) {
-      context.check_cancelled();
-      std::vector<float> row(static_cast<std::size_t>(weights.cols()));
-      const std::int64_t end = std::min(weights.rows(), (chunk + 1) * kChunkRows);
-      for (std::int64_t r = chunk * kChunkRows; r < end; ++r) {
-        weights.read(r, r + 1, row.data());
-        body(static_cast<std::size_t>(chunk), r, row.data());
-      }
-    });
-    return n_chunks;
-  }
-
-  Range tensor_range(ExecContext& context, const RowSource& weights) const {
-    std::vector<Range> ranges(static_cast<std::size_t>((weights.rows() + kChunkRows - 1) / kChunkRows));
-    for_each_row(context, weights, [&](std::size_t chunk, std::int64_t row, const float* values) {
-      require_representable(job_, values, row, 1);
-      const Range range = range_of(values, weights.cols());
-      const bool first = row % kChunkRows == 0;
-      ranges[chunk].low = first ? range.low : std::min(ranges[chunk].low, range.low);
-      ranges[chunk].high = first ? range.high : std::max(ranges[chunk].high, range.high);
-    });
-    Range all = ranges.empty() ? Range{} : ranges.front();
-    for (const Range& range : ranges) all = {std::min(all.low, range.low), std::max(all.high, range.high)};
-    return all;
-  }
-
-  ScaleZero search_whole(ExecContext& context, const RowSource& weights, const Range& range) const {
-    std::array<ScaleZero, kShrinks> candidates;
-    for (int i = 0; i < kShrinks; ++i) {
-      candidates[static_cast<std::size_t>(i)] =
-          encoding::scale_of_range(params_, shrink(i) * range.low, shrink(i) * range.high);
-    }
-    // Summed per chunk and then in order, so that the result does not depend on the threads.
-    std::vector<std::array<double, kShrinks>> errors(
-        static_cast<std::size_t>((weights.rows() + kChunkRows - 1) / kChunkRows));
-    for_each_row(context, weights, [&](std::size_t chunk, std::int64_t row, const float* values) {
-      for (std::size_t i = 0; i < kShrinks; ++i) {
-        errors[chunk][i] +=
-            static_cast<double>(range_error(params_, values, importance_of(row, 0), weights.cols(), candidates[i]));
-      }
-    });
-    std::array<double, kShrinks> sums{};
-    for (const auto& chunk : errors) {
-      for (std::size_t i = 0; i < kShrinks; ++i) sums[i] += chunk[i];
-    }
-    const auto least = std::min_element(sums.begin(), sums.end()) - sums.begin();
-    return candidates[static_cast<std::size_t>(least)];
-  }
-
   void round_group(const float* row, std::int64_t begin, std::int64_t end, std::int64_t row_index, const ScaleZero& at,
                    std::uint8_t* stored) const {
     const encoding::CodeRange codes = encoding::code_range(params_);
@@ -135,7 +72,6 @@ class Affine final : public Quantizer {
     }
   }
 
-  static constexpr std::int64_t kChunkRows = 64;
   Job job_;
   AffineParams params_;
   std::vector<float> importance_;
