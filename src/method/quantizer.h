@@ -28,6 +28,10 @@ struct Statistics {
   std::span<const float> importance = {};  // mean square of each input: (cols), or (experts, cols) for stacked experts
   std::span<const float> gram = {};        // sum or mean of x xᵀ over the inputs x: (cols, cols), symmetric
   std::span<const float> held_out = {};    // the same over inputs that `gram` has not seen: tells how far to fit
+  // Inputs x of the unquantized model against the x̂ of `gram`, behind layers that are quantized: mean of x x̂ᵀ, (cols,
+  // cols); and of held-out ones.
+  std::span<const float> cross = {};
+  std::span<const float> held_out_cross = {};
 };
 
 enum class Rounding : std::uint8_t { kNearest, kStochastic, kFloor, kCeil };
@@ -36,12 +40,13 @@ enum class RangeRule : std::uint8_t { kMinMax, kMse };
 struct Options {
   Rounding rounding = Rounding::kNearest;
   RangeRule range = RangeRule::kMinMax;
-  double damping = 0.01;   // second-order methods: of the mean of the gram's diagonal, added to it
-  int effort = 4;          // second-order methods: passes over what the first sweep gave; more lose less
-  double pull_back = 0;    // gptq on the affine family: towards the weights as they were, before each is rounded
-  bool act_order = false;  // columns in order of falling importance; their groups stay as they are
-  std::uint64_t seed = 0;  // of stochastic rounding; the result depends on (seed, row, column) only
-  Isa isa = Isa::kScalar;  // fastest instruction set to use; never changes the result
+  double damping = 0.01;     // second-order methods: of the mean of the gram's diagonal, added to it
+  int effort = 4;            // second-order methods: passes over what the first sweep gave; more lose less
+  double correction = 0.25;  // share of the way to the weights that suit the quantized layers before (method/target.h)
+  double pull_back = 0;      // gptq on the affine family: towards the weights as they were, before each is rounded
+  bool act_order = false;    // columns in order of falling importance; their groups stay as they are
+  std::uint64_t seed = 0;    // of stochastic rounding; the result depends on (seed, row, column) only
+  Isa isa = Isa::kScalar;    // fastest instruction set to use; never changes the result
 };
 
 struct Job {

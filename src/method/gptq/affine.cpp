@@ -11,6 +11,7 @@
 #include "method/gptq/hessian.h"
 #include "method/input.h"
 #include "method/layer.h"
+#include "method/target.h"
 
 namespace nibble::method::gptq {
 
@@ -34,6 +35,7 @@ class Affine final : public Quantizer {
 
   void prepare(ExecContext& context, const RowSource& weights) override {
     hessian_ = make_hessian(job_);
+    corrected_.prepare(context, job_, weights);
     const std::int64_t cols = job_.shape.cols();
     for (std::int64_t c = 0; c < cols; ++c)
       diagonal_.push_back(job_.statistics.gram[static_cast<std::size_t>(c * cols + c)]);
@@ -52,6 +54,7 @@ class Affine final : public Quantizer {
     const std::int64_t cols = job_.shape.cols();
     // Weights of inputs that are never there are zero, as in the reference.
     std::vector<float> target(weights, weights + n_rows * cols);
+    corrected_.correct(target.data(), n_rows);
     for (std::size_t i = 0; i < target.size(); ++i)
       if (hessian_->dead[i % static_cast<std::size_t>(cols)]) target[i] = 0;
     AffineRows rows = sweep(target, n_rows, {job_.options.range, false});
@@ -161,6 +164,7 @@ class Affine final : public Quantizer {
   Job job_;
   AffineParams params_;
   std::optional<Hessian> hessian_;
+  Target corrected_;
   std::vector<float> diagonal_;
   AffineDescent descent_;
   ScaleZero whole_;

@@ -72,8 +72,8 @@ void AffineDescent::refit_group(AffineRows& rows, std::int64_t group, std::vecto
   std::vector<float> levels(static_cast<std::size_t>(rows.n * n)), products(levels.size());
   for (std::int64_t r = 0; r < rows.n; ++r) {
     for (std::int64_t i = 0; i < n; ++i)
-      levels[static_cast<std::size_t>(r * n + i)] = static_cast<float>(
-          rows.codes[static_cast<std::size_t>(r * cols_ + begin + i)] - rows.at(r, group).zero);
+      levels[static_cast<std::size_t>(r * n + i)] =
+          static_cast<float>(rows.codes[static_cast<std::size_t>(r * cols_ + begin + i)] - rows.at(r, group).zero);
   }
   linalg::gemm(rows.n, n, n, levels.data(), n, gram_.data() + begin * cols_ + begin, cols_, products.data(), n);
   std::vector<float> change(levels.size());
@@ -95,8 +95,7 @@ void AffineDescent::refit_group(AffineRows& rows, std::int64_t group, std::vecto
     rows.at(r, group) = choice.at;
     for (std::int64_t i = 0; i < n; ++i) {
       float& value = values[static_cast<std::size_t>(r * cols_ + begin + i)];
-      const float now =
-          encoding::decode_code(rows.codes[static_cast<std::size_t>(r * cols_ + begin + i)], choice.at);
+      const float now = encoding::decode_code(rows.codes[static_cast<std::size_t>(r * cols_ + begin + i)], choice.at);
       change[static_cast<std::size_t>(r * n + i)] = value - now;
       value = now;
     }

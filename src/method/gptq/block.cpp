@@ -11,6 +11,7 @@
 #include "method/input.h"
 #include "method/layer.h"
 #include "method/level.h"
+#include "method/target.h"
 #include "tensor/half.h"
 
 namespace nibble::method::gptq {
@@ -49,8 +50,9 @@ class Block final : public Quantizer {
     local_.cells = cells_.data();
   }
 
-  void prepare(ExecContext& context, const RowSource& /*weights*/) override {
+  void prepare(ExecContext& context, const RowSource& weights) override {
     hessian_ = make_hessian(job_);
+    corrected_.prepare(context, job_, weights);
     const std::int64_t n_blocks = job_.shape.cols() / grid_.block;
     conditional_.resize(static_cast<std::size_t>(n_blocks));
     fixed_.resize(static_cast<std::size_t>(job_.options.effort > 0 ? n_blocks : 0));
@@ -71,6 +73,7 @@ class Block final : public Quantizer {
     rows.n = n_rows;
     rows.cols = job_.shape.cols();
     rows.target.assign(weights, weights + n_rows * rows.cols);
+    corrected_.correct(rows.target.data(), n_rows);
     for (std::int64_t i = 0; i < n_rows * rows.cols; ++i)
       if (hessian_->dead[static_cast<std::size_t>(i % rows.cols)]) rows.target[static_cast<std::size_t>(i)] = 0;
     rows.values.resize(rows.target.size());
@@ -300,6 +303,7 @@ class Block final : public Quantizer {
   LocalGrid local_{};
   std::array<float, 64> cells_{};
   std::optional<Hessian> hessian_;
+  Target corrected_;
   std::vector<Metric> conditional_, fixed_;  // of each block
 };
 
