@@ -11,20 +11,21 @@
 namespace nibble {
 
 struct QuantizeRequest {
-  std::string input;                   // Hugging Face folder or .gguf file
-  std::string output;                  // .gguf file; appears whole or not at all
-  std::string type;                    // built-in recipe ("q4_k_m"), encoding ("q4_k"), or recipe file (.json)
-  std::string method;                  // "rtn", "search", ...; empty: the best for each type
-  std::string imatrix;                 // importance matrix file; empty: none
-  std::string calib;                   // text that methods learn from; empty: none
-  std::int64_t calib_tokens = 32768;   // of it, at most
-  std::int64_t calib_context = 0;      // tokens of a sequence; 0: 512, or what the model was trained for if less
-  std::vector<std::string> overrides;  // "REGEX=TYPE" over GGUF or Hugging Face names; the first that matches counts
-  bool pure = false;                   // the type everywhere, the head included
-  std::string rounding = "nearest";    // of method rtn: nearest, stochastic, floor, ceil
-  std::string range = "minmax";        // of method rtn: minmax, mse
-  std::uint64_t seed = 0;              // of stochastic rounding
-  bool dry_run = false;                // plan only, write nothing
+  std::string input;                    // Hugging Face folder or .gguf file
+  std::string output;                   // .gguf file; appears whole or not at all
+  std::string type;                     // built-in recipe ("q4_k_m"), encoding ("q4_k"), or recipe file (.json)
+  std::string method;                   // "rtn", "search", ...; empty: the best for each type
+  std::string imatrix;                  // importance matrix file; empty: none
+  std::string calib;                    // text that methods learn from; empty: none
+  std::vector<std::string> transforms;  // "awq": before each block is quantized, in this order
+  std::int64_t calib_tokens = 32768;    // of it, at most
+  std::int64_t calib_context = 0;       // tokens of a sequence; 0: 512, or what the model was trained for if less
+  std::vector<std::string> overrides;   // "REGEX=TYPE" over GGUF or Hugging Face names; the first that matches counts
+  bool pure = false;                    // the type everywhere, the head included
+  std::string rounding = "nearest";     // of method rtn: nearest, stochastic, floor, ceil
+  std::string range = "minmax";         // of method rtn: minmax, mse
+  std::uint64_t seed = 0;               // of stochastic rounding
+  bool dry_run = false;                 // plan only, write nothing
 };
 
 struct ConvertRequest {

@@ -25,6 +25,10 @@ RunCommand setup(CLI::App& app) {
       ->required();
   app.add_option("--imatrix", request->imatrix, "importance matrix made by 'nibble imatrix' or llama-imatrix")
       ->type_name("FILE");
+  app.add_option("--transform", request->transforms,
+                 "rewrite that makes weights easier to quantize (repeatable): awq; needs --calib")
+      ->type_name("NAME")
+      ->allow_extra_args(false);
   app.add_option("--calib", request->calib, "text that methods learn from, block by block")->type_name("TEXT");
   app.add_option("--calib-tokens", request->calib_tokens, "tokens of it, at most")
       ->type_name("N")

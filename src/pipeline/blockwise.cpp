@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "calib/block_walk.h"
 #include "encoding/encoding.h"
+#include "method/quantize_tensor.h"
 
 namespace nibble::pipeline {
 
@@ -19,7 +20,7 @@ using calib::Stage;
 using model::ModelSource;
 using model::Role;
 
-constexpr std::int64_t kRowsPerTask = 64;       // solved at once by one thread
+constexpr std::int64_t kRowsPerTask = 64;       // compared at once by one thread
 constexpr std::int64_t kFewTokens = 64;         // an expert that saw fewer is told about
 constexpr std::size_t kNone = ~std::size_t{0};  // no slot
 
@@ -40,20 +41,6 @@ class MatrixRows final : public method::RowSource {
   std::int64_t first_;
   Shape shape_;
 };
-
-// Where row `row` of each part begins; a part without rows (a scale of the whole tensor) has one place for all.
-method::RowsOut rows_at(Tensor& tensor, std::int64_t row) {
-  const TensorView& view = tensor.view();
-  method::RowsOut out;
-  for (int i = 0; i < view.n_parts; ++i) {
-    const Part& part = view.parts[static_cast<std::size_t>(i)];
-    const bool by_rows = view.n_parts == 1 || part.shape[0] == view.rows();
-    const std::size_t stride = by_rows ? part.bytes.size() / static_cast<std::size_t>(view.rows()) : 0;
-    out.parts[static_cast<std::size_t>(i)] =
-        tensor.mutable_part(part.role).data() + stride * static_cast<std::size_t>(row);
-  }
-  return out;
-}
 
 // The statistics of a stage: what the method is given, and what it is judged by.
 struct StageMoments {
@@ -95,6 +82,10 @@ class Blockwise {
 
  private:
   void run_block(int layer) {
+    for (const transform::Transform* transform : options_.transforms) {
+      transform::BlockScope scope{context_, walk_, *source_, targets_, options_.method, layer};
+      transform->apply(scope);
+    }
     const std::vector<Stage> stages = walk_.stages(context_, layer);
     for (std::size_t i = 0; i < stages.size(); ++i) {
       if (run_stage(stages[i])) walk_.reload(context_, layer);
@@ -158,16 +149,13 @@ class Blockwise {
                     Tensor& tensor, ErrorSums& errors) {
     const std::int64_t rows = job.shape.rows(), cols = job.shape.cols(), first = matrix * rows;
     const MatrixRows source(*source_, slot, first, job.shape);
-    const auto quantizer = method.make(job);
-    quantizer->prepare(context_, source);
+    method::quantize_into(context_, method, job, source, first, tensor);
     const std::int64_t tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
     std::vector<ErrorSums> sums(static_cast<std::size_t>(tasks));
     context_.pool.parallel_dynamic(tasks, [&](std::int64_t task) {
-      context_.check_cancelled();
       const std::int64_t begin = task * kRowsPerTask, n = std::min(kRowsPerTask, rows - begin);
       std::vector<float> values(static_cast<std::size_t>(n * cols)), decoded(values.size());
       source.read(begin, begin + n, values.data());
-      quantizer->quantize_rows(values.data(), begin, n, rows_at(tensor, first + begin));
       encoding::decode_rows(tensor.view(), first + begin, first + begin + n, decoded.data());
       sums[static_cast<std::size_t>(task)] = sum_errors(values.data(), decoded.data(), n * cols);
     });

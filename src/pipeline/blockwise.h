@@ -13,14 +13,11 @@
 #include "method/quantizer.h"
 #include "model/source.h"
 #include "pipeline/error_sums.h"
+#include "transform/transform.h"
 
 namespace nibble::pipeline {
 
-// What a weight is to become; without a target it stays.
-struct SlotTarget {
-  const encoding::EncodingInfo* target = nullptr;
-  const method::Method* method = nullptr;
-};
+using transform::SlotTarget;
 
 struct SlotOutcome {
   ErrorSums errors;
@@ -31,15 +28,16 @@ struct SlotOutcome {
 
 struct BlockwiseOptions {
   method::Options method;
+  std::vector<const transform::Transform*> transforms;  // of each block before it is quantized, in this order
   bool cross = false;  // statistics against the unquantized model as well, which then runs beside it
   std::uint64_t memory_limit = std::uint64_t{2} << 30;
 };
 
 // targets: by slot of source.spec(). Every weight with a target that is a linear of a block, or the head, is exchanged
-// in `source` for its quantized form; `block_done` is called after each block with its number, and after the head with
-// -1, and may take the weights of the block away again (ModelSource::restore). Returns what became of each slot.
-// Throws Error{kInvalidArgument} for a text shorter than one chunk, Error{kFormat} for weights or inputs that are no
-// numbers.
+// in `source` for its quantized form, what transforms rewrite beside it too; `block_done` is called after each block
+// with its number, and after the head with -1, and may take the weights of the block away again (ModelSource::restore).
+// Returns what became of each slot. Throws Error{kInvalidArgument} for a text shorter than one chunk, Error{kFormat}
+// for weights or inputs that are no numbers.
 std::vector<SlotOutcome> quantize_blockwise(ExecContext& context, const std::shared_ptr<model::ModelSource>& source,
                                             const calib::TokenChunks& chunks, const std::vector<SlotTarget>& targets,
                                             const BlockwiseOptions& options,

@@ -62,12 +62,18 @@ std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion&
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const WeightSlot* slot = slot_of(conversion, conversion.tensors[i]);
     const TensorPlan& tensor = plan.tensors[i];
-    if (tensor.method == nullptr || slot == nullptr || !is_walked(spec, *slot)) {
-      others.push_back(i);
-      continue;
+    const bool solved = tensor.method != nullptr && slot != nullptr && is_walked(spec, *slot);
+    if (slot != nullptr) {
+      const SlotTarget to = {tensor.target, tensor.method, nullptr}, kept = {nullptr, nullptr, tensor.target};
+      targets[conversion.tensors[i].slot] = solved ? to : kept;
     }
-    targets[conversion.tensors[i].slot] = {tensor.target, tensor.method};
-    by_layer[slot->layer].push_back(i);
+    // Transforms may rewrite any weight of a block.
+    const bool of_block = slot != nullptr && slot->layer >= 0 && !blockwise.transforms.empty();
+    if (solved || of_block) {
+      by_layer[slot->layer].push_back(i);
+    } else {
+      others.push_back(i);
+    }
   }
   std::vector<TensorOutcome> outcomes(plan.tensors.size());
   transfer(context, conversion, plan, options, others, writer, outcomes);
@@ -83,6 +89,7 @@ std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion&
   const std::vector<SlotOutcome> solved = quantize_blockwise(context, source, chunks, targets, blockwise, write_block);
   for (const auto& [layer, indices] : by_layer) {
     for (const std::size_t i : indices) {
+      if (plan.tensors[i].method == nullptr) continue;
       const SlotOutcome& outcome = solved[conversion.tensors[i].slot];
       outcomes[i].errors = outcome.errors;
       outcomes[i].cpu_s = outcome.seconds;

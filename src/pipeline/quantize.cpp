@@ -201,6 +201,7 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
   corridor.calibration =
       calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
   corridor.blockwise.method = corridor.options.method;
+  for (const std::string& name : request.transforms) corridor.blockwise.transforms.push_back(&transform::get(name));
   const calib::TokenChunks& chunks = *corridor.calibration;
   corridor.conversion.notes.push_back(
       format_text("calibrated on {} sequences of {} tokens", chunks.n_chunks, chunks.context));
@@ -258,6 +259,9 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
   if (!request.imatrix.empty() && !request.calib.empty())
     fail(ErrorCode::kInvalidArgument, "give an importance matrix or a calibration text, not both");
   check_imatrix(recipe, request);
+  if (!request.transforms.empty() && request.calib.empty())
+    fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT",
+         request.transforms[0]);
   PlanOptions options;
   if (!request.method.empty()) options.method = &method::get(request.method);
   if (request.method.empty() && !request.calib.empty()) options.method = &method::get("gptq");

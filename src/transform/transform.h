@@ -1,0 +1,44 @@
+// Rewrites of a model that leave its function as it is and make its weights easier to quantize.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/exec_context.h"
+#include "calib/block_walk.h"
+#include "method/quantizer.h"
+#include "model/source.h"
+
+namespace nibble::transform {
+
+// What a weight is to become: quantized by a method, or kept as a plain type.
+struct SlotTarget {
+  const encoding::EncodingInfo* target = nullptr;  // null: it is not quantized
+  const method::Method* method = nullptr;
+  const encoding::EncodingInfo* kept_as = nullptr;  // the type of a weight that is not; null: as it is
+};
+
+// One block, not quantized yet, with the walk standing before it.
+struct BlockScope {
+  ExecContext& context;
+  calib::BlockWalk& walk;
+  model::ModelSource& source;           // whose weights are exchanged for the rewritten ones
+  std::span<const SlotTarget> targets;  // by slot
+  const method::Options& options;
+  int layer;
+};
+
+struct Transform {
+  std::string_view name;     // "awq"
+  std::string_view summary;  // one line
+  std::string_view origin;   // paper
+  void (*apply)(BlockScope& scope);
+};
+
+std::span<const Transform* const> all_entries();
+const Transform& get(std::string_view name);  // throws Error{kInvalidArgument} naming near ones
+
+}  // namespace nibble::transform
