@@ -25,6 +25,7 @@ struct QuantizeRequest {
   std::string rounding = "nearest";     // of method rtn: nearest, stochastic, floor, ceil
   std::string range = "minmax";         // of method rtn: minmax, mse
   std::uint64_t seed = 0;               // of stochastic rounding
+  int effort = -1;                      // passes of methods that improve on their first answer; -1: theirs
   bool dry_run = false;                 // plan only, write nothing
 };
 

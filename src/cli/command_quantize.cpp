@@ -38,6 +38,8 @@ RunCommand setup(CLI::App& app) {
       ->type_name("N");
   app.add_option("--method", request->method, "how values are chosen; default: the best for each type")
       ->type_name("NAME");
+  app.add_option("--effort", request->effort, "passes over a first answer, of gptq and adaround: more lose less")
+      ->type_name("N");
   app.add_option("--override", request->overrides,
                  "tensors whose name the expression is found in get this type (repeatable)")
       ->type_name("REGEX=TYPE")

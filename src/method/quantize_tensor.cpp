@@ -23,20 +23,6 @@ class Values final : public RowSource {
   Shape shape_;
 };
 
-// Where row `row` of each part begins; a part without rows (a scale of the whole tensor) has one place for all.
-RowsOut rows_at(Tensor& tensor, std::int64_t row) {
-  const TensorView& view = tensor.view();
-  RowsOut out;
-  for (int i = 0; i < view.n_parts; ++i) {
-    const Part& part = view.parts[static_cast<std::size_t>(i)];
-    const bool by_rows = view.n_parts == 1 || part.shape[0] == view.rows();
-    const std::size_t stride = by_rows ? part.bytes.size() / static_cast<std::size_t>(view.rows()) : 0;
-    out.parts[static_cast<std::size_t>(i)] =
-        tensor.mutable_part(part.role).data() + stride * static_cast<std::size_t>(row);
-  }
-  return out;
-}
-
 }  // namespace
 
 void quantize_into(ExecContext& context, const Method& method, const Job& job, const RowSource& weights,
@@ -44,12 +30,14 @@ void quantize_into(ExecContext& context, const Method& method, const Job& job, c
   const std::int64_t rows = weights.rows(), cols = weights.cols();
   const auto quantizer = method.make(job);
   quantizer->prepare(context, weights);
-  context.pool.parallel_dynamic((rows + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task) {
+  const std::int64_t step = encoding::row_step(*job.target, job.shape);
+  const std::int64_t per_task = (kRowsPerTask + step - 1) / step * step;
+  context.pool.parallel_dynamic((rows + per_task - 1) / per_task, [&](std::int64_t task) {
     context.check_cancelled();
-    const std::int64_t begin = task * kRowsPerTask, n = std::min(kRowsPerTask, rows - begin);
+    const std::int64_t begin = task * per_task, n = std::min(per_task, rows - begin);
     std::vector<float> values(static_cast<std::size_t>(n * cols));
     weights.read(begin, begin + n, values.data());
-    quantizer->quantize_rows(values.data(), begin, n, rows_at(out, first_row + begin));
+    quantizer->quantize_rows(values.data(), begin, n, encoding::rows_at(out, first_row + begin));
   });
 }
 

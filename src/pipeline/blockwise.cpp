@@ -51,6 +51,8 @@ method::Statistics statistics_of(const StageMoments& moments, std::int64_t matri
   method::Statistics statistics;
   statistics.importance = moments.train.mean_square(matrix);
   statistics.gram = moments.train.gram(matrix);
+  if (matrix < moments.held_out.n_matrices() && moments.held_out.count(matrix) > 0)
+    statistics.held_out = moments.held_out.gram(matrix);
   return statistics;
 }
 
@@ -108,10 +110,10 @@ class Blockwise {
       if (slot != kNone && targets_[slot].target != nullptr) slots.push_back(slot);
     }
     if (slots.empty()) return false;
-    const calib::Wanted wanted = {true, options_.cross, true};
+    const bool gram = std::ranges::any_of(slots, [&](std::size_t slot) { return targets_[slot].method->needs_gram; });
     StageMoments moments;
-    moments.train = walk_.collect(context_, stage, wanted, Share::kTrain);
-    moments.held_out = walk_.collect(context_, stage, {true, options_.cross, false}, Share::kHeldOut);
+    moments.train = walk_.collect(context_, stage, {gram, gram && options_.cross, true}, Share::kTrain);
+    if (gram) moments.held_out = walk_.collect(context_, stage, {true, options_.cross, false}, Share::kHeldOut);
     for (const std::size_t slot : slots) source_->exchange(slot, solve(slot, stage, moments));
     return true;
   }

@@ -50,6 +50,7 @@ method::Options method_options(const QuantizeRequest& request) {
   options.rounding = parse_choice<method::Rounding>("rounding", request.rounding, kRoundings);
   options.range = parse_choice<method::RangeRule>("range", request.range, kRanges);
   options.seed = request.seed;
+  if (request.effort >= 0) options.effort = request.effort;
   options.isa = best_isa();
   return options;
 }

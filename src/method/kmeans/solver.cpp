@@ -47,8 +47,8 @@ struct Layer {
   std::vector<std::uint32_t> begin;
 };
 
-// Ends [first, last] of the next layer, whose last cluster begins within [low, high], and not before that of one cluster
-// fewer.
+// Ends [first, last] of the next layer, whose last cluster begins within [low, high], and not before that of one
+// cluster fewer.
 void fill(const Sums& sums, const Layer& before, Layer& layer, std::size_t first, std::size_t last, std::size_t low,
           std::size_t high) {
   while (first <= last) {
