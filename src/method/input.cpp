@@ -65,4 +65,23 @@ std::vector<float> prepare_importance(const Job& job) {
   return out;
 }
 
+void require_gram(const Job& job, std::string_view method) {
+  const std::int64_t n = job.shape.cols();
+  const std::span<const float> gram = job.statistics.gram;
+  if (gram.empty()) {
+    fail(ErrorCode::kInvalidArgument, "tensor '{}': {} needs what calibration knows of its inputs", job.tensor, method);
+  }
+  if (static_cast<std::int64_t>(gram.size()) != n * n) {
+    fail(ErrorCode::kInvalidArgument, "tensor '{}': {} products of inputs do not go with {} columns", job.tensor,
+         gram.size(), n);
+  }
+  for (std::int64_t i = 0; i < n * n; ++i) {
+    const float value = gram[static_cast<std::size_t>(i)];
+    const bool diagonal = i / n == i % n;
+    if (std::isfinite(value) && !(diagonal && value < 0)) continue;
+    fail(ErrorCode::kInvalidArgument, "tensor '{}': the product of inputs {} and {} is {}", job.tensor, i / n, i % n,
+         value);
+  }
+}
+
 }  // namespace nibble::method

@@ -20,4 +20,8 @@ void require_representable(const Job& job, const float* weights, std::int64_t ro
 // Error{kInvalidArgument} for a size that does not go with the shape, NaN or negative values.
 std::vector<float> prepare_importance(const Job& job);
 
+// Throws Error{kInvalidArgument} naming tensor and method when the gram is missing, of another size, not finite or has
+// a negative diagonal.
+void require_gram(const Job& job, std::string_view method);
+
 }  // namespace nibble::method

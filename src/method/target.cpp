@@ -56,8 +56,7 @@ void Target::prepare(ExecContext& context, const Job& job, const RowSource& weig
   for (std::int64_t i = 0; i < cols_; ++i)
     mean += static_cast<double>(gram[static_cast<std::size_t>(i * cols_ + i)]) / static_cast<double>(cols_);
   for (std::int64_t i = 0; i < cols_; ++i)
-    damped[static_cast<std::size_t>(i * cols_ + i)] +=
-        static_cast<float>(std::max(job.options.damping, 1e-6) * mean);
+    damped[static_cast<std::size_t>(i * cols_ + i)] += static_cast<float>(std::max(job.options.damping, 1e-6) * mean);
   for (std::size_t i = 0; i < change.size(); ++i) change[i] = cross[i] - gram[i];
   std::vector<float> factor = damped;
   if (!linalg::factor_of_inverse(cols_, factor.data()))

@@ -5,34 +5,13 @@
 #include <numeric>
 
 #include "linalg/gram.h"
+#include "method/input.h"
 
 namespace nibble::method::gptq {
 
-namespace {
-
-void check(const Job& job, std::int64_t n) {
-  const std::span<const float> gram = job.statistics.gram;
-  if (gram.empty()) {
-    fail(ErrorCode::kInvalidArgument, "tensor '{}': gptq needs what calibration knows of its inputs", job.tensor);
-  }
-  if (static_cast<std::int64_t>(gram.size()) != n * n) {
-    fail(ErrorCode::kInvalidArgument, "tensor '{}': {} products of inputs do not go with {} columns", job.tensor,
-         gram.size(), n);
-  }
-  for (std::int64_t i = 0; i < n * n; ++i) {
-    const float value = gram[static_cast<std::size_t>(i)];
-    const bool diagonal = i / n == i % n;
-    if (std::isfinite(value) && !(diagonal && value < 0)) continue;
-    fail(ErrorCode::kInvalidArgument, "tensor '{}': the product of inputs {} and {} is {}", job.tensor, i / n, i % n,
-         value);
-  }
-}
-
-}  // namespace
-
 Hessian make_hessian(const Job& job) {
   const std::int64_t n = job.shape.cols();
-  check(job, n);
+  require_gram(job, "gptq");
   const float* gram = job.statistics.gram.data();
   Hessian out;
   out.n = n;
