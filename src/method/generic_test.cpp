@@ -49,6 +49,7 @@ class EveryMethod : public testing::TestWithParam<std::tuple<std::string, std::s
     importance.clear();
     for (std::int64_t c = 0; c < p.cols; ++c) importance.push_back(p.gram[static_cast<std::size_t>(c * p.cols + c)]);
     job.statistics.importance = importance;
+    job.options.effort = 1;
     return job;
   }
   std::vector<float> values_of(const Problem& p, const Method& by, std::int64_t step = 8) const {
