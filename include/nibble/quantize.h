@@ -12,8 +12,9 @@ namespace nibble {
 
 struct QuantizeRequest {
   std::string input;                    // Hugging Face folder or .gguf file
-  std::string output;                   // .gguf file; appears whole or not at all
-  std::string type;                     // built-in recipe ("q4_k_m"), encoding ("q4_k"), or recipe file (.json)
+  std::string output;                   // .gguf file, or a folder to be made; appears whole or not at all
+  std::string type;                     // built-in recipe ("q4_k_m"), encoding ("q4_k", "int4-g128"), or recipe file
+  std::string format;                   // gguf, or of a folder: gptq, awq, ...; empty: what type and output allow
   std::string method;                   // "rtn", "search", ...; empty: the best for each type
   std::string imatrix;                  // importance matrix file; empty: none
   std::string calib;                    // text that methods learn from; empty: none
@@ -74,11 +75,13 @@ QuantizeReport convert_model(const ConvertRequest& request, const RunContext& ru
 std::string to_json(const QuantizeReport& report);
 std::string to_text(const QuantizeReport& report);
 
-// Names and one-line descriptions of the built-in recipes and of the methods.
+// Names and one-line descriptions of the built-in recipes, of the methods, of the formats.
 struct NamedText {
   std::string name, text;
 };
 std::vector<NamedText> list_recipes();
 std::vector<NamedText> list_methods();
+// The formats of --format with the types that each holds.
+std::vector<NamedText> list_formats();
 
 }  // namespace nibble

@@ -11,6 +11,8 @@ namespace {
 std::string list_text() {
   std::string text = "Types (a recipe, an encoding's name, or a recipe file ending in .json):\n";
   for (const NamedText& recipe : list_recipes()) text += format_text("  {:<8} {}\n", recipe.name, recipe.text);
+  text += "Formats:\n";
+  for (const NamedText& format : list_formats()) text += format_text("  {:<18} {}\n", format.name, format.text);
   text += "Methods:\n";
   for (const NamedText& method : list_methods()) text += format_text("  {:<8} {}\n", method.name, method.text);
   return text;
@@ -19,10 +21,14 @@ std::string list_text() {
 RunCommand setup(CLI::App& app) {
   auto request = std::make_shared<QuantizeRequest>();
   app.add_option("IN", request->input, "Hugging Face folder or .gguf file")->required();
-  app.add_option("-o,--output", request->output, "the .gguf file to write")->type_name("OUT.gguf")->required();
+  app.add_option("-o,--output", request->output, "the .gguf file, or the folder, to write")
+      ->type_name("OUT")
+      ->required();
   app.add_option("-t,--type", request->type, "recipe, encoding or recipe file; listed below")
       ->type_name("TYPE")
       ->required();
+  app.add_option("--format", request->format, "form of the weights; default: what type and output allow; listed below")
+      ->type_name("NAME");
   app.add_option("--imatrix", request->imatrix, "importance matrix made by 'nibble imatrix' or llama-imatrix")
       ->type_name("FILE");
   app.add_option("--transform", request->transforms,

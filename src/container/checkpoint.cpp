@@ -59,6 +59,11 @@ void CheckpointReader::build_index() {
        files()[static_cast<std::size_t>(b.shard)].string(), b.offset);
 }
 
+void CheckpointWriter::write_tensor(std::size_t index, const TensorView& tensor) {
+  if (tensor.n_parts != 1) fail(ErrorCode::kInternal, "tensor {} has {} parts", index, tensor.n_parts);
+  write(index, 0, tensor.data());
+}
+
 namespace {
 
 class MappedCheckpoint final : public CheckpointReader {
@@ -86,12 +91,7 @@ class MappedCheckpoint final : public CheckpointReader {
   template <typename Visit>
   void for_each_part(const TensorEntry& entry, Visit visit) const {
     for (const Part& part : std::span(entry.view.parts).first(static_cast<std::size_t>(entry.view.n_parts))) {
-      const auto holds = [&](const auto& file) {
-        const std::byte* begin = file->bytes().data();
-        return std::less_equal<>()(begin, part.bytes.data()) && std::less<>()(part.bytes.data(), begin + file->size());
-      };
-      const auto file = std::ranges::find_if(contents_.files, holds);
-      if (file != contents_.files.end()) visit(**file, part.bytes);
+      if (const MappedFile* file = file_of(contents_, part.bytes)) visit(*file, part.bytes);
     }
   }
 
@@ -100,6 +100,15 @@ class MappedCheckpoint final : public CheckpointReader {
 };
 
 }  // namespace
+
+const MappedFile* file_of(const CheckpointContents& contents, std::span<const std::byte> bytes) {
+  for (const auto& file : contents.files) {
+    const std::byte* begin = file->bytes().data();
+    const bool holds = std::less_equal<>()(begin, bytes.data()) && std::less<>()(bytes.data(), begin + file->size());
+    if (holds) return file.get();
+  }
+  return nullptr;
+}
 
 std::unique_ptr<CheckpointReader> make_reader(CheckpointContents contents) {
   return std::make_unique<MappedCheckpoint>(std::move(contents));

@@ -80,6 +80,8 @@ class CheckpointWriter {
   virtual std::uint64_t file_bytes() const = 0;
   // Bytes [offset, offset + bytes.size()) of tensor `index` of the plan. Thread-safe.
   virtual void write(std::size_t index, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
+  // All of tensor `index`: the way for those that lie in several parts. Thread-safe.
+  virtual void write_tensor(std::size_t index, const TensorView& tensor);
   virtual void commit() = 0;  // fsync and rename
 };
 

@@ -1,6 +1,7 @@
 // The reader every container makes: mapped files and the tensors found in them.
 #pragma once
 
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <vector>
@@ -14,10 +15,14 @@ struct CheckpointContents {
   Kind kind{};
   std::filesystem::path path;
   std::vector<std::shared_ptr<const MappedFile>> files;
-  std::vector<TensorEntry> tensors;  // views into `files`, shards in order
+  std::vector<TensorEntry> tensors;  // views into `files` or `laid_out`, shards in order
+  std::deque<Tensor> laid_out;       // what the files hold in another order
   Metadata metadata;
   json::Value config;
 };
+
+// The file whose bytes these are; null for others.
+const MappedFile* file_of(const CheckpointContents& contents, std::span<const std::byte> bytes);
 
 // Throws Error{kFormat} when two tensors have the same name.
 std::unique_ptr<CheckpointReader> make_reader(CheckpointContents contents);

@@ -18,12 +18,14 @@ namespace nibble::encoding {
 namespace {
 
 constexpr std::int64_t kMaxGroup = 1 << 20;
+constexpr std::string_view kIndexSuffix = "-gidx";
 
 std::string canonical_name(const AffineParams& params) {
   std::string name = format_text("int{}", params.bits);
   if (params.granularity == Granularity::kTensor) name += "-tensor";
   if (params.granularity == Granularity::kChannel) name += "-channel";
   if (params.granularity == Granularity::kGroup) name += format_text("-g{}", params.group);
+  if (params.group_index) name += kIndexSuffix;
   if (!params.symmetric) {
     name += "-asym";
   } else {
@@ -69,6 +71,7 @@ std::optional<AffineParams> parse(std::string_view text) {
   } else if (take(text, "-g")) {
     params.granularity = Granularity::kGroup;
     if (!take_number(text, params.group)) return std::nullopt;
+    params.group_index = take(text, kIndexSuffix);
   } else {
     return std::nullopt;
   }
@@ -158,7 +161,11 @@ const EncodingInfo* find_affine(std::string_view name) {
 
 const EncodingInfo& affine_encoding(const AffineParams& params) {
   AffineParams canonical = params;
-  if (canonical.granularity != Granularity::kGroup) canonical.group = 0;
+  canonical.least_zero = 0;
+  if (canonical.granularity != Granularity::kGroup) {
+    canonical.group = 0;
+    canonical.group_index = false;
+  }
   if (!canonical.symmetric) canonical.rule = AffineParams{}.rule;
   if (!in_family(canonical)) {
     fail(ErrorCode::kInvalidArgument, "no affine encoding of {} bits with groups of {} and scales in {}",
@@ -202,6 +209,13 @@ float round_scale(Dtype dtype, float scale) {
   return held;
 }
 
+std::int64_t group_of_column(const AffineParams& params, std::int64_t cols, const std::byte* index, std::int64_t col) {
+  if (index == nullptr) return col / group_columns(params, cols);
+  std::int32_t group;
+  std::memcpy(&group, index + 4 * col, 4);
+  return group;
+}
+
 ScaleZero scale_of_range(const AffineParams& params, float lowest, float highest) {
   if (params.symmetric) {
     const float magnitude = std::max(std::fabs(lowest), std::fabs(highest));
@@ -212,9 +226,17 @@ ScaleZero scale_of_range(const AffineParams& params, float lowest, float highest
   const int levels = (1 << params.bits) - 1;
   const float range = std::min(high - low, std::numeric_limits<float>::max());
   const float scale = round_scale(params.scale_dtype, range / static_cast<float>(levels));
-  if (scale == 0) return {};
+  if (scale == 0) return {0, params.least_zero};
   const float zero = std::nearbyint(-low / scale);
-  return {scale, static_cast<int>(std::clamp(zero, 0.0f, static_cast<float>(levels)))};
+  const auto least = static_cast<float>(params.least_zero);
+  if (zero < least) {  // widened downwards, so that it is there
+    AffineParams free = params;
+    free.least_zero = 0;
+    ScaleZero at = scale_of_range(free, -high * least / (static_cast<float>(levels) - least), high);
+    at.zero = std::max(at.zero, params.least_zero);
+    return at;
+  }
+  return {scale, static_cast<int>(std::min(zero, static_cast<float>(levels)))};
 }
 
 int nearest_code(const AffineParams& params, float value, const ScaleZero& at) {

@@ -1,6 +1,6 @@
 // The affine family: w = scale * (code - zero), codes of 2 to 8 bits, one scale per tensor, row or group of columns.
 //
-// Name: int{2..8}-{tensor,channel,gN}[-asym | -restricted | -awq | -ct][-f16 | -bf16]; without a rule suffix the
+// Name: int{2..8}-{tensor,channel,gN[-gidx]}[-asym | -restricted | -awq | -ct][-f16 | -bf16]; without a rule suffix the
 // symmetric rule is kFull ("-ct" is kHalf), without a scale suffix scales are f32. Parts, in this order:
 //   kCodes   u8 (rows, row_code_bytes): each row a little-endian bit stream, column c in its bits c*b .. c*b + b - 1,
 //   the
@@ -8,6 +8,8 @@
 //            encoding stores code + 2^(b-1), an asymmetric one the code 0 .. 2^b - 1 itself.
 //   kScales  in the scale dtype: (1) per tensor, (rows) per channel, (rows, groups_per_row) per group
 //   kZeros   u8, shape of the scales; asymmetric encodings only (a symmetric one has zero = 0)
+//   kGroupIndex  i32 (cols), the group of each column; "-gidx" only (GPTQ's act-order). Without it column c is of group
+//            c / N.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +36,8 @@ std::int64_t groups_per_row(const AffineParams& params, std::int64_t cols);  // 
 std::int64_t group_columns(const AffineParams& params, std::int64_t cols);   // columns of a full group
 std::uint64_t row_code_bytes(const AffineParams& params, std::int64_t cols);
 Shape scales_shape(const AffineParams& params, const Shape& shape);
+// The group of a column; `index` is the bytes of kGroupIndex, null without that part.
+std::int64_t group_of_column(const AffineParams& params, std::int64_t cols, const std::byte* index, std::int64_t col);
 
 struct ScaleZero {
   float scale = 0;  // a value of the scale dtype, at least 0

@@ -53,7 +53,7 @@ std::string known_names_near(std::string_view name) {
   names.insert(names.end(), std::begin(kExamples), std::end(kExamples));
   std::string text = near_names(name, names);
   if (name.starts_with("int"))
-    text += "; integers are int{2..8}-{tensor,channel,gN}[-asym|-restricted|-awq|-ct][-f16|-bf16]";
+    text += "; integers are int{2..8}-{tensor,channel,gN[-gidx]}[-asym|-restricted|-awq|-ct][-f16|-bf16]";
   return text;
 }
 
@@ -67,6 +67,24 @@ void check_columns(const EncodingInfo& info, std::int64_t cols) {
        info.block_elements);
 }
 
+// Rows whose groups do not lie together: `levels` is room for the scale and zero of each group.
+void decode_indexed_row(const TensorView& view, std::int64_t row, const std::uint8_t* stored,
+                        std::vector<ScaleZero>& levels, float* out) {
+  const AffineParams& params = view.encoding->affine;
+  const Part* zeros = view.find(PartRole::kZeros);
+  const std::byte* index = view.part(PartRole::kGroupIndex).bytes.data();
+  const auto n_groups = std::ssize(levels);
+  for (std::int64_t g = 0; g < n_groups; ++g) {
+    levels[static_cast<std::size_t>(g)] = load_scale_zero(
+        params, view.parts[1].bytes.data(), zeros != nullptr ? zeros->bytes.data() : nullptr, row * n_groups + g);
+  }
+  const int offset = stored_offset(params);
+  for (std::int64_t c = 0; c < view.cols(); ++c) {
+    const auto group = static_cast<std::size_t>(group_of_column(params, view.cols(), index, c));
+    out[c] = decode_code(stored[c] - offset, levels[group]);
+  }
+}
+
 void decode_affine_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out) {
   const AffineParams& params = view.encoding->affine;
   const std::int64_t cols = view.cols();
@@ -78,8 +96,13 @@ void decode_affine_rows(const TensorView& view, std::int64_t row_begin, std::int
   const std::byte* zeros = params.symmetric ? nullptr : view.parts[2].bytes.data();
   const int offset = stored_offset(params);
   std::vector<std::uint8_t> stored(static_cast<std::size_t>(cols));
+  std::vector<ScaleZero> levels(static_cast<std::size_t>(params.group_index ? n_groups : 0));
   for (std::int64_t row = row_begin; row < row_end; ++row, out += cols) {
     unpack_codes(params.bits, codes + static_cast<std::uint64_t>(row) * stride, cols, stored.data());
+    if (params.group_index) {
+      decode_indexed_row(view, row, stored.data(), levels, out);
+      continue;
+    }
     for (std::int64_t i = 0; i < n_groups; ++i) {
       const std::int64_t index = params.granularity == Granularity::kTensor ? 0 : row * n_groups + i;
       const ScaleZero at = load_scale_zero(params, scales, zeros, index);
@@ -121,6 +144,7 @@ std::vector<PartPlan> plan_parts(const EncodingInfo& info, const Shape& shape) {
       {PartRole::kCodes, Dtype::kU8, {shape.rows(), static_cast<std::int64_t>(row_code_bytes(params, shape.cols()))}},
       {PartRole::kScales, params.scale_dtype, scales, by_rows}};
   if (!params.symmetric) plan.push_back({PartRole::kZeros, Dtype::kU8, scales, by_rows});
+  if (params.group_index) plan.push_back({PartRole::kGroupIndex, Dtype::kI32, {shape.cols()}, false});
   return plan;
 }
 
@@ -201,6 +225,21 @@ void decode_rows(const TensorView& view, std::int64_t row_begin, std::int64_t ro
   info.decode(view.data().data() + begin, out, (row_end - row_begin) * cols);
 }
 
+namespace {
+
+void check_group_index(const TensorView& view) {
+  const AffineParams& params = view.encoding->affine;
+  const std::int64_t groups = groups_per_row(params, view.cols());
+  const std::byte* index = view.part(PartRole::kGroupIndex).bytes.data();
+  for (std::int64_t c = 0; c < view.cols(); ++c) {
+    const std::int64_t group = group_of_column(params, view.cols(), index, c);
+    if (group < 0 || group >= groups)
+      fail(ErrorCode::kFormat, "column {} is of group {}, of which there are {}", c, group, groups);
+  }
+}
+
+}  // namespace
+
 void validate(const TensorView& view) {
   const EncodingInfo& info = *view.encoding;
   const std::vector<PartPlan> plan = plan_parts(info, view.shape);
@@ -218,6 +257,7 @@ void validate(const TensorView& view) {
            dtype_name(part.dtype));
     }
   }
+  if (info.family == Family::kAffine && info.affine.group_index) check_group_index(view);
 }
 
 }  // namespace nibble::encoding

@@ -43,6 +43,8 @@ struct AffineParams {
   bool symmetric = true;   // no zeros part
   SymmetricRule rule = SymmetricRule::kFull;
   Dtype scale_dtype = Dtype::kF32;
+  int least_zero = 0;  // of asymmetric codes, for who chooses them: the least zero that the file can say; in no name
+  bool group_index = false;  // with kGroup: a part says the group of each column, which need not lie together
 };
 
 // Parameters of the scaled floats: w = scale * code, one scale per tile of tile_rows x tile_cols; 0 is a whole column
@@ -93,9 +95,10 @@ struct EncodingInfo {
 };
 
 // The encoding of that name; find() gives null for an unknown one, get() throws Error{kInvalidArgument} naming near
-// ones. Names of the affine family are parsed: `int{2..8}-{tensor,channel,gN}[-asym|-restricted|-awq|-ct][-f16|-bf16]`
-// (affine.h), and so are those of scaled floats: `fp8-{tensor,channel,block{R}x{C}}[-bf16|-f16|-e8m0]`, `mxfp4-hf`
-// (scaled.h), and of codebooks: `{nf4,fp4}[-dq][-bN]`, `kmeans{2,3,4}-{tensor,channel,gN}` (codebook.h). Thread-safe.
+// ones. Names of the affine family are parsed:
+// `int{2..8}-{tensor,channel,gN[-gidx]}[-asym|-restricted|-awq|-ct][-f16|-bf16]` (affine.h), and so are those of scaled
+// floats: `fp8-{tensor,channel,block{R}x{C}}[-bf16|-f16|-e8m0]`, `mxfp4-hf` (scaled.h), and of codebooks:
+// `{nf4,fp4}[-dq][-bN]`, `kmeans{2,3,4}-{tensor,channel,gN}` (codebook.h). Thread-safe.
 const EncodingInfo* find(std::string_view name);
 const EncodingInfo& get(std::string_view name);
 // The fixed encodings (not the parameterised ones), in table order.

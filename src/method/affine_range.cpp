@@ -100,7 +100,7 @@ Range tensor_range(ExecContext& context, const Job& job, const RowSource& weight
 
 encoding::ScaleZero choose_whole_scale(ExecContext& context, const Job& job, std::span<const float> importance,
                                        const RowSource& weights) {
-  const encoding::AffineParams& params = job.target->affine;
+  const encoding::AffineParams params = affine_params(job);
   const Range range = tensor_range(context, job, weights);
   if (job.options.range == RangeRule::kMinMax) return encoding::scale_of_range(params, range.low, range.high);
   std::array<encoding::ScaleZero, kShrinks> candidates;

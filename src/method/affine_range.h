@@ -13,6 +13,13 @@ namespace nibble::method {
 inline constexpr int kShrinks = 80;
 constexpr float shrink(int i) { return 1.0f - static_cast<float>(i) / 100.0f; }
 
+// Of the target, with what the options say of its zeros.
+inline encoding::AffineParams affine_params(const Job& job) {
+  encoding::AffineParams params = job.target->affine;
+  params.least_zero = job.options.least_zero;
+  return params;
+}
+
 struct Range {
   float low = 0, high = 0;
 };

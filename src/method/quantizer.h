@@ -40,6 +40,7 @@ enum class RangeRule : std::uint8_t { kMinMax, kMse };
 struct Options {
   Rounding rounding = Rounding::kNearest;
   RangeRule range = RangeRule::kMinMax;
+  int least_zero = 0;        // asymmetric integers: the least zero point that the file can say
   double damping = 0.01;     // second-order methods: of the mean of the gram's diagonal, added to it
   int effort = 4;            // second-order methods: passes over what the first sweep gave; more lose less
   double correction = 0.25;  // share of the way to the weights that suit the quantized layers before (method/target.h)

@@ -22,8 +22,9 @@ bool is_walked(const model::ModelSpec& spec, const WeightSlot& slot) {
   return slot.layer >= 0 || head;
 }
 
+// Of a tensor that one weight makes up.
 const WeightSlot* slot_of(const Conversion& conversion, const SourceTensor& tensor) {
-  return tensor.slot == SourceTensor::kNoSlot ? nullptr : &conversion.model->spec().weights[tensor.slot];
+  return tensor.slot == SourceTensor::kNoSlot || !tensor.shares.empty() ? nullptr : &conversion.model->spec().weights[tensor.slot];
 }
 
 }  // namespace

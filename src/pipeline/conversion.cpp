@@ -130,6 +130,24 @@ model::StoredRows stored_part(const model::StoredRows& weight, const Shape& shap
   return stored;
 }
 
+const encoding::EncodingInfo& sixteen_bits(const model::ModelSource& source) {
+  const encoding::EncodingInfo& bf16 = encoding::get("bf16");
+  for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
+    if (source.spec().weights[i].role == model::Role::kTokenEmbedding && source.weight(i).view.encoding == &bf16)
+      return bf16;
+  }
+  return encoding::get("f16");
+}
+
+// Transposed weights (GPT-2's) and stacks of matrices are of no linear.
+Module module_of(const model::WeightSlot& slot) {
+  const bool table = slot.role == model::Role::kTokenEmbedding || slot.role == model::Role::kPositionEmbedding;
+  if (slot.bias || slot.hf_transposed || table || !model::is_matrix(slot.role)) return Module::kNone;
+  const Shape shape = slot.hf_strides.empty() ? model::file_shape(slot, false) : slot.hf_strides.shape;
+  if (shape.rank() != 2) return Module::kNone;
+  return slot.layer >= 0 && slot.role != model::Role::kRouter ? Module::kBlockLinear : Module::kLinear;
+}
+
 // A tensor of each expert or head.
 void add_parts(Conversion& conversion, std::size_t index, const encoding::EncodingInfo& type) {
   const model::WeightSlot& slot = conversion.model->spec().weights[index];
@@ -142,6 +160,7 @@ void add_parts(Conversion& conversion, std::size_t index, const encoding::Encodi
     tensor.part = part;
     tensor.stored = stored_part(conversion.model->weight(index), shape, part);
     tensor.kept_as = &type;
+    tensor.module = module_of(slot);
     conversion.tensors.push_back(std::move(tensor));
   }
 }
@@ -155,6 +174,7 @@ std::size_t add_shared(Conversion& conversion, std::size_t first, const encoding
   tensor.stored = conversion.model->weight(first);
   tensor.slot = first;
   tensor.kept_as = &type;
+  tensor.module = module_of(slot);
   std::size_t i = first;
   for (; i < slots.size() && slots[i].hf_name == slot.hf_name; ++i)
     tensor.shares.push_back({conversion.model->weight(i), slots[i].shape, slots[i].hf_strides});
@@ -256,11 +276,12 @@ Conversion describe_for_gguf(const std::filesystem::path& input) {
   return conversion;
 }
 
-Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo& type) {
+Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo* asked) {
   Conversion conversion;
   conversion.to_gguf = false;
   conversion.model = model::ModelSource::open(input);
   const model::ModelSpec& spec = conversion.model->spec();
+  const encoding::EncodingInfo& type = asked != nullptr ? *asked : sixteen_bits(*conversion.model);
   conversion.facts = facts_of(spec);
   conversion.metadata.set("format", std::string("pt"));
   for (std::size_t i = 0; i < spec.weights.size(); ++i) {
@@ -282,6 +303,7 @@ Conversion describe_for_hf(const std::filesystem::path& input, const encoding::E
     tensor.stored.transposed = slot.hf_transposed && !weight.transposed;  // back to how they lay, or turned
     reorder(tensor.stored, slot.hf_rows);
     tensor.kept_as = &type;
+    tensor.module = module_of(slot);
     conversion.tensors.push_back(std::move(tensor));
   }
   note_unused(conversion);

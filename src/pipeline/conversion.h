@@ -21,6 +21,10 @@ struct Share {
   model::Strides strides;  // in the output
 };
 
+// What a tensor of a folder is to Hugging Face's classes: the weight of a linear of a block, of another one (router,
+// head), or of none.
+enum class Module : std::uint8_t { kNone, kLinear, kBlockLinear };
+
 // A tensor of the output and where its rows lie in the input.
 struct SourceTensor {
   RecipeTensor tensor;       // names and shape as written
@@ -31,6 +35,7 @@ struct SourceTensor {
   static constexpr std::size_t kNoSlot = ~std::size_t{0};
   std::size_t slot = kNoSlot;  // the weight of the model that it holds, or part of which; of several the first
   int part = 0;
+  Module module = Module::kNone;  // of folders
 
   const encoding::EncodingInfo& source_type() const;
   // f32 rows [row_begin, row_end) as written, (row_end - row_begin, cols). A vector is one row.
@@ -67,7 +72,7 @@ inline constexpr std::uint32_t kQuantizationVersion = 2;
 // f32.
 Conversion describe_for_gguf(const std::filesystem::path& input);
 // A Hugging Face folder from anything of a known architecture: Hugging Face's names and row order, everything as
-// `type`.
-Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo& type);
+// `type`; null: in 16 bits, in bf16 where the model's embedding is and else in f16.
+Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo* type);
 
 }  // namespace nibble::pipeline

@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kCopied[] = {
     "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json",      "vocab.json",     "merges.txt",      "chat_template.jinja",   "chat_template.json"};
+constexpr std::string_view kQuantization = "quantization_config";
 constexpr std::pair<std::string_view, std::string_view> kTorchNames[] = {
     {"f32", "float32"}, {"f16", "float16"}, {"bf16", "bfloat16"}};
 
@@ -42,16 +43,18 @@ void copy_files(const model::ModelSource& source, const fs::path& folder) {
 
 }  // namespace
 
-void write_hf_files(const model::ModelSource& source, const encoding::EncodingInfo& type, const fs::path& folder) {
+void write_hf_files(const model::ModelSource& source, const encoding::EncodingInfo& type,
+                    const json::Value& quantization, const fs::path& folder) {
   const std::string_view torch = torch_name(type);
   if (source.reader().kind() == container::Kind::kHuggingFace) {
     copy_files(source, folder);
     json::Value config = source.reader().config();
     const bool larger = config.get("model_type", "") != model::text_config(config).get("model_type", "");
     if (larger) config = model::arch_of(source.spec()).to_hf(source.spec());  // the text model alone
-    // The weights become plain numbers.
-    std::erase_if(config.as_object(), [](const auto& member) { return member.first == "quantization_config"; });
+    // The weights are no longer as they were.
+    std::erase_if(config.as_object(), [](const auto& member) { return member.first == kQuantization; });
     config.set(config.find("dtype") != nullptr ? "dtype" : "torch_dtype", torch);
+    if (!quantization.is_null()) config.set(kQuantization, quantization);
     write_json(folder / "config.json", config);
     return;
   }
@@ -60,6 +63,7 @@ void write_hf_files(const model::ModelSource& source, const encoding::EncodingIn
   if (vocabulary.bos >= 0) config.set("bos_token_id", vocabulary.bos);
   if (vocabulary.eos >= 0) config.set("eos_token_id", vocabulary.eos);
   config.set("torch_dtype", torch);
+  if (!quantization.is_null()) config.set(kQuantization, quantization);
   write_json(folder / "config.json", config);
   if (vocabulary.kind == token::TokenizerKind::kByteBpe) {
     write_file_atomically(folder / "tokenizer.json", token::write_tokenizer_json(vocabulary) + "\n");

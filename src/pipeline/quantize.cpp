@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 
+#include "base/atomic_file.h"
 #include "base/atomic_folder.h"
 #include "base/error.h"
 #include "calib/imatrix.h"
@@ -15,6 +16,7 @@
 #include "pipeline/conversion.h"
 #include "pipeline/hf_folder.h"
 #include "pipeline/importance.h"
+#include "pipeline/output_form.h"
 #include "pipeline/transfer.h"
 
 namespace nibble {
@@ -181,11 +183,18 @@ struct Corridor {
     add_outcomes(report, outcomes);
   }
 
-  void write_hf(ExecContext& context, const fs::path& output, std::uint64_t shard_size) {
+  // `format`: of the weights that are quantized; null: none is.
+  void write_hf(ExecContext& context, const fs::path& output, std::uint64_t shard_size,
+                const container::hf::Format* format = nullptr) {
     AtomicFolder folder(output);
-    write_hf_files(*conversion.model, *plan.tensors.front().target, folder.staging());
-    const auto writer =
-        container::create_hf_weights(folder.staging(), conversion.metadata, planned_tensors(plan), shard_size);
+    const json::Value config = format != nullptr ? format->config(quantized_weights(conversion, plan)) : json::Value();
+    write_hf_files(*conversion.model, *conversion.tensors.front().kept_as, config, folder.staging());
+    if (format != nullptr && !format->copy_of_config.empty())
+      write_file_atomically(folder.staging() / format->copy_of_config, json::dump(config) + "\n");
+    const auto writer = format != nullptr ? container::hf::create_quantized(folder.staging(), conversion.metadata,
+                                                                            planned_tensors(plan), *format, shard_size)
+                                          : container::create_hf_weights(folder.staging(), conversion.metadata,
+                                                                         planned_tensors(plan), shard_size);
     const std::vector<TensorOutcome> outcomes = transfer_all(context, *writer);
     context.check_cancelled();
     report.file_bytes = writer->file_bytes();
@@ -206,6 +215,7 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
   const calib::TokenChunks& chunks = *corridor.calibration;
   corridor.conversion.notes.push_back(
       format_text("calibrated on {} sequences of {} tokens", chunks.n_chunks, chunks.context));
+  if (!corridor.conversion.to_gguf) return;
   container::Metadata& metadata = corridor.conversion.metadata;
   metadata.set("quantize.calibration.dataset", fs::path(request.calib).filename().string());
   metadata.set("quantize.calibration.tokens", static_cast<std::uint32_t>(chunks.n_chunks * chunks.context));
@@ -253,9 +263,37 @@ const encoding::EncodingInfo& plain_type(const std::string& name) {
   return type;
 }
 
-}  // namespace
+// Null: the default of each type.
+const method::Method* chosen_method(const QuantizeRequest& request) {
+  if (request.method.empty()) return request.calib.empty() ? nullptr : &method::get("gptq");
+  const method::Method& method = method::get(request.method);
+  if (method.needs_gram && request.calib.empty())
+    fail(ErrorCode::kInvalidArgument, "method '{}' learns from a text: give one with --calib TEXT", request.method);
+  return &method;
+}
 
-QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
+// Into a folder of quantized weights.
+QuantizeReport quantize_to_folder(const QuantizeRequest& request, const OutputForm& form, const RunContext& run) {
+  if (!request.imatrix.empty() || !request.overrides.empty() || request.pure)
+    fail(ErrorCode::kInvalidArgument, "--imatrix, --override and --pure are for GGUF files, not for '{}'",
+         form.format->name);
+  PlanOptions options;
+  options.method = chosen_method(request);
+  Corridor corridor;
+  corridor.options.method = method_options(request);
+  corridor.options.method.least_zero = form.format->least_zero;
+  corridor.conversion = describe_for_hf(request.input, nullptr);
+  check_output(request.output, corridor.conversion);
+  corridor.plan = make_folder_plan(corridor.conversion, form, options);
+  note_requantized(corridor.plan, corridor.conversion.notes);
+  if (!request.calib.empty()) set_calibration(request, corridor);
+  corridor.report = report_plan(corridor.conversion, corridor.plan);
+  return carry_out(corridor, request.output, request.dry_run, run, [&](ExecContext& context) {
+    corridor.write_hf(context, request.output, container::kShardBytes, form.format);
+  });
+}
+
+QuantizeReport quantize_to_gguf(const QuantizeRequest& request, const RunContext& run) {
   const Recipe recipe = load_recipe(request.type);
   if (!request.imatrix.empty() && !request.calib.empty())
     fail(ErrorCode::kInvalidArgument, "give an importance matrix or a calibration text, not both");
@@ -264,10 +302,7 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
     fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT",
          request.transforms[0]);
   PlanOptions options;
-  if (!request.method.empty()) options.method = &method::get(request.method);
-  if (request.method.empty() && !request.calib.empty()) options.method = &method::get("gptq");
-  if (options.method != nullptr && options.method->needs_gram && request.calib.empty())
-    fail(ErrorCode::kInvalidArgument, "method '{}' learns from a text: give one with --calib TEXT", request.method);
+  options.method = chosen_method(request);
   for (const std::string& text : request.overrides) options.overrides.push_back(parse_override(text));
   options.pure = request.pure;
 
@@ -289,13 +324,20 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
                    [&](ExecContext& context) { corridor.write_gguf(context, request.output); });
 }
 
+}  // namespace
+
+QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
+  const OutputForm form = choose_form(request.type, request.format, request.output);
+  return form.format != nullptr ? quantize_to_folder(request, form, run) : quantize_to_gguf(request, run);
+}
+
 QuantizeReport convert_model(const ConvertRequest& request, const RunContext& run) {
   const encoding::EncodingInfo& type = plain_type(request.type);
   const fs::path output = request.output;
   const std::uint64_t shard_size = shard_bytes(request.shard_bytes, output);
   const bool to_gguf = output.extension() == ".gguf";
   Corridor corridor;
-  corridor.conversion = to_gguf ? describe_for_gguf(request.input) : describe_for_hf(request.input, type);
+  corridor.conversion = to_gguf ? describe_for_gguf(request.input) : describe_for_hf(request.input, &type);
   check_output(output, corridor.conversion);
   corridor.plan =
       to_gguf ? make_plan(load_recipe(type.name), corridor.conversion.facts, plan_inputs(corridor.conversion), {})
@@ -309,6 +351,13 @@ QuantizeReport convert_model(const ConvertRequest& request, const RunContext& ru
 std::vector<NamedText> list_recipes() {
   std::vector<NamedText> list;
   for (const std::string& name : recipe_names()) list.push_back({name, load_recipe(name).about});
+  return list;
+}
+
+std::vector<NamedText> list_formats() {
+  std::vector<NamedText> list = {{"gguf", "a file of recipes and block types"}};
+  for (const container::hf::Format* format : container::hf::all_formats())
+    list.push_back({std::string(format->name), "a folder of " + container::hf::types_text(*format)});
   return list;
 }
 

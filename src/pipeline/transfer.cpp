@@ -31,6 +31,10 @@ std::uint64_t hash_bytes(std::span<const std::byte> bytes) {
   return hash;
 }
 
+bool lies_in_parts(const encoding::EncodingInfo& type) {
+  return type.family != encoding::Family::kPlain && type.family != encoding::Family::kBlock;
+}
+
 // One tensor on its way.
 struct Work {
   std::size_t index = 0;
@@ -38,7 +42,9 @@ struct Work {
   const TensorPlan* plan = nullptr;
   std::unique_ptr<method::Quantizer> quantizer;
   std::int64_t rows = 0, cols = 0, chunk_rows = 0, step_rows = 0;
-  std::uint64_t row_bytes = 0;  // of the target
+  bool in_parts = false;        // the target has several parts:
+  Tensor tensor;                // it is held here until it is whole
+  std::uint64_t row_bytes = 0;  // of the target otherwise
   bool copy = false;            // the bytes go over unchanged, or
   bool repack = false;          // in another order
 
@@ -48,6 +54,8 @@ struct Work {
     std::uint64_t hash = 0;
   };
   std::vector<Chunk> chunks;
+  std::int64_t begin_of(std::size_t chunk) const { return static_cast<std::int64_t>(chunk) * chunk_rows; }
+  std::int64_t end_of(std::size_t chunk) const { return std::min(rows, begin_of(chunk) + chunk_rows); }
 };
 
 struct Task {
@@ -70,6 +78,13 @@ class Source final : public method::RowSource {
   std::int64_t rows_, cols_;
 };
 
+// Can rows be taken from parts that are of all rows? The integers share those; others have their blocks there.
+bool rows_go_over(const SourceTensor& source, const Shape& shape) {
+  const TensorView& view = source.stored.view;
+  if (view.n_parts == 1 || view.encoding->family == encoding::Family::kAffine) return true;
+  return source.stored.row_map.empty() && view.shape.elements() == shape.elements();
+}
+
 Work make_work(std::size_t index, const Conversion& conversion, const QuantPlan& plan, const TransferOptions& options) {
   Work work;
   work.index = index;
@@ -83,10 +98,18 @@ Work make_work(std::size_t index, const Conversion& conversion, const QuantPlan&
   // A row of a tensor that several weights make up may hold a number of each of their rows: few large steps.
   const std::int64_t step_weights = work.source->shares.empty() ? kStepWeights : kChunkWeights;
   work.step_rows = std::max<std::int64_t>(1, step_weights / std::max<std::int64_t>(1, work.cols));
-  work.row_bytes = encoding::row_bytes(*work.plan->target, work.cols);
+  const std::int64_t row_step = encoding::row_step(*work.plan->target, shape);
+  work.step_rows = (work.step_rows + row_step - 1) / row_step * row_step;
+  work.chunk_rows = (work.chunk_rows + row_step - 1) / row_step * row_step;
+  work.in_parts = lies_in_parts(*work.plan->target);
+  if (work.in_parts) {
+    work.tensor = encoding::allocate(*work.plan->target, shape);
+  } else {
+    work.row_bytes = encoding::row_bytes(*work.plan->target, work.cols);
+  }
   if (work.source->bytes_survive()) {
     work.repack = encoding::repacks(work.source->source_type(), *work.plan->target);
-    work.copy = work.repack || work.plan->target == &work.source->source_type();
+    work.copy = work.repack || (work.plan->target == &work.source->source_type() && rows_go_over(*work.source, shape));
   }
   work.chunks.resize(static_cast<std::size_t>((work.rows + work.chunk_rows - 1) / work.chunk_rows));
   if (work.plan->method != nullptr && !work.copy) {
@@ -107,23 +130,33 @@ struct Scratch {
   std::vector<std::byte> packed;
 };
 
-// The packed rows of a task, gathered in the order of the output.
-void copy_rows(const Work& work, std::int64_t row, std::int64_t n_rows, std::byte* out) {
-  const TensorView& view = work.source->stored.entry->view;
-  const std::byte* data = view.data().data();
+// The packed rows of a step, gathered in the order of the output.
+void copy_rows(const Work& work, std::int64_t row, std::int64_t n_rows, const encoding::RowParts& out) {
+  const TensorView& view = work.source->stored.view;
   const auto& map = work.source->stored.row_map;
-  if (map.empty() && !work.repack) {
-    std::memcpy(out, data + static_cast<std::uint64_t>(row) * work.row_bytes,
-                static_cast<std::uint64_t>(n_rows) * work.row_bytes);
+  const auto stored_row = [&](std::int64_t i) {
+    return map.empty() ? row + i : map[static_cast<std::size_t>(row + i)];
+  };
+  if (work.repack) {
+    for (std::int64_t i = 0; i < n_rows; ++i)
+      encoding::repack_row(view, stored_row(i), out.parts[0] + static_cast<std::uint64_t>(i) * work.row_bytes);
     return;
   }
-  for (std::int64_t i = 0; i < n_rows; ++i, out += work.row_bytes) {
-    const std::int64_t at = map.empty() ? row + i : map[static_cast<std::size_t>(row + i)];
-    if (work.repack) {
-      encoding::repack_row(view, at, out);
-    } else {
-      std::memcpy(out, data + static_cast<std::uint64_t>(at) * work.row_bytes, work.row_bytes);
+  const std::vector<encoding::PartPlan> parts = encoding::plan_parts(*view.encoding, view.shape);
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    const std::span<const std::byte> from = view.parts[p].bytes;
+    std::byte* to = out.parts[p];
+    if (!parts[p].by_rows) {
+      if (row == 0) std::ranges::copy(from, to);
+      continue;
     }
+    const std::size_t stride = from.size() / static_cast<std::size_t>(view.rows());
+    if (map.empty()) {
+      std::memcpy(to, from.data() + static_cast<std::size_t>(row) * stride, static_cast<std::size_t>(n_rows) * stride);
+      continue;
+    }
+    for (std::int64_t i = 0; i < n_rows; ++i, to += stride)
+      std::memcpy(to, from.data() + static_cast<std::size_t>(stored_row(i)) * stride, stride);
   }
 }
 
@@ -134,27 +167,18 @@ void copy_rows(const Work& work, std::int64_t row, std::int64_t n_rows, std::byt
 
 std::string spell(float value) { return std::isnan(value) ? "NaN" : value > 0 ? "infinity" : "-infinity"; }
 
-void pack_step(const Work& work, std::int64_t row, std::int64_t n_rows, Scratch& scratch, std::byte* out,
-               ErrorSums& errors) {
+// Rows as they are to be packed, all of them numbers.
+void read_rows(const Work& work, std::int64_t row, std::int64_t n_rows, std::vector<float>& out) {
   const std::int64_t n = n_rows * work.cols;
-  scratch.read.resize(static_cast<std::size_t>(n));
-  scratch.decoded.resize(static_cast<std::size_t>(n));
-  work.source->read(row, row + n_rows, scratch.read.data());
-  const std::int64_t bad = find_not_finite(scratch.read.data(), n);
-  if (bad < n) fail_not_finite(work, row, bad, "the weight is " + spell(scratch.read[static_cast<std::size_t>(bad)]));
-  if (work.copy) {
-    copy_rows(work, row, n_rows, out);
-    errors.add(sum_errors(scratch.read.data(), scratch.read.data(), n));
-    return;
-  }
-  if (work.quantizer != nullptr) {
-    method::RowsOut rows;
-    rows.parts[0] = out;
-    work.quantizer->quantize_rows(scratch.read.data(), row, n_rows, rows);
-  } else {
-    work.plan->target->encode(scratch.read.data(), out, n);
-  }
-  work.plan->target->decode(out, scratch.decoded.data(), n);
+  out.resize(static_cast<std::size_t>(n));
+  work.source->read(row, row + n_rows, out.data());
+  const std::int64_t bad = find_not_finite(out.data(), n);
+  if (bad < n) fail_not_finite(work, row, bad, "the weight is " + spell(out[static_cast<std::size_t>(bad)]));
+}
+
+// What packing lost of rows that were read and are decoded.
+ErrorSums measure(const Work& work, std::int64_t row, const Scratch& scratch) {
+  const auto n = static_cast<std::int64_t>(scratch.read.size());
   const ErrorSums sums = sum_errors(scratch.read.data(), scratch.decoded.data(), n);
   if (!std::isfinite(sums.v2)) {  // a value that is not finite, or squares beyond f32
     const std::int64_t lost = find_not_finite(scratch.decoded.data(), n);
@@ -164,24 +188,61 @@ void pack_step(const Work& work, std::int64_t row, std::int64_t n_rows, Scratch&
                                   work.plan->target->name));
     }
   }
-  errors.add(sums);
+  return sums;
 }
 
-void run_task(const Task& task, Scratch& scratch, container::CheckpointWriter& writer) {
-  const auto start = std::chrono::steady_clock::now();
-  const Work& work = *task.work;
+void pack_step(const Work& work, std::int64_t row, std::int64_t n_rows, Scratch& scratch, const encoding::RowParts& out,
+               ErrorSums& errors) {
+  const std::int64_t n = n_rows * work.cols;
+  read_rows(work, row, n_rows, scratch.read);
+  if (work.copy) {
+    copy_rows(work, row, n_rows, out);
+  } else if (work.quantizer != nullptr) {
+    work.quantizer->quantize_rows(scratch.read.data(), row, n_rows, out);
+  } else {
+    work.plan->target->encode(scratch.read.data(), out.parts[0], n);
+  }
+  if (work.in_parts) return;  // measured when it is whole: rows may share a part
+  if (work.copy) {
+    errors.add(sum_errors(scratch.read.data(), scratch.read.data(), n));
+    return;
+  }
+  scratch.decoded.resize(static_cast<std::size_t>(n));
+  work.plan->target->decode(out.parts[0], scratch.decoded.data(), n);
+  errors.add(measure(work, row, scratch));
+}
+
+void pack_task(const Task& task, Scratch& scratch, container::CheckpointWriter& writer) {
+  Work& work = *task.work;
   Work::Chunk& chunk = task.work->chunks[task.chunk];
-  const std::int64_t begin = static_cast<std::int64_t>(task.chunk) * work.chunk_rows;
-  const std::int64_t end = std::min(work.rows, begin + work.chunk_rows);
+  const std::int64_t begin = work.begin_of(task.chunk), end = work.end_of(task.chunk);
   scratch.packed.resize(static_cast<std::size_t>(end - begin) * work.row_bytes);
   for (std::int64_t row = begin; row < end; row += work.step_rows) {
     const std::int64_t n_rows = std::min(work.step_rows, end - row);
-    pack_step(work, row, n_rows, scratch,
-              scratch.packed.data() + static_cast<std::uint64_t>(row - begin) * work.row_bytes, chunk.errors);
+    encoding::RowParts out;
+    if (work.in_parts) {
+      out = encoding::rows_at(work.tensor, row);
+    } else {
+      out.parts[0] = scratch.packed.data() + static_cast<std::uint64_t>(row - begin) * work.row_bytes;
+    }
+    pack_step(work, row, n_rows, scratch, out, chunk.errors);
   }
+  if (work.in_parts) return;
   writer.write(work.index, static_cast<std::uint64_t>(begin) * work.row_bytes, scratch.packed);
   if (task.chunk == 0 || task.chunk + 1 == work.chunks.size()) chunk.hash = hash_bytes(scratch.packed);
-  chunk.cpu_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Of a tensor of several parts that is whole; its first chunk writes it, too.
+void finish_task(const Task& task, Scratch& scratch, container::CheckpointWriter& writer) {
+  Work& work = *task.work;
+  Work::Chunk& chunk = task.work->chunks[task.chunk];
+  const std::int64_t begin = work.begin_of(task.chunk), end = work.end_of(task.chunk);
+  if (task.chunk == 0) writer.write_tensor(work.index, work.tensor.view());
+  read_rows(work, begin, end - begin, scratch.read);
+  scratch.decoded.resize(scratch.read.size());
+  encoding::decode_rows(work.tensor.view(), begin, end, scratch.decoded.data());
+  chunk.errors.add(measure(work, begin, scratch));
+  chunk.hash = hash_bytes(std::as_bytes(std::span(scratch.decoded)));
 }
 
 TensorOutcome finish(const Work& work) {
@@ -198,15 +259,9 @@ TensorOutcome finish(const Work& work) {
   return outcome;
 }
 
-// Runs the tasks of a batch on all threads; the first thread also tells how far the work is.
-void run_batch(ExecContext& context, std::vector<Work>& works, container::CheckpointWriter& writer,
-               std::uint64_t weights_before) {
-  std::vector<Task> tasks;
-  for (Work& work : works) {
-    for (std::size_t chunk = 0; chunk < work.chunks.size(); ++chunk) tasks.push_back({&work, chunk});
-  }
+template <typename Body>
+void run_tasks(ExecContext& context, const std::vector<Task>& tasks, Body&& body) {
   std::atomic<std::size_t> next = 0;
-  std::atomic<std::uint64_t> weights = weights_before;
   std::atomic<bool> failed = false;
   context.pool.run([&](int thread) {
     Scratch scratch;
@@ -215,19 +270,37 @@ void run_batch(ExecContext& context, std::vector<Work>& works, container::Checkp
       if (i >= tasks.size() || failed.load(std::memory_order_relaxed)) return;
       try {
         context.check_cancelled();
-        run_task(tasks[i], scratch, writer);
+        const auto start = std::chrono::steady_clock::now();
+        body(tasks[i], scratch, thread == 0);
+        tasks[i].work->chunks[tasks[i].chunk].cpu_s +=
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       } catch (...) {
         failed.store(true, std::memory_order_relaxed);
         throw;
       }
-      const Work& work = *tasks[i].work;
-      const std::int64_t begin = static_cast<std::int64_t>(tasks[i].chunk) * work.chunk_rows;
-      const std::int64_t rows = std::min(work.chunk_rows, work.rows - begin);
-      const std::uint64_t done = weights.fetch_add(static_cast<std::uint64_t>(rows * work.cols)) +
-                                 static_cast<std::uint64_t>(rows * work.cols);
-      if (thread == 0) context.progress.update(done);
     }
   });
+}
+
+// Runs the tasks of a batch on all threads; the first thread also tells how far the work is.
+void run_batch(ExecContext& context, std::vector<Work>& works, container::CheckpointWriter& writer,
+               std::uint64_t weights_before) {
+  std::vector<Task> tasks, finishing;
+  for (Work& work : works) {
+    for (std::size_t chunk = 0; chunk < work.chunks.size(); ++chunk) {
+      tasks.push_back({&work, chunk});
+      if (work.in_parts) finishing.push_back({&work, chunk});
+    }
+  }
+  std::atomic<std::uint64_t> weights = weights_before;
+  run_tasks(context, tasks, [&](const Task& task, Scratch& scratch, bool first_thread) {
+    pack_task(task, scratch, writer);
+    const Work& work = *task.work;
+    const auto own = static_cast<std::uint64_t>((work.end_of(task.chunk) - work.begin_of(task.chunk)) * work.cols);
+    const std::uint64_t done = weights.fetch_add(own) + own;
+    if (first_thread) context.progress.update(done);
+  });
+  run_tasks(context, finishing, [&](const Task& task, Scratch& scratch, bool) { finish_task(task, scratch, writer); });
   context.progress.update(weights.load());
 }
 
@@ -285,18 +358,26 @@ void verify_output(const container::CheckpointReader& output, const QuantPlan& p
     const TensorPlan& tensor = plan.tensors[i];
     const TensorOutcome& outcome = outcomes[i];
     const container::TensorEntry& entry = output.at(tensor.tensor.name);
-    if (entry.view.encoding != tensor.target || entry.view.shape != tensor.tensor.shape) {
+    const bool in_parts = lies_in_parts(*tensor.target);
+    if ((!in_parts && entry.view.encoding != tensor.target) || entry.view.shape != tensor.tensor.shape) {
       fail(ErrorCode::kInternal, "'{}': tensor '{}' is not what was written", output.path().string(), entry.name);
     }
     if (outcome.first_rows == 0) continue;
-    const std::uint64_t row_bytes = encoding::row_bytes(*tensor.target, tensor.tensor.shape.cols());
-    const auto data = entry.view.data();
-    const bool same =
-        hash_bytes(data.first(static_cast<std::uint64_t>(outcome.first_rows) * row_bytes)) == outcome.first_hash &&
-        hash_bytes(data.subspan(static_cast<std::uint64_t>(outcome.last_row) * row_bytes)) == outcome.last_hash;
-    if (!same)
+    const auto hash_of = [&](std::int64_t begin, std::int64_t end) {
+      if (in_parts) {
+        std::vector<float> values(static_cast<std::size_t>((end - begin) * entry.view.cols()));
+        encoding::decode_rows(entry.view, begin, end, values.data());
+        return hash_bytes(std::as_bytes(std::span(values)));
+      }
+      const std::uint64_t row_bytes = encoding::row_bytes(*tensor.target, tensor.tensor.shape.cols());
+      return hash_bytes(entry.view.data().subspan(static_cast<std::uint64_t>(begin) * row_bytes,
+                                                  static_cast<std::uint64_t>(end - begin) * row_bytes));
+    };
+    if (hash_of(0, outcome.first_rows) != outcome.first_hash ||
+        hash_of(outcome.last_row, entry.view.rows()) != outcome.last_hash) {
       fail(ErrorCode::kInternal, "'{}': the data of tensor '{}' is not what was written", output.path().string(),
            entry.name);
+    }
     output.drop(entry);
   }
 }

@@ -1,5 +1,6 @@
 // The work of the corridor: every tensor of a plan is read, packed and written, in chunks of rows over all threads. The
-// bytes do not depend on the number of threads; memory does not depend on the size of tensors.
+// bytes do not depend on the number of threads; memory does not depend on the size of tensors, but for those of several
+// parts, which are held until they are whole.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ namespace nibble::pipeline {
 struct TensorOutcome {
   ErrorSums errors;
   double cpu_s = 0;
-  // Fingerprints of the first and the last chunk as written, for verify_output().
+  // Fingerprints of the first and the last chunk as written, for verify_output(): of their bytes, or of their values
+  // where the tensor lies in several parts, which a file may hold in another order.
   std::int64_t first_rows = 0, last_row = 0;  // rows [0, first_rows) and [last_row, end)
   std::uint64_t first_hash = 0, last_hash = 0;
 };

@@ -133,7 +133,7 @@ CheckpointContents describe(const fs::path& path, const fs::path& folder) {
 }
 
 std::unique_ptr<CheckpointReader> make_logical_reader(CheckpointContents contents) {
-  with_context("'" + contents.path.string() + "'", [&] { join_quantized(contents.config, contents.tensors); });
+  with_context("'" + contents.path.string() + "'", [&] { join_quantized(contents); });
   return make_reader(std::move(contents));
 }
 

@@ -149,8 +149,17 @@ TEST(QuantizedFolder, CompressedTensorsFloats) {
   EXPECT_THAT(fault_of(weights(R"("block","block_structure":[128])"), {kWeight}),
               HasSubstr("block_structure: 1 numbers instead of 2"));
   EXPECT_THAT(fault_of(compressed(R"({"num_bits":4,"type":"int"})", "pack-quantized"), {kWeight}),
-              HasSubstr("'compressed-tensors' with 'format' pack-quantized"));
-  EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int"})"), {kWeight}), HasSubstr("not 8-bit floats"));
+              HasSubstr("tensor 'a.weight' is in f8_e4m3, but no group of the config is of floats"));
+  EXPECT_THAT(fault_of(compressed(R"({"num_bits":4,"type":"float"})"), {kWeight}),
+              HasSubstr("neither integers nor 8-bit floats"));
+  EXPECT_THAT(fault_of(compressed(R"({"num_bits":4,"type":"float"})", "nvfp4-pack-quantized"), {kWeight}),
+              HasSubstr("'compressed-tensors' with 'format' nvfp4-pack-quantized"));
+  EXPECT_THAT(fault_of(compressed(R"({"num_bits":9,"type":"int"})"), {kWeight}), HasSubstr("'num_bits' 9"));
+  EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int","strategy":"block"})"), {kWeight}),
+              HasSubstr("'strategy' block of weights"));
+  EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int"},"input_activations":{"num_bits":8,"dynamic":true})"),
+                       {kWeight}),
+              HasSubstr("with integer weights and quantized 'input_activations'"));
   EXPECT_THAT(fault_of(R"({"quant_method":"compressed-tensors","format":"float-quantized"})", {kWeight}),
               HasSubstr("no member 'config_groups'"));
   EXPECT_THAT(

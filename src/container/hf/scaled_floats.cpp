@@ -48,7 +48,7 @@ const EncodingInfo& encoding_of(const TensorEntry& weight, const TensorEntry& sc
 
 // What is not FP8 must be a matrix of plain numbers, or no matrix.
 void check_plain(const TensorEntry& weight, const TensorEntry* scale) {
-  if (weight.view.shape.rank() < 2) return;
+  if (weight.view.shape.rank() < 2 || weight.view.n_parts > 1) return;
   const std::string& type = weight.view.encoding->name;
   if (scale != nullptr)
     fail(ErrorCode::kFormat, "tensor '{}' is in {}, but '{}' scales f8_e4m3 numbers", weight.name, type, scale->name);

@@ -43,14 +43,14 @@ void refuse_unread(const json::Value& config) {
   });
 }
 
-void join_quantized(const json::Value& config, std::vector<TensorEntry>& tensors) {
-  const json::Value* quantization = quantization_of(config);
+void join_quantized(CheckpointContents& contents) {
+  const json::Value* quantization = quantization_of(contents.config);
   if (quantization == nullptr) return;
   const Scheme* scheme = find_scheme(method_of(*quantization));
   if (scheme == nullptr) return;
   const bool read = with_context(
       "config.json", [&] { return with_context(kKey, [&] { return scheme->unread(*quantization).empty(); }); });
-  if (read) scheme->join(*quantization, tensors);
+  if (read) scheme->join(*quantization, contents);
 }
 
 }  // namespace nibble::container::hf

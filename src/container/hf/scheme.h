@@ -7,7 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "container/checkpoint.h"
+#include "container/hf/format.h"
+#include "container/mapped_checkpoint.h"
 #include "json/json.h"
 
 namespace nibble::container {
@@ -18,16 +19,18 @@ struct Scheme {
   std::string_view quant_method;
   // What of this quantization_config is not read, in the words of the config; empty when all of it is.
   std::string (*unread)(const json::Value& quantization);
-  // Puts one logical tensor in the place of the tensors that make it up; others stay. Throws Error{kFormat} naming the
-  // tensors that contradict each other.
-  void (*join)(const json::Value& quantization, std::vector<TensorEntry>& tensors);
+  // Puts one logical tensor in the place of the tensors that make it up; others stay. What lies in another order than
+  // the encoding asks for is laid out anew into contents.laid_out, tensor by tensor, while the pages it came from go.
+  // Throws Error{kFormat} naming the tensors that contradict each other.
+  void (*join)(const json::Value& quantization, CheckpointContents& contents);
+  std::span<const Format> formats = {};  // in which it is written, too
 };
 
 // Throws Error{kUnsupported} when the config has a quantization that no scheme reads: the weights then lie in tensors
 // of its own, and read as plain ones they would be noise.
 void refuse_unread(const json::Value& config);
 // Joins the tensors of a folder by its scheme; leaves them as they are where refuse_unread() throws.
-void join_quantized(const json::Value& config, std::vector<TensorEntry>& tensors);
+void join_quantized(CheckpointContents& contents);
 
 }  // namespace hf
 

@@ -57,7 +57,7 @@ void pack_codes(const TensorView& weights, const Geometry& geometry, std::int64_
 }  // namespace
 
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
-  return info.family == encoding::Family::kAffine && cols > 0 && cols % kBlock == 0 &&
+  return info.family == encoding::Family::kAffine && !info.affine.group_index && cols > 0 && cols % kBlock == 0 &&
          encoding::group_columns(info.affine, cols) % kBlock == 0;
 }
 

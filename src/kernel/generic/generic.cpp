@@ -1,7 +1,8 @@
 // Any encoding that decodes, on any machine: rows are kept as the file has them and decoded a stretch at a time, f32
 // activations. An affine row, whose parts lie apart in the file, is its bit stream of codes followed by the f32 scales
-// and, if asymmetric, the u8 zeros of its groups; a row of a codebook its bit stream followed by its tables of f16, or
-// by how many weights of its first block lie in rows before and the f32 scales of its blocks.
+// and, if asymmetric, the u8 zeros of its groups; before the first row lie the groups of the columns, if they are
+// listed; a row of a codebook its bit stream followed by its tables of f16, or by how many weights of its first block
+// lie in rows before and the f32 scales of its blocks.
 #include <algorithm>
 #include <cstring>
 
@@ -21,6 +22,7 @@ namespace {
 constexpr std::int64_t kStretch = 256;  // columns decoded at a time: a multiple of every block
 
 bool is_affine(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kAffine; }
+bool is_indexed(const encoding::EncodingInfo& info) { return is_affine(info) && info.affine.group_index; }
 bool is_scaled(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kScaled; }
 bool is_codebook(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kCodebook; }
 
@@ -47,8 +49,14 @@ std::uint64_t row_stride(const MatrixInfo& matrix) {
   return checked_add(encoding::row_code_bytes(params, matrix.cols), groups * (params.symmetric ? 4 : 5));
 }
 
+// The groups of the columns.
+std::uint64_t index_bytes(const encoding::EncodingInfo& info, std::int64_t cols) {
+  return is_indexed(info) ? 4 * static_cast<std::uint64_t>(cols) : 0;
+}
+
 std::uint64_t packed_bytes(const MatrixInfo& matrix) {
-  return checked_mul(static_cast<std::uint64_t>(matrix.rows), row_stride(matrix));
+  const std::uint64_t rows = checked_mul(static_cast<std::uint64_t>(matrix.rows), row_stride(matrix));
+  return checked_add(rows, index_bytes(*matrix.encoding, matrix.cols));
 }
 
 void pack_affine_row(const TensorView& weights, std::int64_t row, std::byte* dst) {
@@ -106,9 +114,11 @@ void pack_codebook_row(const TensorView& weights, std::int64_t row, std::byte* d
 void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t row_begin, std::int64_t row_end,
           std::byte* packed) {
   const std::uint64_t stride = row_stride({weights.encoding, weights.rows(), weights.cols()});
+  const std::uint64_t index = index_bytes(*weights.encoding, weights.cols());
+  if (index > 0 && row_begin == 0) std::memcpy(packed, weights.part(PartRole::kGroupIndex).bytes.data(), index);
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const std::int64_t source = row_map != nullptr ? row_map[row] : row;
-    std::byte* dst = packed + static_cast<std::uint64_t>(row) * stride;
+    std::byte* dst = packed + index + static_cast<std::uint64_t>(row) * stride;
     if (encoding::find_not_finite(weights, source, source + 1) == source) {
       fail(ErrorCode::kFormat, "row {} holds a weight or a scale that is NaN or infinite", source);
     }
@@ -150,9 +160,10 @@ void decode_codebook(const encoding::CodebookParams& params, std::int64_t cols, 
   }
 }
 
-// `count` columns, at most kStretch, of a packed row from column `begin`, a multiple of kStretch.
-void decode_stretch(const MatrixInfo& matrix, const std::byte* row, std::int64_t begin, std::int64_t count,
-                    float* out) noexcept {
+// `count` columns, at most kStretch, of a packed row from column `begin`, a multiple of kStretch. `index`: the groups
+// of the columns, where they are listed.
+void decode_stretch(const MatrixInfo& matrix, const std::byte* index, const std::byte* row, std::int64_t begin,
+                    std::int64_t count, float* out) noexcept {
   const encoding::EncodingInfo& info = *matrix.encoding;
   if (is_scaled(info)) {
     const std::byte* scales = row + encoding::scaled_row_bytes(info.scaled, matrix.cols);
@@ -168,19 +179,21 @@ void decode_stretch(const MatrixInfo& matrix, const std::byte* row, std::int64_t
   const std::byte* scales = row + encoding::row_code_bytes(params, matrix.cols);
   const int offset = encoding::stored_offset(params);
   for (std::int64_t c = 0; c < count;) {
-    const std::int64_t g = (begin + c) / group;
+    const std::int64_t g =
+        encoding::group_of_column(params, matrix.cols, params.group_index ? index : nullptr, begin + c);
     encoding::ScaleZero at;
     std::memcpy(&at.scale, scales + g * 4, 4);
     if (!params.symmetric) at.zero = std::to_integer<int>(scales[groups * 4 + g]);
-    const std::int64_t end = std::min(count, (g + 1) * group - begin);
+    const std::int64_t end = params.group_index ? c + 1 : std::min(count, (g + 1) * group - begin);
     for (; c < end; ++c) out[c] = encoding::decode_code(stored[c] - offset, at);
   }
 }
 
 void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t row, float* out) noexcept {
-  const std::byte* src = packed + static_cast<std::uint64_t>(row) * row_stride(matrix);
+  const std::byte* src =
+      packed + index_bytes(*matrix.encoding, matrix.cols) + static_cast<std::uint64_t>(row) * row_stride(matrix);
   for (std::int64_t begin = 0; begin < matrix.cols; begin += kStretch) {
-    decode_stretch(matrix, src, begin, std::min(kStretch, matrix.cols - begin), out + begin);
+    decode_stretch(matrix, packed, src, begin, std::min(kStretch, matrix.cols - begin), out + begin);
   }
 }
 
@@ -197,15 +210,15 @@ float dot(const float* a, const float* b, std::int64_t n) noexcept {
 
 void compute(const MatrixInfo& matrix, const std::byte* packed, const std::byte* activations, std::int64_t n,
              std::int64_t row_begin, std::int64_t row_end, float* out, std::int64_t ldo) noexcept {
-  const std::uint64_t stride = row_stride(matrix);
+  const std::uint64_t stride = row_stride(matrix), index = index_bytes(*matrix.encoding, matrix.cols);
   const std::uint64_t activation_stride = kF32Activations.row_bytes(matrix.cols);
   alignas(64) float weights[kStretch];
   for (std::int64_t row = row_begin; row < row_end; ++row) {
-    const std::byte* src = packed + static_cast<std::uint64_t>(row) * stride;
+    const std::byte* src = packed + index + static_cast<std::uint64_t>(row) * stride;
     for (std::int64_t t = 0; t < n; ++t) out[t * ldo + row] = 0;
     for (std::int64_t begin = 0; begin < matrix.cols; begin += kStretch) {
       const std::int64_t count = std::min(kStretch, matrix.cols - begin);
-      decode_stretch(matrix, src, begin, count, weights);
+      decode_stretch(matrix, packed, src, begin, count, weights);
       for (std::int64_t t = 0; t < n; ++t) {
         const auto* x = reinterpret_cast<const float*>(activations + static_cast<std::uint64_t>(t) * activation_stride);
         out[t * ldo + row] += dot(weights, x + begin, count);

@@ -31,7 +31,7 @@ struct Grid {
 
 class Affine final : public Quantizer {
  public:
-  explicit Affine(const Job& job) : job_(job), params_(job.target->affine) {}
+  explicit Affine(const Job& job) : job_(job), params_(affine_params(job)) {}
 
   void prepare(ExecContext& context, const RowSource& weights) override {
     hessian_ = make_hessian(job_);

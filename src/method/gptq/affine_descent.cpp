@@ -31,7 +31,7 @@ Choice best_scale(const encoding::AffineParams& params, const Quadratic& q, cons
   const int reach = params.symmetric ? 0 : 1;
   for (int step = -reach; step <= reach; ++step) {
     const int zero = now.zero + step;
-    if (step != 0 && (zero < 0 || zero >= 1 << params.bits)) continue;
+    if (step != 0 && (zero < params.least_zero || zero >= 1 << params.bits)) continue;
     // value = s (code - zero - step) = (s0 + a)(u - step): the change is a u - (s0 + a) step.
     const double s0 = static_cast<double>(now.scale), t = step;
     const double curve = q.uu - 2 * t * q.u1 + t * t * q.one;

@@ -9,7 +9,7 @@ namespace nibble::method::gptq {
 namespace {
 
 bool supports(const encoding::EncodingInfo& target) {
-  if (target.family == encoding::Family::kAffine) return true;
+  if (target.family == encoding::Family::kAffine) return !target.affine.group_index;
   return target.grid != nullptr && target.grid->pack != nullptr;
 }
 

@@ -19,7 +19,7 @@ using encoding::ScaleZero;
 
 class Affine final : public Quantizer {
  public:
-  explicit Affine(const Job& job) : job_(job), params_(job.target->affine), importance_(prepare_importance(job)) {}
+  explicit Affine(const Job& job) : job_(job), params_(affine_params(job)), importance_(prepare_importance(job)) {}
 
   // A per-tensor range needs the whole tensor.
   void prepare(ExecContext& context, const RowSource& weights) override {

@@ -6,8 +6,8 @@ namespace nibble::method::rtn {
 namespace {
 
 bool supports(const encoding::EncodingInfo& target) {
-  return target.family == encoding::Family::kAffine || target.family == encoding::Family::kCodebook ||
-         target.encode != nullptr;
+  if (target.family == encoding::Family::kAffine) return !target.affine.group_index;
+  return target.family == encoding::Family::kCodebook || target.encode != nullptr;
 }
 
 std::unique_ptr<Quantizer> make(const Job& job) {

@@ -14,24 +14,24 @@ std::string unread_block(const json::Value& quantization) {
   return fmt == "e4m3" || fmt == "float8_e4m3fn" ? "" : format_text("'fmt' {}", fmt);
 }
 
-void join_block(const json::Value& quantization, std::vector<TensorEntry>& tensors) {
+void join_block(const json::Value& quantization, CheckpointContents& contents) {
   const json::Value* block = quantization.find("weight_block_size");
   std::vector<Tile> tiles = {kPerTensor, kPerChannel};
   if (block != nullptr && !block->is_null()) tiles = {read_tile(quantization, "weight_block_size")};
-  join_fp8(tensors, "_scale_inv", tiles, quantization.get("scale_fmt", "") == "ue8m0");
+  join_fp8(contents.tensors, "_scale_inv", tiles, quantization.get("scale_fmt", "") == "ue8m0");
 }
 
 std::string unread_rows(const json::Value& /*quantization*/) { return ""; }
-void join_rows(const json::Value& /*quantization*/, std::vector<TensorEntry>& tensors) {
-  join_fp8(tensors, "_scale", {kPerChannel}, false);
+void join_rows(const json::Value& /*quantization*/, CheckpointContents& contents) {
+  join_fp8(contents.tensors, "_scale", {kPerChannel}, false);
 }
 
 std::string unread_modelopt(const json::Value& quantization) {
   const std::string algorithm = quantization.get("quant_algo", "unknown");
   return algorithm == "FP8" ? "" : format_text("'quant_algo' {}", algorithm);
 }
-void join_modelopt(const json::Value& /*quantization*/, std::vector<TensorEntry>& tensors) {
-  join_fp8(tensors, "_scale", {kPerTensor}, false);
+void join_modelopt(const json::Value& /*quantization*/, CheckpointContents& contents) {
+  join_fp8(contents.tensors, "_scale", {kPerTensor}, false);
 }
 
 }  // namespace

@@ -43,7 +43,8 @@ Shape logical_shape(const TensorEntry& blocks, const TensorEntry& scales) {
 
 std::string unread(const json::Value& /*quantization*/) { return ""; }
 
-void join(const json::Value& /*quantization*/, std::vector<TensorEntry>& tensors) {
+void join(const json::Value& /*quantization*/, CheckpointContents& contents) {
+  std::vector<TensorEntry>& tensors = contents.tensors;
   TensorJoin joined(tensors);
   for (TensorEntry& entry : tensors) {
     const bool is_blocks = entry.name.ends_with(kBlocks);

@@ -1,0 +1,146 @@
+"""Folders of quantized weights as the packages that define their formats decode them, beside what Nibble makes of the same folders, bit by bit.
+
+For each format MODEL is quantized (`nibble quantize --format F --type T --method rtn`), dequantized to f32 by Nibble (`nibble convert --type f32`) and by:
+  compressed-tensors  the package's decompressor, and transformers: the model is loaded and its logits are compared with those of the f32 folder
+  gptq, gptq_v2       GPTQModel's torch layer; with --llama-cpp also llama.cpp's converter to GGUF
+  awq                 AutoAWQ's own unpacking (a copy of its packing_utils.py is named with --autoawq), and the AWQ converter of compressed-tensors
+All in f32: scale * (code - zero) rounded once. Made for compressed-tensors 0.20, transformers 5.23, GPTQModel 7.7, AutoAWQ 0.2.9.
+Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py]
+"""
+import argparse
+import importlib.util
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+TYPES = {
+    "compressed-tensors": ["int4-g128", "int4-g32-asym", "int3-channel-asym", "int8-channel", "int2-g64-asym", "int5-channel", "int4-tensor"],
+    "gptq": ["int4-g128", "int4-g64-asym", "int8-channel", "int2-g32-asym", "int3-g128-asym"],
+    "gptq_v2": ["int4-g128", "int4-g64-asym", "int3-g128-asym", "int2-g64"],
+    "awq": ["int4-g128", "int4-g64-asym"],
+}
+
+
+def tensors_of(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def stems(tensors, suffix):
+    return [name[: -len(suffix)] for name in tensors if name.endswith(suffix)]
+
+
+def by_compressed_tensors(folder, arguments):
+    from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    (group,) = config["config_groups"].values()
+    scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**group["weights"]))
+    tensors = tensors_of(folder)
+    for stem in stems(tensors, ".weight_packed"):
+        state = {name[len(stem) + 1 :]: value for name, value in tensors.items() if name.startswith(stem + ".")}
+        state["weight_scale"] = state["weight_scale"].float()
+        yield stem, PackedQuantizationCompressor.decompress(state, scheme)["weight"]
+
+
+def by_gptqmodel(folder, arguments):
+    from gptqmodel.nn_modules.qlinear.torch import TorchLinear
+    from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module
+
+    config = json.loads((folder / "quantize_config.json").read_text())
+    tensors = tensors_of(folder)
+    for stem in stems(tensors, ".qweight"):
+        cols, rows = tensors[stem + ".g_idx"].numel(), tensors[stem + ".scales"].shape[1]
+        group = config["group_size"] if config["group_size"] > 0 else cols
+        layer = TorchLinear(bits=config["bits"], group_size=group, sym=config["sym"], desc_act=config["desc_act"], in_features=cols, out_features=rows, bias=False,
+                            pack_dtype=torch.int32, register_buffers=True)
+        for part in ("qweight", "qzeros", "g_idx"):
+            getattr(layer, part).copy_(tensors[f"{stem}.{part}"])
+        layer.scales = tensors[stem + ".scales"].float()
+        if config["checkpoint_format"] == "gptq":
+            convert_gptq_v1_to_v2_format_module(layer, bits=config["bits"], pack_dtype=torch.int32)
+        layer.train()  # the plain path without caches
+        yield stem, layer.dequantize_weight().T
+
+
+def by_autoawq(folder, arguments):
+    if not arguments.autoawq:
+        return
+    spec = importlib.util.spec_from_file_location("packing_utils", arguments.autoawq)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tensors = tensors_of(folder)
+    for stem in stems(tensors, ".qweight"):
+        qweight, qzeros, scales = (tensors[f"{stem}.{part}"] for part in ("qweight", "qzeros", "scales"))
+        yield stem, module.dequantize_gemm(qweight, qzeros, scales.float(), 4, qweight.shape[0] // scales.shape[0]).T
+
+
+def by_llama_cpp(folder, arguments):
+    """llama.cpp's converter makes GGUF names; its values are looked up by the names of Nibble's own GGUF file."""
+    sys.path.insert(0, str(pathlib.Path(arguments.llama_cpp) / "gguf-py"))
+    from gguf import GGUFReader
+
+    files = {}
+    for who, command in {"theirs": [sys.executable, f"{arguments.llama_cpp}/convert_hf_to_gguf.py", folder, "--outtype", "f32", "--outfile"],
+                         "ours": [arguments.nibble, "convert", folder, "-q", "--type", "f32", "-o"]}.items():
+        path = folder.parent / f"{who}.gguf"
+        subprocess.run([*map(str, command), str(path)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        files[who] = {t.name: torch.from_numpy(t.data.copy()) for t in GGUFReader(path).tensors}
+    same = sum(torch.equal(files["ours"][name].float(), value.float()) for name, value in files["theirs"].items())
+    return same, len(files["theirs"])
+
+
+def logits_by_transformers(folder, tokens):
+    from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+
+    options = {}
+    if (folder / "model.safetensors").exists() and any(name.endswith("weight_zero_point") for name in tensors_of(folder)):
+        options["quantization_config"] = CompressedTensorsConfig(dequantize=True)  # its other way makes no room for packed zero points
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
+    with torch.no_grad():
+        return model(tokens).logits
+
+
+def report(label, good, total, unit="linears"):
+    print(f"{label:<58} {good} of {total} {unit} the same{'' if good == total else '   DIFFERENT'}", flush=True)
+    return good == total and total > 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("nibble")
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("--llama-cpp")
+    parser.add_argument("--autoawq")
+    arguments = parser.parse_args()
+    decoders = {"compressed-tensors": by_compressed_tensors, "gptq": by_gptqmodel, "gptq_v2": by_gptqmodel, "awq": by_autoawq}
+    fine = True
+    for form, types in TYPES.items():
+        for kind in types:
+            with tempfile.TemporaryDirectory() as work:
+                folder, plain = pathlib.Path(work) / "quantized", pathlib.Path(work) / "plain"
+                for command in (["quantize", arguments.model, "-o", folder, "--type", kind, "--method", "rtn", "--format", form],
+                                ["convert", folder, "-o", plain, "--type", "f32"]):
+                    subprocess.run([arguments.nibble, *map(str, command), "-q"], check=True, stdout=subprocess.DEVNULL)
+                ours = tensors_of(plain)
+                results = [torch.equal(ours[stem + ".weight"], values) for stem, values in decoders[form](folder, arguments)]
+                if results:
+                    fine &= report(f"{form} {kind}: {decoders[form].__name__}", sum(results), len(results))
+                if form == "compressed-tensors":
+                    tokens = torch.arange(1, 65)[None]
+                    theirs, own = logits_by_transformers(folder, tokens), logits_by_transformers(plain, tokens)
+                    print(f"  transformers loads it; largest difference of logits {(theirs - own).abs().max():.2e}, of their size {own.abs().max():.1f}")
+                if form.startswith("gptq") and arguments.llama_cpp and not re.match("int3", kind):
+                    fine &= report(f"{form} {kind}: by_llama_cpp", *by_llama_cpp(folder, arguments), "tensors")
+    sys.exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+#include "container/hf/compressed_tensors/integers.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "container/hf/scaled_floats.h"
+#include "encoding/affine.h"
+
+namespace nibble::container::hf::compressed_tensors {
+
+namespace {
+
+using encoding::AffineParams;
+using encoding::Granularity;
+
+constexpr std::string_view kPacked = "_packed";
+
+std::int64_t words_for(std::int64_t codes, int bits) { return (codes * bits + 31) / 32; }
+
+bool is_of(const TensorEntry& entry, std::string_view type) { return entry.view.encoding->name == type; }
+
+// One linear: its tensors and, once they are looked at, its type.
+struct Linear {
+  TensorEntry* codes = nullptr;
+  const TensorEntry *scales = nullptr, *shape = nullptr, *zeros = nullptr, *index = nullptr;  // null: not there
+  bool packed = false;
+  std::int64_t rows = 0, cols = 0;
+  AffineParams params;
+};
+
+std::vector<std::int64_t> without_ones(const Shape& shape) {
+  std::vector<std::int64_t> dims;
+  std::ranges::copy_if(shape.dims(), std::back_inserter(dims), [](std::int64_t dim) { return dim != 1; });
+  return dims;
+}
+
+void read_sizes(Linear& linear) {
+  const Shape& stored = linear.codes->view.shape;
+  if (stored.rank() != 2)
+    fail(ErrorCode::kUnsupported, "tensor '{}' has shape {}", linear.codes->name, stored.to_string());
+  linear.rows = stored[0];
+  linear.cols = stored[1];
+  if (!linear.packed) return;
+  if (!is_of(*linear.codes, "i32"))
+    fail(ErrorCode::kFormat, "tensor '{}' is in {}, not in i32", linear.codes->name, linear.codes->view.encoding->name);
+  const TensorEntry& shape = *linear.shape;
+  if (!is_of(shape, "i64") || shape.view.shape != Shape({2}))
+    fail(ErrorCode::kFormat, "tensor '{}' is {} of shape {}, not i64 of shape (2)", shape.name,
+         shape.view.encoding->name, shape.view.shape.to_string());
+  std::int64_t sizes[2];
+  std::memcpy(sizes, shape.view.data().data(), sizeof(sizes));
+  if (sizes[0] != linear.rows || sizes[1] < 1 || sizes[1] > stored[1] * 32) {
+    fail(ErrorCode::kFormat, "tensor '{}' says ({}, {}) of '{}', which has shape {}", shape.name, sizes[0], sizes[1],
+         linear.codes->name, stored.to_string());
+  }
+  linear.cols = sizes[1];
+}
+
+bool fits(const Linear& linear, const AffineParams& params) {
+  if (linear.packed && linear.codes->view.shape[1] != words_for(linear.cols, params.bits)) return false;
+  const Shape scales = encoding::scales_shape(params, {linear.rows, linear.cols});
+  return without_ones(scales) == without_ones(linear.scales->view.shape) &&
+         params.symmetric == (linear.zeros == nullptr);
+}
+
+void choose_type(const std::vector<AffineParams>& types, Linear& linear) {
+  const auto type = std::ranges::find_if(types, [&](const AffineParams& params) { return fits(linear, params); });
+  if (type == types.end()) {
+    const AffineParams& usual = types.front();
+    fail(ErrorCode::kFormat,
+         "tensor '{}' of shape {} with '{}' of shape {}{} is in no group of the config; {} bits of ({}, {}) would take "
+         "{} "
+         "words a row and scales {}{}",
+         linear.codes->name, linear.codes->view.shape.to_string(), linear.scales->name,
+         linear.scales->view.shape.to_string(), linear.zeros != nullptr ? " and zero points" : "", usual.bits,
+         linear.rows, linear.cols, words_for(linear.cols, usual.bits),
+         encoding::scales_shape(usual, {linear.rows, linear.cols}).to_string(),
+         usual.symmetric ? "" : " and zero points");
+  }
+  linear.params = *type;
+  const Dtype dtype = linear.scales->view.encoding->dtype;
+  if (dtype != Dtype::kF16 && dtype != Dtype::kBf16 && dtype != Dtype::kF32)
+    fail(ErrorCode::kFormat, "tensor '{}' is in {}; scales are in f16, bf16 or f32", linear.scales->name,
+         dtype_name(dtype));
+  linear.params.scale_dtype = dtype;
+}
+
+// Throws for groups that are not there. True when columns of a group do not lie together. -1 everywhere: never set.
+bool check_index(const Linear& linear) {
+  if (linear.index == nullptr || linear.params.granularity != Granularity::kGroup) return false;
+  if (!is_of(*linear.index, "i32") || linear.index->view.shape != Shape({linear.cols})) {
+    fail(ErrorCode::kFormat, "tensor '{}' is {} of shape {}, not i32 of shape ({})", linear.index->name,
+         linear.index->view.encoding->name, linear.index->view.shape.to_string(), linear.cols);
+  }
+  const std::int64_t groups = encoding::groups_per_row(linear.params, linear.cols);
+  bool moved = false, set = false;
+  for (std::int64_t c = 0; c < linear.cols; ++c) {
+    std::int32_t group;
+    std::memcpy(&group, linear.index->view.data().data() + 4 * c, 4);
+    set = set || group != -1;
+    if (set && (group < 0 || group >= groups))
+      fail(ErrorCode::kFormat, "tensor '{}': column {} is of group {}, of which there are {}", linear.index->name, c,
+           group, groups);
+    moved = moved || group != c / linear.params.group;
+  }
+  return set && moved;
+}
+
+// A tensor of the file as a part, without a copy.
+void add_as_it_lies(TensorView& view, PartRole role, Dtype dtype, const TensorEntry& entry) {
+  view.add_part(role, dtype, entry.view.shape, entry.view.data());
+}
+
+// Rows of words whose last bits are no codes, or of signed bytes.
+void lay_out_codes(const Linear& linear, std::byte* out) {
+  const int bits = linear.params.bits, offset = 1 << (bits - 1);
+  const std::size_t row_bytes = encoding::row_code_bytes(linear.params, linear.cols);
+  const std::byte* from = linear.codes->view.data().data();
+  std::vector<std::uint8_t> stored(static_cast<std::size_t>(linear.cols));
+  for (std::int64_t row = 0; row < linear.rows; ++row, out += row_bytes) {
+    if (linear.packed) {
+      encoding::unpack_codes(bits, from, linear.cols, stored.data());
+      from += 4 * linear.codes->view.shape[1];
+    } else {
+      for (std::uint8_t& code : stored) {
+        const int value = static_cast<std::int8_t>(*from++) + offset;
+        if (value < 0 || value >= 2 * offset)
+          fail(ErrorCode::kFormat, "tensor '{}', row {}: a code of {} is beyond {} bits", linear.codes->name, row,
+               value - offset, bits);
+        code = static_cast<std::uint8_t>(value);
+      }
+    }
+    encoding::pack_codes(bits, stored.data(), linear.cols, out);
+  }
+}
+
+// Signed bytes, or a bit stream down each column.
+void lay_out_zeros(const Linear& linear, std::span<std::byte> out) {
+  const int bits = linear.params.bits;
+  const TensorEntry& zeros = *linear.zeros;
+  const auto n = std::ssize(out);
+  if (is_of(zeros, "i8") && zeros.view.shape.elements() == n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const int zero = static_cast<std::int8_t>(zeros.view.data()[static_cast<std::size_t>(i)]) + (1 << (bits - 1));
+      if (zero < 0)
+        fail(ErrorCode::kFormat, "tensor '{}', number {}: a zero point beyond {} bits", zeros.name, i, bits);
+      out[static_cast<std::size_t>(i)] = static_cast<std::byte>(zero);
+    }
+    return;
+  }
+  const std::int64_t words = words_for(linear.rows, bits), groups = n / linear.rows;
+  if (!is_of(zeros, "i32") || zeros.view.shape != Shape({words, groups})) {
+    fail(ErrorCode::kFormat, "tensor '{}' is {} of shape {}, not i32 of shape ({}, {})", zeros.name,
+         zeros.view.encoding->name, zeros.view.shape.to_string(), words, groups);
+  }
+  std::vector<std::byte> stream(static_cast<std::size_t>(4 * words));
+  std::vector<std::uint8_t> stored(static_cast<std::size_t>(linear.rows));
+  for (std::int64_t g = 0; g < groups; ++g) {
+    for (std::int64_t w = 0; w < words; ++w)
+      std::memcpy(stream.data() + 4 * w, zeros.view.data().data() + 4 * (w * groups + g), 4);
+    encoding::unpack_codes(bits, stream.data(), linear.rows, stored.data());
+    for (std::int64_t r = 0; r < linear.rows; ++r)
+      out[static_cast<std::size_t>(r * groups + g)] = std::byte{stored[static_cast<std::size_t>(r)]};
+  }
+}
+
+TensorView make_weight(const Linear& linear, CheckpointContents& contents) {
+  TensorView view;
+  view.encoding = &encoding::affine_encoding(linear.params);
+  view.shape = {linear.rows, linear.cols};
+  const std::vector<encoding::PartPlan> parts = encoding::plan_parts(*view.encoding, view.shape);
+  Tensor& laid_out = contents.laid_out.emplace_back(*view.encoding, view.shape);
+  if (linear.packed && linear.cols * linear.params.bits % 32 == 0) {
+    add_as_it_lies(view, PartRole::kCodes, Dtype::kU8, *linear.codes);
+  } else {
+    const std::span<std::byte> codes = laid_out.add_part(PartRole::kCodes, Dtype::kU8, parts[0].shape);
+    lay_out_codes(linear, codes.data());
+    if (const MappedFile* file = file_of(contents, linear.codes->view.data())) file->drop(linear.codes->view.data());
+    view.add_part(PartRole::kCodes, Dtype::kU8, parts[0].shape, codes);
+  }
+  add_as_it_lies(view, PartRole::kScales, linear.params.scale_dtype, *linear.scales);
+  if (linear.zeros != nullptr) {
+    const std::span<std::byte> zeros = laid_out.add_part(PartRole::kZeros, Dtype::kU8, parts[2].shape);
+    lay_out_zeros(linear, zeros);
+    view.add_part(PartRole::kZeros, Dtype::kU8, parts[2].shape, zeros);
+  }
+  if (linear.params.group_index) add_as_it_lies(view, PartRole::kGroupIndex, Dtype::kI32, *linear.index);
+  with_context(format_text("tensor '{}'", linear.codes->name), [&] { encoding::validate(view); });
+  return view;
+}
+
+// The linear that a tensor holds the codes of; without codes: of another tensor.
+Linear find_linear(const TensorJoin& joined, TensorEntry& entry) {
+  Linear linear;
+  linear.packed = entry.name.ends_with(".weight_packed");
+  if (!linear.packed && !(entry.name.ends_with(".weight") && is_of(entry, "i8"))) return linear;
+  const std::string name = linear.packed ? entry.name.substr(0, entry.name.size() - kPacked.size()) : entry.name;
+  const auto part = [&](std::string_view suffix, bool needed) -> const TensorEntry* {
+    const TensorEntry* found = joined.find(name + std::string(suffix));
+    if (found == nullptr && needed)
+      fail(ErrorCode::kFormat, "tensor '{}' is there without '{}{}'", entry.name, name, suffix);
+    return found;
+  };
+  linear.codes = &entry;
+  linear.scales = part("_scale", true);
+  linear.shape = part("_shape", linear.packed);
+  linear.zeros = part("_zero_point", false);
+  linear.index = part("_g_idx", false);
+  return linear;
+}
+
+}  // namespace
+
+AffineParams read_integers(const json::Value& weights) {
+  AffineParams params;
+  const std::int64_t bits = weights.get("num_bits", 8);
+  if (bits < 2 || bits > 8) fail(ErrorCode::kUnsupported, "'num_bits' {}", bits);
+  params.bits = static_cast<int>(bits);
+  params.symmetric = weights.get("symmetric", true);
+  const std::int64_t group = weights.get("group_size", -1);
+  const std::string strategy = weights.get("strategy", group > 0 ? "group" : "tensor");
+  if (strategy == "tensor") {
+    params.granularity = Granularity::kTensor;
+  } else if (strategy == "channel" || (strategy == "group" && group == -1)) {
+    params.granularity = Granularity::kChannel;
+  } else if (strategy == "group") {
+    if (group < 1) fail(ErrorCode::kFormat, "'group_size' {}", group);
+    params.granularity = Granularity::kGroup;
+    params.group = group;
+  } else {
+    fail(ErrorCode::kUnsupported, "'strategy' {} of weights", strategy);
+  }
+  return params;
+}
+
+void join_integers(CheckpointContents& contents, const std::vector<AffineParams>& types) {
+  TensorJoin joined(contents.tensors);
+  std::vector<Linear> linears;
+  bool moved = false;
+  for (TensorEntry& entry : contents.tensors) {
+    Linear linear = find_linear(joined, entry);
+    if (linear.codes == nullptr) continue;
+    read_sizes(linear);
+    choose_type(types, linear);
+    moved = check_index(linear) || moved;
+    linears.push_back(linear);
+  }
+  for (Linear& linear : linears) {
+    // Of all or of none, so that the experts of a layer are of one type.
+    linear.params.group_index = moved && linear.index != nullptr && linear.params.granularity == Granularity::kGroup;
+    linear.codes->view = make_weight(linear, contents);
+    for (const TensorEntry* part : {linear.scales, linear.shape, linear.zeros, linear.index}) {
+      if (part != nullptr) joined.absorb(*part);
+    }
+  }
+  joined.finish();
+  for (TensorEntry& entry : contents.tensors) {
+    if (entry.name.ends_with(".weight_packed")) entry.name.resize(entry.name.size() - kPacked.size());
+  }
+}
+
+namespace {
+
+std::vector<PlannedTensor> lay_out(const PlannedTensor& tensor) {
+  const AffineParams& params = tensor.encoding->affine;
+  const std::int64_t rows = tensor.shape.rows(), cols = tensor.shape.cols();
+  const encoding::EncodingInfo& i32 = encoding::get("i32");
+  const bool whole = params.granularity == Granularity::kTensor;
+  const Shape scales = whole ? Shape({1}) : Shape({rows, encoding::groups_per_row(params, cols)});
+  std::vector<PlannedTensor> files = {{tensor.name + "_packed", &i32, {rows, words_for(cols, params.bits)}},
+                                      {tensor.name + "_scale", &encoding::get(dtype_name(params.scale_dtype)), scales},
+                                      {tensor.name + "_shape", &encoding::get("i64"), {2}}};
+  if (!params.symmetric) {
+    const PlannedTensor zeros = {
+        tensor.name + "_zero_point", &i32, {words_for(rows, params.bits), scales.dims().back()}};
+    files.push_back(whole ? PlannedTensor{zeros.name, &encoding::get("i8"), {1}} : zeros);
+  }
+  if (params.group_index) files.push_back({tensor.name + "_g_idx", &i32, {cols}});
+  return files;
+}
+
+void pack_zeros(const TensorView& tensor, std::span<std::byte> out) {
+  const AffineParams& params = tensor.encoding->affine;
+  const std::span<const std::byte> zeros = tensor.part(PartRole::kZeros).bytes;
+  if (params.granularity == Granularity::kTensor) {
+    out[0] = static_cast<std::byte>(std::to_integer<int>(zeros[0]) - (1 << (params.bits - 1)));
+    return;
+  }
+  const std::int64_t rows = tensor.rows(), groups = encoding::groups_per_row(params, tensor.cols());
+  const std::int64_t words = words_for(rows, params.bits);
+  std::vector<std::uint8_t> stored(static_cast<std::size_t>(rows));
+  for (std::int64_t g = 0; g < groups; ++g) {
+    std::vector<std::byte> stream(static_cast<std::size_t>(4 * words) + 8);
+    for (std::int64_t r = 0; r < rows; ++r)
+      stored[static_cast<std::size_t>(r)] =
+          std::to_integer<std::uint8_t>(zeros[static_cast<std::size_t>(r * groups + g)]);
+    encoding::pack_codes(params.bits, stored.data(), rows, stream.data());
+    for (std::int64_t w = 0; w < words; ++w) std::memcpy(out.data() + 4 * (w * groups + g), stream.data() + 4 * w, 4);
+  }
+}
+
+void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
+  const AffineParams& params = tensor.encoding->affine;
+  const std::size_t row_bytes = encoding::row_code_bytes(params, tensor.cols());
+  const std::size_t stride = static_cast<std::size_t>(4 * words_for(tensor.cols(), params.bits));
+  for (std::int64_t row = 0; row < tensor.rows(); ++row) {
+    std::byte* to = files[0].data() + static_cast<std::size_t>(row) * stride;
+    std::memcpy(to, tensor.data().data() + static_cast<std::size_t>(row) * row_bytes, row_bytes);
+    std::memset(to + row_bytes, 0, stride - row_bytes);
+  }
+  std::ranges::copy(tensor.part(PartRole::kScales).bytes, files[1].begin());
+  const std::int64_t sizes[] = {tensor.rows(), tensor.cols()};
+  std::memcpy(files[2].data(), sizes, sizeof(sizes));
+  if (!params.symmetric) pack_zeros(tensor, files[3]);
+  if (params.group_index) std::ranges::copy(tensor.part(PartRole::kGroupIndex).bytes, files.back().begin());
+}
+
+json::Value describe_weights(const AffineParams& params) {
+  const bool group = params.granularity == Granularity::kGroup;
+  json::Value value = json::Object{{"num_bits", params.bits}, {"type", "int"}, {"symmetric", params.symmetric}};
+  value.set("strategy", group ? "group" : params.granularity == Granularity::kChannel ? "channel" : "tensor");
+  value.set("group_size", group ? json::Value(params.group) : json::Value());
+  value.set("block_structure", nullptr);
+  value.set("dynamic", false);
+  value.set("actorder", params.group_index ? json::Value("group") : json::Value());
+  value.set("observer", "minmax");
+  value.set("observer_kwargs", json::Object{});
+  return value;
+}
+
+json::Value config(const QuantizedWeights& weights) {
+  const encoding::EncodingInfo& usual = usual_type(weights);
+  std::vector<std::pair<const encoding::EncodingInfo*, json::Array>> groups = {{&usual, {"Linear"}}};
+  for (const PlannedTensor& tensor : weights.tensors) {
+    if (tensor.encoding == &usual) continue;
+    auto group = std::ranges::find(groups, tensor.encoding, [](const auto& item) { return item.first; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {tensor.encoding, {}});
+    group->second.emplace_back(module_of(tensor.name));
+  }
+  json::Object config_groups;
+  for (const auto& [type, targets] : groups) {
+    config_groups.emplace_back(format_text("group_{}", config_groups.size()),
+                               json::Object{{"targets", targets},
+                                            {"weights", describe_weights(type->affine)},
+                                            {"input_activations", nullptr},
+                                            {"output_activations", nullptr}});
+  }
+  json::Array ignore;
+  for (const std::string& module : weights.kept) ignore.emplace_back(module);
+  return json::Object{{"quant_method", "compressed-tensors"}, {"format", "pack-quantized"},
+                      {"quantization_status", "compressed"},  {"config_groups", std::move(config_groups)},
+                      {"ignore", std::move(ignore)},          {"kv_cache_scheme", nullptr},
+                      {"global_compression_ratio", nullptr}};
+}
+
+constexpr Dtype kScales[] = {Dtype::kBf16, Dtype::kF16, Dtype::kF32};
+
+}  // namespace
+
+constexpr Format kPackQuantized = {
+    .name = "compressed-tensors",
+    .bits = 0b111111100,
+    .per_tensor = true,
+    .per_channel = true,
+    .per_group = true,
+    .indexed = true,
+    .scales = kScales,
+    .whole_groups = true,
+    .lay_out = lay_out,
+    .pack = pack,
+    .config = config,
+};
+
+}  // namespace nibble::container::hf::compressed_tensors

@@ -1,0 +1,148 @@
+#include "pipeline/output_form.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "encoding/affine.h"
+
+namespace nibble::pipeline {
+
+namespace {
+
+using container::hf::Format;
+using encoding::EncodingInfo;
+using encoding::Family;
+
+constexpr std::string_view kGguf = "gguf";
+
+bool lies_in_parts(const EncodingInfo& type) { return type.family != Family::kPlain && type.family != Family::kBlock; }
+
+// The type with scales of that dtype; other families have theirs in their names.
+const EncodingInfo& with_scales(const EncodingInfo& type, Dtype scales) {
+  if (type.family != Family::kAffine) return type;
+  encoding::AffineParams params = type.affine;
+  params.scale_dtype = scales;
+  return encoding::affine_encoding(params);
+}
+
+// A name without a suffix leaves the type of the scales to the format.
+bool holds_some(const Format& format, const EncodingInfo& type) {
+  if (container::hf::holds(format, type)) return true;
+  if (type.family != Family::kAffine || type.affine.scale_dtype != Dtype::kF32) return false;
+  return std::ranges::any_of(format.scales,
+                             [&](Dtype scales) { return container::hf::holds(format, with_scales(type, scales)); });
+}
+
+std::vector<std::string_view> possible_forms(const EncodingInfo* type) {
+  if (type == nullptr || !lies_in_parts(*type)) return {kGguf};
+  std::vector<std::string_view> names;
+  for (const Format* format : container::hf::all_formats()) {
+    if (holds_some(*format, *type)) names.push_back(format->name);
+  }
+  return names;
+}
+
+std::string joined(const std::vector<std::string_view>& names) {
+  std::string text;
+  for (const std::string_view name : names) text += (text.empty() ? "" : ", ") + std::string(name);
+  return text.empty() ? "none" : text;
+}
+
+[[noreturn]] void fail_form(const std::string& type, const std::string& what,
+                            const std::vector<std::string_view>& possible) {
+  const bool file = possible.size() == 1 && possible[0] == kGguf;
+  fail(ErrorCode::kInvalidArgument, "type '{}' {}; it can be written as: {} ({})", type, what, joined(possible),
+       file ? "name a .gguf file" : "name a folder");
+}
+
+// What the linears become: scales as the format has them.
+const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& form, const EncodingInfo& plain) {
+  const EncodingInfo& type = *form.type;
+  if (type.family != Family::kAffine || type.affine.scale_dtype != Dtype::kF32) return type;
+  const auto allowed = [&](Dtype scales) { return container::hf::holds(*form.format, with_scales(type, scales)); };
+  for (const SourceTensor& tensor : conversion.tensors) {
+    if (tensor.module != Module::kBlockLinear) continue;
+    const EncodingInfo& own = tensor.source_type();
+    for (const Dtype scales : {Dtype::kF16, Dtype::kBf16, Dtype::kF32}) {
+      const EncodingInfo& same = with_scales(type, scales);
+      if (allowed(scales) && (&own == &same || encoding::repacks(own, same))) return same;
+    }
+    break;
+  }
+  if (form.format->scales.empty()) return type;
+  return with_scales(type, allowed(plain.dtype) ? plain.dtype : form.format->scales.front());
+}
+
+}  // namespace
+
+OutputForm choose_form(const std::string& type, const std::string& format, const std::filesystem::path& output) {
+  const EncodingInfo* encoding = encoding::find(type);
+  const std::vector<std::string_view> possible = possible_forms(encoding);
+  const bool file = output.extension() == ".gguf";
+  OutputForm form;
+  form.format = container::hf::find_format(format);
+  if (!format.empty() && format != kGguf && form.format == nullptr) {
+    std::vector<std::string_view> known = {kGguf};
+    for (const Format* each : container::hf::all_formats()) known.push_back(each->name);
+    fail(ErrorCode::kInvalidArgument, "no format '{}'; there are: {}", format, joined(known));
+  }
+  if (!format.empty() && std::ranges::find(possible, std::string_view(format)) == possible.end())
+    fail_form(type, format_text("cannot be written as '{}'", format), possible);
+  if (possible.empty()) fail_form(type, "cannot be written", possible);
+  const bool as_gguf = possible.front() == kGguf;
+  if (file != as_gguf && !output.empty()) {
+    fail_form(type, format_text("cannot be written to '{}'", output.string()), possible);
+  }
+  if (as_gguf) return {};
+  if (form.format == nullptr) form.format = container::hf::find_format(possible.front());
+  form.type = encoding;
+  return form;
+}
+
+QuantPlan make_folder_plan(const Conversion& conversion, const OutputForm& form, const PlanOptions& options) {
+  const EncodingInfo& plain = *conversion.tensors.at(0).kept_as;
+  const EncodingInfo& type = linear_type(conversion, form, plain);
+  const method::Method& chosen = options.method != nullptr ? *options.method : method::default_for(type);
+  if (!chosen.supports(type))
+    fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}'", chosen.name, type.name);
+  QuantPlan plan;
+  plan.recipe = form.type->name;
+  bool any = false;
+  for (const SourceTensor& tensor : conversion.tensors) {
+    TensorPlan& item = plan.tensors.emplace_back();
+    item.tensor = tensor.tensor;
+    item.source = &tensor.source_type();
+    item.target = &plain;
+    if (tensor.module == Module::kBlockLinear) {
+      item.note = container::hf::misfit(*form.format, type, tensor.tensor.shape);
+      item.fallback = !item.note.empty();
+      if (!item.fallback) item.target = &type;
+    }
+    any = any || item.target == &type;
+    if (item.target != &plain && item.target != item.source && !encoding::repacks(*item.source, *item.target))
+      item.method = &chosen;
+    item.bytes = encoding::tensor_bytes(*item.target, tensor.tensor.shape);
+  }
+  if (!any)
+    fail(ErrorCode::kInvalidArgument, "'{}' has no linears that '{}' could hold as {}",
+         conversion.reader().path().string(), form.format->name, type.name);
+  return plan;
+}
+
+container::hf::QuantizedWeights quantized_weights(const Conversion& conversion, const QuantPlan& plan) {
+  container::hf::QuantizedWeights weights;
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    const TensorPlan& tensor = plan.tensors[i];
+    if (lies_in_parts(*tensor.target)) {
+      weights.tensors.push_back({tensor.tensor.name, tensor.target, tensor.tensor.shape});
+      if (tensor.method != nullptr) weights.method = tensor.method->name;
+    } else if (conversion.tensors[i].module != Module::kNone) {
+      weights.kept.push_back(container::hf::module_of(tensor.tensor.name));
+    }
+  }
+  const std::string head(container::hf::kHeadModule);
+  if (std::ranges::find(weights.kept, head) == weights.kept.end()) weights.kept.push_back(head);  // it may be tied
+  return weights;
+}
+
+}  // namespace nibble::pipeline

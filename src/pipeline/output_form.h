@@ -1,0 +1,30 @@
+// The form in which a request writes its weights: a GGUF file, or a folder in one of the formats of quantized Hugging
+// Face checkpoints (container/hf/format.h).
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "container/hf/format.h"
+#include "pipeline/conversion.h"
+#include "pipeline/plan.h"
+
+namespace nibble::pipeline {
+
+struct OutputForm {
+  const container::hf::Format* format = nullptr;  // null: GGUF
+  const encoding::EncodingInfo* type = nullptr;   // of a folder's linears
+};
+
+// `type` and `format` as a request has them (an empty format: what type and output allow). Throws
+// Error{kInvalidArgument} for what cannot be together, naming what can.
+OutputForm choose_form(const std::string& type, const std::string& format, const std::filesystem::path& output);
+
+// The linears of the blocks in the form's type, everything else in 16 bits. Scales take the type that the format has
+// them in; where the input is quantized alike, its own. Throws Error{kInvalidArgument} when no linear can be.
+QuantPlan make_folder_plan(const Conversion& conversion, const OutputForm& form, const PlanOptions& options);
+
+// What its quantization_config is made from.
+container::hf::QuantizedWeights quantized_weights(const Conversion& conversion, const QuantPlan& plan);
+
+}  // namespace nibble::pipeline
