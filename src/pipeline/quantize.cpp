@@ -265,6 +265,9 @@ const encoding::EncodingInfo& plain_type(const std::string& name) {
 
 // Null: the default of each type.
 const method::Method* chosen_method(const QuantizeRequest& request) {
+  if (!request.transforms.empty() && request.calib.empty())
+    fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT",
+         request.transforms[0]);
   if (request.method.empty()) return request.calib.empty() ? nullptr : &method::get("gptq");
   const method::Method& method = method::get(request.method);
   if (method.needs_gram && request.calib.empty())
@@ -298,9 +301,6 @@ QuantizeReport quantize_to_gguf(const QuantizeRequest& request, const RunContext
   if (!request.imatrix.empty() && !request.calib.empty())
     fail(ErrorCode::kInvalidArgument, "give an importance matrix or a calibration text, not both");
   check_imatrix(recipe, request);
-  if (!request.transforms.empty() && request.calib.empty())
-    fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT",
-         request.transforms[0]);
   PlanOptions options;
   options.method = chosen_method(request);
   for (const std::string& text : request.overrides) options.overrides.push_back(parse_override(text));
