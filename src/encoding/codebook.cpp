@@ -307,11 +307,13 @@ const std::array<float, 256>& dynamic_map() {
 }
 
 int nearest_dynamic(float value) {
+  constexpr float kHalf = 32767.5f;  // of the 65535 steps between -1 and 1
+  const auto step = static_cast<int>(std::clamp((value + 1.0f) * kHalf + 0.5f, 0.0f, 65535.0f));
+  const double rounded = step / static_cast<double>(kHalf) - 1.0;
   const std::array<float, 256>& map = dynamic_map();
-  const auto above = std::upper_bound(map.begin() + 1, map.end(), value);
-  const auto left = above - 1;
-  const bool right_is_nearer = above != map.end() && std::fabs(value - *above) < std::fabs(value - *left);
-  return static_cast<int>(left - map.begin()) + (right_is_nearer ? 1 : 0);
+  const auto above = std::lower_bound(map.begin() + 1, map.end() - 1, rounded);
+  const double middle = (static_cast<double>(above[-1]) + static_cast<double>(*above)) / 2;
+  return static_cast<int>(above - map.begin()) - (rounded <= middle ? 1 : 0);
 }
 
 std::int64_t centroid_columns(const CodebookParams& params, std::int64_t cols) {

@@ -48,7 +48,8 @@ inline std::int64_t block_count(std::int64_t elements, std::int64_t block) {
 inline int nibble_at(const std::byte* codes, std::int64_t element) {
   return std::to_integer<int>(codes[element / 2]) >> (element % 2 == 0 ? 4 : 0) & 15;
 }
-// The signed dynamic 8-bit map, ascending, and the index nearest to `value`, the lower one at equal distance.
+// The signed dynamic 8-bit map, ascending, and the index for `value` in -1 .. 1 as bitsandbytes has it on CPUs: nearest
+// to the value rounded to 16 bits.
 const std::array<float, 256>& dynamic_map();
 int nearest_dynamic(float value);
 

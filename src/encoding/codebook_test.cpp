@@ -188,7 +188,13 @@ TEST(Codebook, LevelsRoundToTheNearest) {
   EXPECT_TRUE(std::ranges::is_sorted(map));
   EXPECT_EQ(map.back(), 1.0f);
   EXPECT_EQ(map[127], 0.0f);
-  for (int i = 0; i < 256; ++i) EXPECT_EQ(nearest_dynamic(map[static_cast<std::size_t>(i)]), i);
+  for (int i = 0; i <= 4000; ++i) {
+    const float value = static_cast<float>(i - 2000) / 2000;
+    float least = 9;
+    for (const float level : map) least = std::min(least, std::fabs(level - value));
+    const auto code = static_cast<std::size_t>(nearest_dynamic(value));
+    EXPECT_NEAR(std::fabs(map[code] - value), least, 2.0f / 65535) << value;
+  }
   EXPECT_EQ(nearest_dynamic(-5), 0);
   EXPECT_EQ(nearest_dynamic(5), 255);
 }

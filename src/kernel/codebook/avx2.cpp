@@ -100,12 +100,30 @@ inline void load_codes(const uint8_t* strip, int pair, __m256i (&code)[2]) {
   }
 }
 
+// The tables of a pair of rows: those of all rows stay in registers.
+template <bool kShared>
+struct PairTables {
+  const Tables& tables;
+  __m256i low(int pair) const { return load(tables.low[pair]); }
+  __m256i high(int pair) const { return load(tables.high[pair]); }
+};
+template <>
+struct PairTables<true> {
+  explicit PairTables(const Tables& tables) : low_(load(tables.low[0])), high_(load(tables.high[0])) {}
+  __m256i low(int /*pair*/) const { return low_; }
+  __m256i high(int /*pair*/) const { return high_; }
+
+ private:
+  __m256i low_, high_;
+};
+
 // The levels of those: level[i] has columns 8i .. 8i + 7, of one row in each half.
-template <int kBits, int kSub>
-inline void look_up(const uint8_t* strip, const Tables& tables, int pair, __m256i (&level)[4]) {
+template <int kBits, int kSub, bool kShared>
+[[gnu::always_inline]] inline void look_up(const uint8_t* strip, const PairTables<kShared>& tables, int pair,
+                                           __m256i (&level)[4]) {
   __m256i code[2];
   load_codes<kBits, kSub>(strip, pair, code);
-  const __m256i low = load(tables.low[pair]), high = load(tables.high[pair]);
+  const __m256i low = tables.low(pair), high = tables.high(pair);
   for (int i = 0; i < 2; ++i) {
     const __m256i l = _mm256_shuffle_epi8(low, code[i]), h = _mm256_shuffle_epi8(high, code[i]);
     level[2 * i] = _mm256_unpacklo_epi8(l, h);
@@ -119,9 +137,9 @@ inline __m256i widen_eight(const int8_t* a) {
 }
 
 // Block kSub of a strip times kTokens tokens: sum[h][t] of the rows of each half.
-template <int kBits, int kSub, int kTokens>
-[[gnu::always_inline]] inline void dot_block(const uint8_t* strip, const Tables& tables, const Activations& a,
-                                             int64_t block, __m256i (&sum)[kHalves][kTokens]) {
+template <int kBits, int kSub, bool kShared, int kTokens>
+[[gnu::always_inline]] inline void dot_block(const uint8_t* strip, const PairTables<kShared>& tables,
+                                             const Activations& a, int64_t block, __m256i (&sum)[kHalves][kTokens]) {
   __m256i x[kTokens][4];
   for (int t = 0; t < kTokens; ++t) {
     for (int i = 0; i < 4; ++i) x[t][i] = widen_eight(codes_of(a, t) + block * kBlock + i * 8);
@@ -135,7 +153,7 @@ template <int kBits, int kSub, int kTokens>
 #pragma GCC unroll 2
       for (int i = 0; i < 2; ++i) {
         __m256i level[4];
-        look_up<kBits, kSub>(strip, tables, h * kHalfPairs + two * 2 + i, level);
+        look_up<kBits, kSub, kShared>(strip, tables, h * kHalfPairs + two * 2 + i, level);
         for (int t = 0; t < kTokens; ++t) {
           const __m256i first =
               _mm256_add_epi32(_mm256_madd_epi16(level[0], x[t][0]), _mm256_madd_epi16(level[1], x[t][1]));
@@ -159,11 +177,12 @@ inline void store(const Job& job, int64_t row, const __m256 (&y)[kHalves][kToken
 }
 
 // What one panel has summed up for a few tokens while its blocks go by.
-template <int kBits, int kTokens>
+template <int kBits, bool kShared, int kTokens>
 struct Stream {
   const Job& job;
   const uint8_t* panel;
   Tables& tables;
+  PairTables<kShared> pairs{tables};
   const uint8_t* group = nullptr;
   int64_t end = 0;  // of the part
   __m256 y[kHalves][kTokens] = {};
@@ -174,12 +193,12 @@ struct Stream {
     const Geometry& geometry = job.geometry;
     if (block == end) {  // a new part begins
       const uint8_t* next = panel + block / geometry.group_blocks * geometry.group_bytes;
-      if (next != group) set_group<kBits>(geometry, next, tables);
+      if (!kShared && next != group) set_group<kBits>(geometry, next, tables);
       group = next;
       end = part_end(geometry, block);
     }
     __m256i sum[kHalves][kTokens];
-    dot_block<kBits, kSub, kTokens>(strip, tables, job.activations, block, sum);
+    dot_block<kBits, kSub, kShared, kTokens>(strip, pairs, job.activations, block, sum);
     for (int t = 0; t < kTokens; ++t) {
       const __m256 a_scale = _mm256_set1_ps(scales_of(job.activations, t)[block]);
       for (int h = 0; h < kHalves; ++h) s[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][t]), a_scale, s[h][t]);
@@ -196,13 +215,15 @@ struct Stream {
 };
 
 // Few tokens: every panel once, through registers.
-template <int kBits, int kTokens>
+template <int kBits, bool kShared, int kTokens>
 void stream(const Job& job, Tables& tables) {
   const Geometry& geometry = job.geometry;
+  if (kShared && job.row_begin < job.row_end)
+    set_group<kBits>(geometry, job.packed + job.row_begin / kPanelRows * geometry.bytes, tables);
   for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
     const uint8_t* panel = job.packed + row / kPanelRows * geometry.bytes;
     const uint8_t* strip = panel + geometry.codes_at;
-    Stream<kBits, kTokens> sums{job, panel, tables};
+    Stream<kBits, kShared, kTokens> sums{job, panel, tables};
     for (int64_t b = 0; b < geometry.blocks; b += strip_blocks(kBits), strip += strip_bytes(kBits)) {
       prefetch(strip + kPrefetchBytes, strip_bytes(kBits));
       sums.template add<0>(strip, b);
@@ -239,9 +260,10 @@ inline void turn(const __m256i (&row)[4], __m256i (&column)[4]) {
 template <int kBits, int kSub>
 inline void fill_block(const uint8_t* strip, const Tables& tables,
                        int16_t (&levels)[kBlock / 2][kHalves][kHalfRows * 2]) {
+  const PairTables<false> pairs{tables};
   for (int h = 0; h < kHalves; ++h) {
     __m256i level[kHalfPairs][4];
-    for (int p = 0; p < kHalfPairs; ++p) look_up<kBits, kSub>(strip, tables, h * kHalfPairs + p, level[p]);
+    for (int p = 0; p < kHalfPairs; ++p) look_up<kBits, kSub, false>(strip, pairs, h * kHalfPairs + p, level[p]);
     for (int i = 0; i < 4; ++i) {
       const __m256i row[4] = {level[0][i], level[1][i], level[2][i], level[3][i]};
       __m256i column[4];
@@ -290,7 +312,9 @@ void multiply(const Job& job, const Tile& tile, Pass& pass, int panel, int token
   const Activations& a = job.activations;
   float(*sums)[kHalves][kHalfRows] = pass.sums[panel] + token;
   __m256 y[kHalves][kTokens] = {};
+#pragma GCC unroll 8
   for (int h = 0; h < kHalves && begin > 0; ++h) {
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) y[h][t] = _mm256_load_ps(sums[t][h]);
   }
   __m256 s[kHalves][kTokens] = {};
@@ -309,12 +333,16 @@ void multiply(const Job& job, const Tile& tile, Pass& pass, int panel, int token
         }
       }
     }
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       const __m256 a_scale = _mm256_set1_ps(scales_of(a, first + token + t)[begin + b]);
+#pragma GCC unroll 8
       for (int h = 0; h < kHalves; ++h) s[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][t]), a_scale, s[h][t]);
     }
     if (b + 1 < tile.part_ends[part]) continue;
+#pragma GCC unroll 8
     for (int h = 0; h < kHalves; ++h) {
+#pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
         y[h][t] = _mm256_fmadd_ps(s[h][t], tile.scales[part][h], y[h][t]);
         s[h][t] = _mm256_setzero_ps();
@@ -322,7 +350,9 @@ void multiply(const Job& job, const Tile& tile, Pass& pass, int panel, int token
     }
     ++part;
   }
+#pragma GCC unroll 8
   for (int h = 0; h < kHalves; ++h) {
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) _mm256_store_ps(sums[t][h], y[h][t]);
   }
 }
@@ -366,14 +396,22 @@ void multiply_panels(const Job& job, int64_t first, int n, Tables& tables) {
   }
 }
 
+template <int kBits, bool kShared>
+void stream_tokens(const Job& job, Tables& tables) {
+  if (job.n == 1) return stream<kBits, kShared, 1>(job, tables);
+  if (job.n == 2) return stream<kBits, kShared, 2>(job, tables);
+  stream<kBits, kShared, kStreamTokens>(job, tables);
+}
+
 template <int kBits>
 void compute(const Job& job) {
   Tables tables;
   if (job.geometry.levels == Levels::kNf4) set_fixed(tables, kNf4Levels);
   if (job.geometry.levels == Levels::kFp4) set_fixed(tables, kFp4Levels);
-  if (job.n == 1) return stream<kBits, 1>(job, tables);
-  if (job.n == 2) return stream<kBits, 2>(job, tables);
-  if (job.n == kStreamTokens) return stream<kBits, kStreamTokens>(job, tables);
+  if (job.n <= kStreamTokens) {
+    return job.geometry.table_rows < kPanelRows ? stream_tokens<kBits, true>(job, tables)
+                                                : stream_tokens<kBits, false>(job, tables);
+  }
   for (int64_t first = 0; first < job.n; first += kPassTokens) {
     const int64_t rest = job.n - first;
     multiply_panels<kBits>(job, first, static_cast<int>(rest < kPassTokens ? rest : kPassTokens), tables);

@@ -19,7 +19,9 @@ namespace {
 
 using encoding::CodebookParams;
 
-// Where a code lies in the codes of a panel: its low bits, and of three bits the high one.
+constexpr int kRun = 16;  // columns whose codes lie in consecutive bytes
+
+// Where the codes of a run of columns of one row lie: their low bits, and of three bits the high ones.
 struct Place {
   std::int64_t low_at;
   int low_bit;
@@ -29,21 +31,33 @@ struct Place {
 
 Place place_of(int bits, int lane, std::int64_t col) {
   const std::int64_t strip_cols = std::int64_t{kBlock} * strip_blocks(bits);
-  const int in_strip = static_cast<int>(col % strip_cols);
-  const int half = lane / 8, pair = lane % 4, side = lane % 8 / 4;
-  const std::int64_t base =
-      col / strip_cols * strip_bytes(bits) + (half * 4 + pair) * kVectorBytes + side * 16 + in_strip % 16;
-  const int plane = kPairs * kVectorBytes;
-  if (bits == 4) return {base, in_strip / 16 * 4, 0, 0};
-  if (bits == 2) return {base, in_strip / 16 * 2, 0, 0};
-  return {base + in_strip / 64 * plane, in_strip % 64 / 16 * 2, base + 2 * plane, in_strip / 16};
+  const int run = static_cast<int>(col % strip_cols / kRun);
+  const int half = lane / 8, pair = lane % 4, side = lane % 8 / 4, plane = kPairs * kVectorBytes;
+  const std::int64_t base = col / strip_cols * strip_bytes(bits) + (half * 4 + pair) * kVectorBytes + side * kRun;
+  if (bits == 4) return {base, run * 4, 0, 0};
+  if (bits == 2) return {base, run * 2, 0, 0};
+  return {base + run / 4 * plane, run % 4 * 2, base + 2 * plane, run};
 }
 
-void store_code(int bits, int lane, std::int64_t col, int code, std::uint8_t* codes) {
+// Adds the codes of a run to zeroed bytes.
+void store_run(int bits, int lane, std::int64_t col, const std::uint8_t* code, std::uint8_t* codes) {
   const Place place = place_of(bits, lane, col);
-  const int low = bits == 3 ? code & 3 : code;
-  codes[place.low_at] = static_cast<std::uint8_t>(codes[place.low_at] | low << place.low_bit);
-  if (bits == 3) codes[place.high_at] = static_cast<std::uint8_t>(codes[place.high_at] | code >> 2 << place.high_bit);
+  const int mask = bits == 4 ? 15 : 3;
+  std::uint8_t* low = codes + place.low_at;
+  for (int i = 0; i < kRun; ++i) low[i] = static_cast<std::uint8_t>(low[i] | (code[i] & mask) << place.low_bit);
+  if (bits != 3) return;
+  std::uint8_t* high = codes + place.high_at;
+  for (int i = 0; i < kRun; ++i) high[i] = static_cast<std::uint8_t>(high[i] | code[i] >> 2 << place.high_bit);
+}
+
+void load_run(int bits, int lane, std::int64_t col, const std::uint8_t* codes, std::uint8_t* code) {
+  const Place place = place_of(bits, lane, col);
+  const int mask = bits == 4 ? 15 : 3;
+  const std::uint8_t* low = codes + place.low_at;
+  for (int i = 0; i < kRun; ++i) code[i] = static_cast<std::uint8_t>(low[i] >> place.low_bit & mask);
+  if (bits != 3) return;
+  const std::uint8_t* high = codes + place.high_at;
+  for (int i = 0; i < kRun; ++i) code[i] = static_cast<std::uint8_t>(code[i] | (high[i] >> place.high_bit & 1) << 2);
 }
 
 // The codes of a row of the tensor.
@@ -55,8 +69,12 @@ void read_codes(const TensorView& weights, std::int64_t row, std::uint8_t* code)
     const std::uint64_t stride = encoding::codebook_row_bytes(params, cols);
     return encoding::unpack_codes(params.bits, codes + static_cast<std::uint64_t>(row) * stride, cols, code);
   }
-  for (std::int64_t c = 0; c < cols; ++c)
-    code[c] = static_cast<std::uint8_t>(encoding::nibble_at(codes, row * cols + c));
+  // Rows of whole blocks begin with a byte.
+  const std::byte* at = codes + row * cols / 2;
+  for (std::int64_t c = 0; c < cols; c += 2, ++at) {
+    code[c] = static_cast<std::uint8_t>(std::to_integer<int>(*at) >> 4);
+    code[c + 1] = static_cast<std::uint8_t>(std::to_integer<int>(*at) & 15);
+  }
 }
 
 void store_f32(float value, std::byte* dst) { std::memcpy(dst, &value, 4); }
@@ -134,21 +152,15 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
       for (std::int64_t g = 0; g * geometry.group_blocks < geometry.blocks; ++g)
         pack_group(weights, geometry, row, g, lane, panel + g * geometry.group_bytes);
       read_codes(weights, row, code.data());
-      for (std::int64_t c = 0; c < cols; ++c)
-        store_code(geometry.bits, lane, c, code[static_cast<std::size_t>(c)], codes);
+      for (std::int64_t c = 0; c < cols; c += kRun) store_run(geometry.bits, lane, c, code.data() + c, codes);
     }
   }
 }
 
 void load_codes(const Geometry& geometry, const std::uint8_t* codes, int lane, std::int64_t begin, std::int64_t end,
                 std::uint8_t* code) noexcept {
-  const int mask = geometry.bits == 4 ? 15 : 3;
-  for (std::int64_t c = begin * kBlock; c < end * kBlock; ++c) {
-    const Place place = place_of(geometry.bits, lane, c);
-    int value = codes[place.low_at] >> place.low_bit & mask;
-    if (geometry.bits == 3) value |= (codes[place.high_at] >> place.high_bit & 1) << 2;
-    *code++ = static_cast<std::uint8_t>(value);
-  }
+  for (std::int64_t c = begin * kBlock; c < end * kBlock; c += kRun, code += kRun)
+    load_run(geometry.bits, lane, c, codes, code);
 }
 
 void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t row, float* out) noexcept {
