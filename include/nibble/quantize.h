@@ -27,7 +27,12 @@ struct QuantizeRequest {
   std::string range = "minmax";         // of method rtn: minmax, mse
   std::uint64_t seed = 0;               // of stochastic rounding
   int effort = -1;                      // passes of methods that improve on their first answer; -1: theirs
-  bool dry_run = false;                 // plan only, write nothing
+  // Of methods that look at the inputs of a layer together (gptq, adaround):
+  double correction = 0.25;  // share of the way to the weights that suit the quantized layers before; 0: none
+  double pull_back = 0;      // of gptq on integers, towards the weights as they were (FOEM)
+  bool act_order = false;    // of gptq on integers: columns that carry most first
+  double damping = 0.01;     // of the mean of the inputs' squares, added to each
+  bool dry_run = false;      // plan only, write nothing
 };
 
 struct ConvertRequest {

@@ -46,6 +46,17 @@ RunCommand setup(CLI::App& app) {
       ->type_name("NAME");
   app.add_option("--effort", request->effort, "passes over a first answer, of gptq and adaround: more lose less")
       ->type_name("N");
+  app.add_option("--correction", request->correction,
+                 "of gptq and adaround: share of the way to weights that suit the layers quantized before; 0: none")
+      ->type_name("A")
+      ->capture_default_str();
+  app.add_option("--pull-back", request->pull_back, "of gptq on integers: towards the weights as they were")
+      ->type_name("B")
+      ->capture_default_str();
+  app.add_flag("--act-order", request->act_order, "of gptq on integers: columns that carry most first");
+  app.add_option("--damping", request->damping, "of gptq and adaround: share of the inputs' mean square")
+      ->type_name("D")
+      ->capture_default_str();
   app.add_option("--override", request->overrides,
                  "tensors whose name the expression is found in get this type (repeatable)")
       ->type_name("REGEX=TYPE")

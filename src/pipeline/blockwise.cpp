@@ -51,8 +51,11 @@ method::Statistics statistics_of(const StageMoments& moments, std::int64_t matri
   method::Statistics statistics;
   statistics.importance = moments.train.mean_square(matrix);
   statistics.gram = moments.train.gram(matrix);
-  if (matrix < moments.held_out.n_matrices() && moments.held_out.count(matrix) > 0)
+  statistics.cross = moments.train.cross(matrix);
+  if (matrix < moments.held_out.n_matrices() && moments.held_out.count(matrix) > 0) {
     statistics.held_out = moments.held_out.gram(matrix);
+    statistics.held_out_cross = moments.held_out.cross(matrix);
+  }
   return statistics;
 }
 

@@ -53,6 +53,10 @@ method::Options method_options(const QuantizeRequest& request) {
   options.range = parse_choice<method::RangeRule>("range", request.range, kRanges);
   options.seed = request.seed;
   if (request.effort >= 0) options.effort = request.effort;
+  options.correction = request.correction;
+  options.pull_back = request.pull_back;
+  options.act_order = request.act_order;
+  options.damping = request.damping;
   options.isa = best_isa();
   return options;
 }
@@ -211,6 +215,7 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
   corridor.calibration =
       calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
   corridor.blockwise.method = corridor.options.method;
+  corridor.blockwise.cross = request.correction > 0;
   for (const std::string& name : request.transforms) corridor.blockwise.transforms.push_back(&transform::get(name));
   const calib::TokenChunks& chunks = *corridor.calibration;
   corridor.conversion.notes.push_back(
