@@ -11,6 +11,7 @@
 #include "cli/command_plan.h"
 #include "cli/command_quantize.h"
 #include "cli/command_run.h"
+#include "cli/command_sweep.h"
 #include "cli/command_synth.h"
 
 namespace nibble::cli {
@@ -25,6 +26,7 @@ std::span<const Command> all_commands() {
       quantize_command(),
       imatrix_command(),
       eval_command(),
+      sweep_command(),
       run_command(),
       chat_command(),
       bench_command(),

@@ -1,25 +1,12 @@
 #include "testing/program.h"
 
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdlib>
 
 #include "base/atomic_file.h"
-#include "base/error.h"
 
 namespace nibble::testing {
-
-TemporaryFolder::TemporaryFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "nibble-XXXXXX").string();
-  if (::mkdtemp(pattern.data()) == nullptr) fail(ErrorCode::kIo, "cannot make a temporary folder '{}'", pattern);
-  path_ = pattern;
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 ProgramResult run_program(const std::string& command_line) {
   const TemporaryFolder folder;
