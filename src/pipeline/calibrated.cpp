@@ -24,7 +24,9 @@ bool is_walked(const model::ModelSpec& spec, const WeightSlot& slot) {
 
 // Of a tensor that one weight makes up.
 const WeightSlot* slot_of(const Conversion& conversion, const SourceTensor& tensor) {
-  return tensor.slot == SourceTensor::kNoSlot || !tensor.shares.empty() ? nullptr : &conversion.model->spec().weights[tensor.slot];
+  return tensor.slot == SourceTensor::kNoSlot || !tensor.shares.empty()
+             ? nullptr
+             : &conversion.model->spec().weights[tensor.slot];
 }
 
 }  // namespace

@@ -150,7 +150,8 @@ void copy_rows(const Work& work, std::int64_t row, std::int64_t n_rows, const en
       if (row == 0) std::ranges::copy(from, to);
       continue;
     }
-    const std::size_t stride = from.size() / static_cast<std::size_t>(view.rows());
+    // A view may be of a vector that is written as rows.
+    const std::size_t stride = work.in_parts ? from.size() / static_cast<std::size_t>(view.rows()) : work.row_bytes;
     if (map.empty()) {
       std::memcpy(to, from.data() + static_cast<std::size_t>(row) * stride, static_cast<std::size_t>(n_rows) * stride);
       continue;

@@ -23,8 +23,8 @@ using encoding::Granularity;
 using encoding::ScaleZero;
 
 constexpr int kStepsPerEffort = 100;
-// The paper's 0.01 belongs to a loss in the units of its activations. Here each weight counts in its own: the error that
-// one step of its code makes by itself. Found by the error of real layers at 2 to 4 bits.
+// The paper's 0.01 belongs to a loss in the units of its activations. Here each weight counts in its own: the error
+// that one step of its code makes by itself. Found by the error of real layers at 2 to 4 bits.
 constexpr float kLambda = 0.5f, kRate = 0.1f;
 constexpr float kFirstBeta = 20, kLastBeta = 2, kWarmUp = 0.2f;  // share of the steps without the regulariser
 constexpr float kReach = 1.2f, kBelow = -0.1f;                   // h(V) = clip(kReach σ(V) + kBelow, 0, 1)
@@ -161,15 +161,15 @@ class AdaRound final : public Quantizer {
       const float after = (static_cast<float>(step) / static_cast<float>(steps) - kWarmUp) / (1 - kWarmUp);
       regulariser.set(kLastBeta + (kFirstBeta - kLastBeta) * std::max(1 - after, 0.0f));
       soft_values(rows, learned, values);
-      const std::vector<float> gradient =
-          gradient_of(rows.n, rows.cols, values, target, job_.statistics.gram);
+      const std::vector<float> gradient = gradient_of(rows.n, rows.cols, values, target, job_.statistics.gram);
       move(rows, gradient, step, after > 0 ? &regulariser : nullptr, learned);
     }
     AffineRows out = rows;
     const encoding::CodeRange range = encoding::code_range(params_);
     for (std::size_t i = 0; i < out.codes.size(); ++i) {
       const int up = soft(learned.v[i]) >= 0.5f ? 1 : 0;
-      out.codes[i] = static_cast<std::int16_t>(std::clamp(static_cast<int>(learned.floor[i]) + up, range.min, range.max));
+      out.codes[i] =
+          static_cast<std::int16_t>(std::clamp(static_cast<int>(learned.floor[i]) + up, range.min, range.max));
     }
     return out;
   }
@@ -209,8 +209,7 @@ class AdaRound final : public Quantizer {
         }
         learned.mean[i] += (1 - kMean) * (slope - learned.mean[i]);
         learned.square[i] += (1 - kSquare) * (slope * slope - learned.square[i]);
-        learned.v[i] -=
-            kRate * learned.mean[i] * mean_unit / (std::sqrt(learned.square[i] * square_unit) + kTiny);
+        learned.v[i] -= kRate * learned.mean[i] * mean_unit / (std::sqrt(learned.square[i] * square_unit) + kTiny);
       }
     }
   }

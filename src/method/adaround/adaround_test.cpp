@@ -41,12 +41,12 @@ TEST_P(AdaRound, EveryWeightGoesDownOrUp) {
                                    ? 0
                                    : i / p.cols * encoding::groups_per_row(params, p.cols) +
                                          i % p.cols / encoding::group_columns(params, p.cols);
-    const auto at =
-        encoding::load_scale_zero(params, tensor.view().part(PartRole::kScales).bytes.data(),
-                                  zeros != nullptr ? zeros->bytes.data() : nullptr, group);
+    const auto at = encoding::load_scale_zero(params, tensor.view().part(PartRole::kScales).bytes.data(),
+                                              zeros != nullptr ? zeros->bytes.data() : nullptr, group);
     const auto range = encoding::code_range(params);
     const auto k = static_cast<std::size_t>(i);
-    const float held = std::clamp(p.weights[k], encoding::decode_code(range.min, at), encoding::decode_code(range.max, at));
+    const float held =
+        std::clamp(p.weights[k], encoding::decode_code(range.min, at), encoding::decode_code(range.max, at));
     EXPECT_LT(std::fabs(values[k] - held), 1.001f * at.scale);
   }
 }
