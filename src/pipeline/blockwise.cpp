@@ -128,6 +128,10 @@ class Blockwise {
     SlotOutcome& outcome = outcomes_[slot];
     outcome.tokens = moments.train.count(0);
     Tensor tensor = encoding::allocate(*to.target, weight.shape);
+    const auto parts = encoding::plan_parts(*to.target, weight.shape);
+    if (stage.n_matrices > 1 && !std::ranges::all_of(parts, &encoding::PartPlan::by_rows))
+      fail(ErrorCode::kUnsupported, "tensor '{}': experts that share parts of {} are not quantized one by one",
+           weight.hf_name, to.target->name);
     const Shape shape = weight.shape.rank() == 3 ? Shape{weight.shape[1], weight.shape[2]} : weight.shape;
     std::int64_t starved = 0;
     for (std::int64_t m = 0; m < stage.n_matrices; ++m) {

@@ -6,7 +6,7 @@
 #include "base/aligned_buffer.h"
 #include "base/error.h"
 #include "container/hf/scheme.h"
-#include "encoding/encoding.h"
+#include "encoding/codebook.h"
 
 namespace nibble::container::hf {
 
@@ -96,6 +96,7 @@ const EncodingInfo& usual_type(const QuantizedWeights& weights) {
 
 bool holds(const Format& format, const EncodingInfo& type) {
   if (format.any_parts) return lies_in_parts(type);
+  if (type.family == Family::kCodebook) return format.blocks && encoding::has_blocks(type.codebook);
   if (type.family != Family::kAffine) return false;
   const encoding::AffineParams& params = type.affine;
   const bool shared = params.granularity == Granularity::kTensor    ? format.per_tensor
@@ -107,6 +108,7 @@ bool holds(const Format& format, const EncodingInfo& type) {
 
 std::string types_text(const Format& format) {
   if (format.any_parts) return "every type of several parts (nibble alone reads it)";
+  if (format.blocks) return "{nf4,fp4}[-dq][-bN]";
   std::string bits, shared;
   const auto add = [](std::string& text, std::string_view item) { text.append(text.empty() ? "" : ",").append(item); };
   for (int b = 0; b < 32; ++b) {
@@ -121,6 +123,7 @@ std::string types_text(const Format& format) {
 std::string misfit(const Format& format, const EncodingInfo& type, const Shape& shape) {
   if (format.any_parts) return "";
   if (shape.rank() != 2) return format_text("{} holds matrices, not stacks of them", format.name);
+  if (format.blocks) return "";
   const std::int64_t bits = type.affine.bits, rows = shape.rows(), cols = shape.cols();
   if (rows * bits % format.row_bits != 0) return format_text("{} rows of {} bits fill no words", rows, bits);
   if (cols * bits % format.col_bits != 0) return format_text("{} columns of {} bits fill no words", cols, bits);

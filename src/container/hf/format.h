@@ -39,6 +39,7 @@ struct Format {
   // The bits of a code times the number of rows, or of columns, is a multiple of these.
   int row_bits = 1, col_bits = 1;
   bool whole_groups = false;
+  bool blocks = false;     // nf4 and fp4
   bool any_parts = false;  // whatever lies in several parts
 
   // What `tensor` becomes in the file; the first stands in its place.

@@ -1,0 +1,84 @@
+"""Folders that transformers and bitsandbytes write with 4 bits, tiny, and what they make of them.
+
+src/container/testdata/{bnb_nf4,bnb_fp4}: config.json, model.safetensors as saved (nf4 with double quantization; fp4 without), and
+expected.safetensors with the f32 values of the linears. Rows of 32 and 40 columns: blocks of 64 go over their ends.
+Made with transformers 5.23, bitsandbytes 0.50.2, torch 2.13 on a CPU. Run: python dev/golden/bitsandbytes_folders.py
+With --check FOLDER PLAIN it loads a folder that Nibble wrote with the same packages instead: the linears, dequantized, must equal those of the
+plain folder PLAIN bit for bit.
+"""
+import argparse
+import pathlib
+import shutil
+import tempfile
+
+import bitsandbytes as bnb
+import bitsandbytes.functional as F
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2] / "src"
+OPTIONS = dict(model_type="qwen3", hidden_size=32, intermediate_size=40, num_hidden_layers=2, vocab_size=56, max_position_embeddings=128,
+               num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=False, rope_theta=10000.0, rms_norm_eps=1e-5)
+
+
+def linears(model):
+    """The dequantized weight of each quantized linear."""
+    return {name + ".weight": F.dequantize_4bit(module.weight.data, module.weight.quant_state).float().contiguous()
+            for name, module in model.named_modules() if isinstance(module, bnb.nn.Linear4bit)}
+
+
+def make(kind, nested, **others):
+    """A saved folder and the values of its linears."""
+    torch.manual_seed(3)
+    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**dict(OPTIONS, **others))).float()
+    generator = torch.Generator().manual_seed(4)
+    for parameter in plain.parameters():
+        values = torch.randn(parameter.shape, generator=generator)
+        parameter.data = (1 + 0.1 * values if parameter.dim() == 1 else 1.5 * values * parameter.shape[-1] ** -0.5).bfloat16().float()
+    how = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_use_double_quant=nested, bnb_4bit_compute_dtype=torch.float32)
+    folder = tempfile.mkdtemp()
+    with tempfile.TemporaryDirectory() as saved:
+        plain.save_pretrained(saved)
+        quantized = AutoModelForCausalLM.from_pretrained(saved, quantization_config=how, dtype=torch.float32, device_map="cpu")
+    quantized.save_pretrained(folder)
+    opened = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu")
+    values = linears(opened)
+    assert len(values) == 7 * plain.config.num_hidden_layers
+    state = plain.state_dict()
+    for name, value in values.items():
+        assert 0 < (state[name] - value).abs().max() < 0.5
+    return pathlib.Path(folder), values
+
+
+def keep(folder, target, **others):
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(folder / name, target / name)
+    for name, content in others.items():
+        save_file(content, target / f"{name}.safetensors")
+    print(target.name, sum(f.stat().st_size for f in target.iterdir()))
+
+
+def check(folder, plain):
+    ours = linears(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu"))
+    expected = AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32).state_dict()
+    different = [name for name, value in ours.items() if not torch.equal(value, expected[name])]
+    print(len(ours), "linears,", len(different), "differ", different[:3])
+    raise SystemExit(bool(different) or not ours)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--check", nargs=2, metavar=("FOLDER", "PLAIN"))
+    arguments = parser.parse_args()
+    if arguments.check:
+        check(*arguments.check)
+    for kind in ("nf4", "fp4"):
+        folder, values = make(kind, kind == "nf4", num_hidden_layers=1, vocab_size=8)
+        keep(folder, SOURCE / f"container/testdata/bnb_{kind}", expected=values)
+
+
+if __name__ == "__main__":
+    main()
