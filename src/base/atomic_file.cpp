@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -20,6 +21,22 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return parent.empty() ? std::filesystem::path(".") : parent;
 }
 
+// Something that a file must not take the place of.
+bool is_device(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  return !error && std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+         !std::filesystem::is_directory(status);
+}
+
+// Devices and pipes take what comes; there is nothing to keep.
+void write_to_device(const std::filesystem::path& path, std::string_view content) {
+  std::ofstream out(path, std::ios::binary);
+  out << content;
+  out.flush();
+  if (!out) fail(ErrorCode::kIo, "cannot write '{}'", path.string());
+}
+
 std::string temporary_name(const std::filesystem::path& path) {
   return (folder_of(path) / ("." + path.filename().string() + "." + std::to_string(getpid()) + ".tmp")).string();
 }
@@ -30,6 +47,8 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   if (!path_.has_filename() || std::filesystem::is_directory(path_)) {
     fail(ErrorCode::kInvalidArgument, "cannot write '{}': it is a folder", path_.string());
   }
+  if (is_device(path_))
+    fail(ErrorCode::kInvalidArgument, "cannot write '{}': it is a device or a pipe", path_.string());
   fd_ = ::open(folder_of(path_).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
   if (fd_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
     temporary_ = temporary_name(path_);
@@ -96,6 +115,7 @@ void AtomicFile::commit() {
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
+  if (is_device(path)) return write_to_device(path, content);
   AtomicFile file(path);
   file.write_at(0, std::as_bytes(std::span(content)));
   file.commit();

@@ -13,7 +13,7 @@ namespace nibble {
 // replacing what was there. write_at() may be called from several threads at once; the rest from one.
 class AtomicFile {
  public:
-  // Throws Error{kIo} when the folder cannot be written.
+  // Throws Error{kIo} when the folder cannot be written, Error{kInvalidArgument} for a folder, a device or a pipe.
   explicit AtomicFile(std::filesystem::path path);
   ~AtomicFile();  // without commit(): the written bytes vanish, the old file under the name stays
   AtomicFile(const AtomicFile&) = delete;
@@ -33,7 +33,7 @@ class AtomicFile {
   int fd_ = -1;
 };
 
-// Writes a small file whole.
+// Writes a small file whole; to a device or a pipe (/dev/stdout, /dev/null) it writes as it is.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 // Reads a small file whole; throws beyond `limit_bytes`.
 std::string read_file(const std::filesystem::path& path, std::uint64_t limit_bytes = std::uint64_t{1} << 32);

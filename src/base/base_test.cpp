@@ -103,6 +103,16 @@ TEST_F(BaseFiles, MissingAndUnwritable) {
   EXPECT_THROW(MappedFile::open(folder_), Error);
   EXPECT_THROW(AtomicFile(folder_ / "no" / "such" / "folder"), Error);
   EXPECT_THROW(AtomicFile{folder_}, Error);
+  // A device is never replaced by a file: a pipe stands for one here.
+  const fs::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THROW(AtomicFile{pipe}, Error);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  write_file_atomically(pipe, "text");
+  char text[8] = {};
+  EXPECT_EQ(::read(reader, text, sizeof text), 4);
+  ::close(reader);
+  EXPECT_TRUE(fs::is_fifo(pipe));
 }
 
 TEST(Rng, PureAndSpread) {

@@ -361,7 +361,7 @@ TEST(ModelSourceErrors, NameTheTensor) {
   EXPECT_NE(error_of("intermediate_size", 192).find("model.layers.0.mlp.gate_proj.weight"), std::string::npos);
   EXPECT_NE(error_of("num_hidden_layers", 3).find("model.layers.2."), std::string::npos);
   EXPECT_NE(error_of("model_type", "gizmo").find("gizmo"), std::string::npos);
-  for (const char* scheme : {"gptq", "awq", "bitsandbytes", "compressed-tensors", "modelopt"}) {
+  for (const char* scheme : {"hqq", "aqlm", "eetq", "modelopt"}) {
     const std::string text = error_of("quantization_config", json::Object{{"quant_method", scheme}});
     EXPECT_NE(text.find("'quantization_config' of method '" + std::string(scheme) + "'"), std::string::npos) << text;
   }
