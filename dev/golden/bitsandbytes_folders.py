@@ -2,6 +2,8 @@
 
 src/container/testdata/{bnb_nf4,bnb_fp4}: config.json, model.safetensors as saved (nf4 with double quantization; fp4 without), and
 expected.safetensors with the f32 values of the linears. Rows of 32 and 40 columns: blocks of 64 go over their ends.
+src/model/testdata/qwen3_nf4: two layers, and golden.safetensors with `tokens` (80) and the `logits` (80, vocab) of one forward pass in f32 with
+the dequantized weights.
 Made with transformers 5.23, bitsandbytes 0.50.2, torch 2.13 on a CPU. Run: python dev/golden/bitsandbytes_folders.py
 With --check FOLDER PLAIN it loads a folder that Nibble wrote with the same packages instead: the linears, dequantized, must equal those of the
 plain folder PLAIN bit for bit.
@@ -29,7 +31,7 @@ def linears(model):
 
 
 def make(kind, nested, **others):
-    """A saved folder and the values of its linears."""
+    """A saved folder, the values of its linears, and the model with those."""
     torch.manual_seed(3)
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**dict(OPTIONS, **others))).float()
     generator = torch.Generator().manual_seed(4)
@@ -42,13 +44,16 @@ def make(kind, nested, **others):
         plain.save_pretrained(saved)
         quantized = AutoModelForCausalLM.from_pretrained(saved, quantization_config=how, dtype=torch.float32, device_map="cpu")
     quantized.save_pretrained(folder)
-    opened = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu")
+    opened = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu", attn_implementation="eager")
     values = linears(opened)
     assert len(values) == 7 * plain.config.num_hidden_layers
     state = plain.state_dict()
     for name, value in values.items():
         assert 0 < (state[name] - value).abs().max() < 0.5
-    return pathlib.Path(folder), values
+        state[name] = value
+    plain.load_state_dict(state)
+    plain.config._attn_implementation = "eager"
+    return pathlib.Path(folder), values, plain.eval()
 
 
 def keep(folder, target, **others):
@@ -75,8 +80,13 @@ def main():
     arguments = parser.parse_args()
     if arguments.check:
         check(*arguments.check)
+    folder, _, model = make("nf4", True)
+    tokens = torch.randint(0, OPTIONS["vocab_size"], (80,), generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        logits = model(tokens[None]).logits[0]
+    keep(folder, SOURCE / "model/testdata/qwen3_nf4", golden={"tokens": tokens.int(), "logits": logits.contiguous()})
     for kind in ("nf4", "fp4"):
-        folder, values = make(kind, kind == "nf4", num_hidden_layers=1, vocab_size=8)
+        folder, values, _ = make(kind, kind == "nf4", num_hidden_layers=1, vocab_size=8)
         keep(folder, SOURCE / f"container/testdata/bnb_{kind}", expected=values)
 
 

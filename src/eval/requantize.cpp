@@ -6,6 +6,7 @@
 
 #include "container/checkpoint.h"
 #include "encoding/encoding.h"
+#include "method/quantize_tensor.h"
 
 namespace nibble::eval {
 
@@ -16,8 +17,6 @@ using container::TensorEntry;
 using encoding::EncodingInfo;
 using model::ModelSource;
 using SourcePtr = std::shared_ptr<const ModelSource>;
-
-constexpr std::int64_t kRowsPerTask = 32;
 
 // The checkpoint of a source, some of its tensors replaced.
 class Overlay final : public CheckpointReader {
@@ -66,17 +65,7 @@ Tensor quantize(ExecContext& context, const TensorEntry& entry, const method::Me
   job.statistics.importance = importance;
   const ViewRows rows(view);
   Tensor result = encoding::allocate(target, view.shape);
-  const auto quantizer = method.make(job);
-  quantizer->prepare(context, rows);
-  const std::int64_t step = encoding::row_step(target, view.shape);
-  const std::int64_t task_rows = (kRowsPerTask + step - 1) / step * step;
-  context.pool.parallel_dynamic((rows.rows() + task_rows - 1) / task_rows, [&](std::int64_t task) {
-    const std::int64_t begin = task * task_rows;
-    const std::int64_t n = std::min(task_rows, rows.rows() - begin);
-    std::vector<float> values(static_cast<std::size_t>(n * rows.cols()));
-    rows.read(begin, begin + n, values.data());
-    quantizer->quantize_rows(values.data(), begin, n, encoding::rows_at(result, begin));
-  });
+  method::quantize_into(context, method, job, rows, 0, result);
   return result;
 }
 
