@@ -10,6 +10,7 @@
 #include "encoding/encoding.h"
 #include "eval/tensor_error.h"
 #include "nibble/quantize.h"
+#include "testing/program.h"
 #include "testing/tiny_model.h"
 
 namespace nibble {
@@ -57,7 +58,7 @@ TEST(CodebookFolders, AreWrittenReadAndConverted) {
     EXPECT_EQ(container::open(made)->at(kTensor).view.encoding->name, type);
     const double error = worst_error(kModel, made);
     EXPECT_GT(error, 0.001);
-    EXPECT_LT(error, type.starts_with("kmeans3") ? 0.06 : 0.04);
+    EXPECT_LT(error, type.starts_with("kmeans3") || type == "fp4-b4096" ? 0.06 : 0.04);
     ConvertRequest convert;
     convert.input = made;
     convert.output = plain;

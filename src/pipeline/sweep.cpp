@@ -61,7 +61,8 @@ class Sweep {
     const std::vector<std::string> methods = request_.methods.empty() ? std::vector<std::string>{""} : request_.methods;
     for (const std::string& type : request_.types) {
       for (const std::string& method : methods) {
-        for (const std::string& transform : request_.transforms) make({.type = type, .method = method, .transform = transform});
+        for (const std::string& transform : request_.transforms)
+          make({.type = type, .method = method, .transform = transform});
       }
     }
     if (std::ranges::all_of(rows_, [](const Row& row) { return !row.failure.empty(); }))
@@ -120,8 +121,8 @@ class Sweep {
   }
 
   eval::Contender load(ExecContext& context, const fs::path& path) const {
-    return {path.filename().string(),
-            pipeline::load_model(context, ModelSource::open(path), model::MathPath::kExact), model::KvType::kF32};
+    return {path.filename().string(), pipeline::load_model(context, ModelSource::open(path), model::MathPath::kExact),
+            model::KvType::kF32};
   }
 
   pipeline::Plot plot() const {
