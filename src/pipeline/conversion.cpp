@@ -205,6 +205,13 @@ const encoding::EncodingInfo& SourceTensor::source_type() const {
   return stored.entry != nullptr ? *stored.view.encoding : encoding::get("f32");
 }
 
+std::vector<const TensorView*> SourceTensor::stored_views() const {
+  std::vector<const TensorView*> views;
+  if (!bytes_survive()) return views;
+  for (const TensorEntry* entry : stored.entries()) views.push_back(&entry->view);
+  return views;
+}
+
 void SourceTensor::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
   const std::int64_t cols = tensor.shape.cols();
   if (!shares.empty()) {

@@ -41,10 +41,13 @@ struct SourceTensor {
   // f32 rows [row_begin, row_end) as written, (row_end - row_begin, cols). A vector is one row.
   void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
   void read_shares(std::int64_t row_begin, std::int64_t row_end, float* out) const;
+  // The tensors whose rows the output takes over where types allow; empty where bytes do not survive.
+  std::vector<const TensorView*> stored_views() const;
   // Does the output hold the very bytes of the input when the types are equal? (Whole rows may still move.)
   bool bytes_survive() const {
     const bool moves = stored.row_map.empty() || stored.view.shape.rank() > 1;
-    const bool own = stored.entry != nullptr && stored.parts.empty() && shares.empty();
+    const bool own = stored.entry != nullptr && shares.empty() && 
+        (stored.parts.empty() || (stored.row_map.empty() && stored.view.shape.rank() > 1));
     return own && stored.add == 0 && stored.whole_rows() && moves;
   }
 };

@@ -55,6 +55,11 @@ std::string joined(const std::vector<std::string_view>& names) {
        file ? "name a .gguf file" : "name a folder");
 }
 
+bool takes_over(const SourceTensor& tensor, const EncodingInfo& type) {
+  const std::vector<const TensorView*> views = tensor.stored_views();
+  return !views.empty() && encoding::repacking(*views.front(), type) == encoding::Repacking::kExact;
+}
+
 // What the linears become: scales as the format has them.
 const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& form, const EncodingInfo& plain) {
   const EncodingInfo& type = *form.type;
@@ -65,7 +70,7 @@ const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& 
     const EncodingInfo& own = tensor.source_type();
     for (const Dtype scales : {Dtype::kF16, Dtype::kBf16, Dtype::kF32}) {
       const EncodingInfo& same = with_scales(type, scales);
-      if (allowed(scales) && (&own == &same || encoding::repacks(own, same))) return same;
+      if (allowed(scales) && (&own == &same || takes_over(tensor, same))) return same;
     }
     break;
   }
@@ -119,8 +124,7 @@ QuantPlan make_folder_plan(const Conversion& conversion, const OutputForm& form,
       if (!item.fallback) item.target = &type;
     }
     any = any || item.target == &type;
-    if (item.target != &plain && item.target != item.source && !encoding::repacks(*item.source, *item.target))
-      item.method = &chosen;
+    choose_method(chosen, tensor.stored_views(), item);
     item.bytes = encoding::tensor_bytes(*item.target, tensor.tensor.shape);
   }
   if (!any)

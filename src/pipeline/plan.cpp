@@ -45,17 +45,29 @@ void apply_override(const Override& override, TensorPlan& plan) {
   if (plan.fallback) plan.note += ", " + misfit(*override.type, plan.tensor.shape);
 }
 
-void choose_method(const PlanOptions& options, TensorPlan& plan) {
-  if (plan.target == plan.source || plan.target->family == encoding::Family::kPlain) return;
-  if (encoding::repacks(*plan.source, *plan.target)) return;
-  plan.method = options.method != nullptr ? options.method : &method::default_for(*plan.target);
-  if (!plan.method->supports(*plan.target)) {
-    fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}' (tensor '{}')", plan.method->name,
-         plan.target->name, plan.tensor.name);
-  }
+encoding::Repacking repacking_of(std::span<const TensorView* const> stored, const encoding::EncodingInfo& target) {
+  encoding::Repacking all = stored.empty() ? encoding::Repacking::kNo : encoding::Repacking::kExact;
+  for (const TensorView* view : stored) all = std::min(all, encoding::repacking(*view, target));
+  return all;
 }
 
 }  // namespace
+
+void choose_method(const method::Method& method, std::span<const TensorView* const> stored, TensorPlan& plan) {
+  if (plan.target == plan.source || plan.target->family == encoding::Family::kPlain) return;
+  plan.repacking = repacking_of(stored, *plan.target);
+  if (plan.repacking == encoding::Repacking::kRounded) {
+    plan.note += plan.note.empty() ? "" : ", ";
+    plan.note += plan.source->affine.symmetric ? "codes as they are, scales rounded to f16"
+                                               : "codes as they are, minima rounded to f16";
+  }
+  if (plan.repacking != encoding::Repacking::kNo) return;
+  plan.method = &method;
+  if (!method.supports(*plan.target)) {
+    fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}' (tensor '{}')", method.name,
+         plan.target->name, plan.tensor.name);
+  }
+}
 
 std::uint64_t QuantPlan::parameters() const {
   std::uint64_t sum = 0;
@@ -107,7 +119,8 @@ QuantPlan make_plan(const Recipe& recipe, const ModelFacts& facts, std::span<con
         used[static_cast<std::size_t>(override - options.overrides.data())] = true;
       }
     }
-    choose_method(options, plan);
+    choose_method(options.method != nullptr ? *options.method : method::default_for(*plan.target), inputs[i].stored,
+                  plan);
     plan.bytes = encoding::tensor_bytes(*plan.target, plan.tensor.shape);
     result.tensors.push_back(std::move(plan));
   }

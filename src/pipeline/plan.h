@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "encoding/repack.h"
 #include "method/quantizer.h"
 #include "pipeline/recipe.h"
 
@@ -19,6 +20,7 @@ struct PlanInput {
   RecipeTensor tensor;
   const encoding::EncodingInfo* source = nullptr;   // as it lies in the input
   const encoding::EncodingInfo* kept_as = nullptr;  // what it becomes when it is not quantized
+  std::vector<const TensorView*> stored = {};  // the tensors whose rows it can take over; empty: it must be decoded
 };
 
 struct TensorPlan {
@@ -27,6 +29,7 @@ struct TensorPlan {
   const encoding::EncodingInfo* target = nullptr;
   const method::Method* method = nullptr;  // null: the numbers are copied, repacked, or cast to a plain type
   std::uint64_t bytes = 0;                 // of the target, without alignment
+  encoding::Repacking repacking = encoding::Repacking::kNo;  // of the codes of the input, when they are taken over
   bool fallback = false;                   // rows of this length do not exist in the type the recipe wanted
   std::string note;                        // "q4_k does not fit rows of 288", "override"; usually empty
 };
@@ -49,6 +52,9 @@ struct Override {
   const encoding::EncodingInfo* type = nullptr;
 };
 Override parse_override(std::string_view text);  // throws Error{kInvalidArgument}
+
+// How a tensor gets from its source to its target: the codes as they are where they fit, else by `method`.
+void choose_method(const method::Method& method, std::span<const TensorView* const> stored, TensorPlan& plan);
 
 struct PlanOptions {
   const method::Method* method = nullptr;  // null: the default of each type

@@ -75,7 +75,7 @@ void check_output(const fs::path& output, const Conversion& conversion) {
 std::vector<PlanInput> plan_inputs(const Conversion& conversion) {
   std::vector<PlanInput> inputs;
   for (const SourceTensor& tensor : conversion.tensors)
-    inputs.push_back({tensor.tensor, &tensor.source_type(), tensor.kept_as});
+    inputs.push_back({tensor.tensor, &tensor.source_type(), tensor.kept_as, tensor.stored_views()});
   return inputs;
 }
 
@@ -114,8 +114,8 @@ TensorReport report_tensor(const TensorPlan& plan) {
   report.type = plan.target->name;
   report.method = plan.method != nullptr                          ? std::string(plan.method->name)
                   : plan.source == plan.target                    ? "copy"
-                  : encoding::repacks(*plan.source, *plan.target) ? "repack"
-                                                                  : "cast";
+                  : plan.repacking != encoding::Repacking::kNo ? "repack"
+                                                               : "cast";
   report.note = plan.note;
   report.bytes = plan.bytes;
   return report;

@@ -108,7 +108,7 @@ Work make_work(std::size_t index, const Conversion& conversion, const QuantPlan&
     work.row_bytes = encoding::row_bytes(*work.plan->target, work.cols);
   }
   if (work.source->bytes_survive()) {
-    work.repack = encoding::repacks(work.source->source_type(), *work.plan->target);
+    work.repack = work.plan->repacking != encoding::Repacking::kNo;
     work.copy = work.repack || (work.plan->target == &work.source->source_type() && rows_go_over(*work.source, shape));
   }
   work.chunks.resize(static_cast<std::size_t>((work.rows + work.chunk_rows - 1) / work.chunk_rows));
@@ -130,34 +130,49 @@ struct Scratch {
   std::vector<std::byte> packed;
 };
 
-// The packed rows of a step, gathered in the order of the output.
-void copy_rows(const Work& work, std::int64_t row, std::int64_t n_rows, const encoding::RowParts& out) {
-  const TensorView& view = work.source->stored.view;
-  const auto& map = work.source->stored.row_map;
-  const auto stored_row = [&](std::int64_t i) {
-    return map.empty() ? row + i : map[static_cast<std::size_t>(row + i)];
-  };
-  if (work.repack) {
-    for (std::int64_t i = 0; i < n_rows; ++i)
-      encoding::repack_row(view, stored_row(i), out.parts[0] + static_cast<std::uint64_t>(i) * work.row_bytes);
-    return;
-  }
+// Rows of one tensor as they are, `at(i)` the place of the i-th of them; those that lie in parts of all rows go with
+// row 0 of the output.
+template <typename At>
+void copy_stored(const Work& work, const TensorView& view, std::int64_t n_rows, bool first, At&& at,
+                 const encoding::RowParts& out) {
   const std::vector<encoding::PartPlan> parts = encoding::plan_parts(*view.encoding, view.shape);
   for (std::size_t p = 0; p < parts.size(); ++p) {
     const std::span<const std::byte> from = view.parts[p].bytes;
     std::byte* to = out.parts[p];
-    if (!parts[p].by_rows) {
-      if (row == 0) std::ranges::copy(from, to);
+    if (!parts[p].by_rows && work.in_parts) {
+      if (first) std::ranges::copy(from, to);
       continue;
     }
     // A view may be of a vector that is written as rows.
     const std::size_t stride = work.in_parts ? from.size() / static_cast<std::size_t>(view.rows()) : work.row_bytes;
-    if (map.empty()) {
-      std::memcpy(to, from.data() + static_cast<std::size_t>(row) * stride, static_cast<std::size_t>(n_rows) * stride);
-      continue;
-    }
     for (std::int64_t i = 0; i < n_rows; ++i, to += stride)
-      std::memcpy(to, from.data() + static_cast<std::size_t>(stored_row(i)) * stride, stride);
+      std::memcpy(to, from.data() + static_cast<std::size_t>(at(i)) * stride, stride);
+  }
+}
+
+// The packed rows of a step, gathered in the order of the output.
+void take_rows(Work& work, std::int64_t row, std::int64_t n_rows, const encoding::RowParts& out) {
+  const model::StoredRows& stored = work.source->stored;
+  for (std::int64_t i = 0; i < n_rows;) {
+    // Of the experts of a stack that lie apart, as far as one goes.
+    const std::int64_t height = stored.parts.empty() ? work.rows : stored.view.rows();
+    const std::int64_t part = (row + i) / height, first = row + i - part * height;
+    const std::int64_t count = std::min(n_rows - i, height - first);
+    const TensorView& view = stored.parts.empty() ? stored.view : stored.parts[static_cast<std::size_t>(part)]->view;
+    const auto at = [&](std::int64_t r) {
+      return stored.row_map.empty() ? first + r : stored.row_map[static_cast<std::size_t>(first + r)];
+    };
+    encoding::RowParts to = out;
+    if (!work.in_parts) to.parts[0] += static_cast<std::uint64_t>(i) * work.row_bytes;
+    if (work.repack) {
+      for (std::int64_t r = 0; r < count; ++r) {
+        encoding::repack_row(view, at(r), *work.plan->target, work.in_parts ? encoding::rows_at(work.tensor, row + i + r) : to);
+        if (!work.in_parts) to.parts[0] += work.row_bytes;
+      }
+    } else {
+      copy_stored(work, view, count, row + i == 0, at, to);
+    }
+    i += count;
   }
 }
 
@@ -192,19 +207,19 @@ ErrorSums measure(const Work& work, std::int64_t row, const Scratch& scratch) {
   return sums;
 }
 
-void pack_step(const Work& work, std::int64_t row, std::int64_t n_rows, Scratch& scratch, const encoding::RowParts& out,
+void pack_step(Work& work, std::int64_t row, std::int64_t n_rows, Scratch& scratch, const encoding::RowParts& out,
                ErrorSums& errors) {
   const std::int64_t n = n_rows * work.cols;
   read_rows(work, row, n_rows, scratch.read);
   if (work.copy) {
-    copy_rows(work, row, n_rows, out);
+    take_rows(work, row, n_rows, out);
   } else if (work.quantizer != nullptr) {
     work.quantizer->quantize_rows(scratch.read.data(), row, n_rows, out);
   } else {
     work.plan->target->encode(scratch.read.data(), out.parts[0], n);
   }
   if (work.in_parts) return;  // measured when it is whole: rows may share a part
-  if (work.copy) {
+  if (work.copy && work.plan->repacking != encoding::Repacking::kRounded) {
     errors.add(sum_errors(scratch.read.data(), scratch.read.data(), n));
     return;
   }
