@@ -45,7 +45,8 @@ Repacking affine_to_block(const TensorView& view, const EncodingInfo& to) {
   const std::byte* zeros = params.symmetric ? nullptr : view.part(PartRole::kZeros).bytes.data();
   for (std::int64_t i = 0; i < n; ++i) {
     const ScaleZero at = load_scale_zero(params, scales, zeros, i);
-    if (f16_to_f32(f32_to_f16(at.scale)) == at.scale && std::fabs(at.scale) * static_cast<float>(at.zero) <= kLargestF16)
+    if (f16_to_f32(f32_to_f16(at.scale)) == at.scale &&
+        std::fabs(at.scale) * static_cast<float>(at.zero) <= kLargestF16)
       continue;
     const float least = std::fabs(at.scale), largest = least * static_cast<float>(std::max(at.zero, 1));
     if (!(least >= kLeastNormalF16 && largest <= kLargestF16)) return Repacking::kNo;

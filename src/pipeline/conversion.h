@@ -46,8 +46,8 @@ struct SourceTensor {
   // Does the output hold the very bytes of the input when the types are equal? (Whole rows may still move.)
   bool bytes_survive() const {
     const bool moves = stored.row_map.empty() || stored.view.shape.rank() > 1;
-    const bool own = stored.entry != nullptr && shares.empty() && 
-        (stored.parts.empty() || (stored.row_map.empty() && stored.view.shape.rank() > 1));
+    const bool own = stored.entry != nullptr && shares.empty() &&
+                     (stored.parts.empty() || (stored.row_map.empty() && stored.view.shape.rank() > 1));
     return own && stored.add == 0 && stored.whole_rows() && moves;
   }
 };

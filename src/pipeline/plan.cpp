@@ -64,8 +64,8 @@ void choose_method(const method::Method& method, std::span<const TensorView* con
   if (plan.repacking != encoding::Repacking::kNo) return;
   plan.method = &method;
   if (!method.supports(*plan.target)) {
-    fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}' (tensor '{}')", method.name,
-         plan.target->name, plan.tensor.name);
+    fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}' (tensor '{}')", method.name, plan.target->name,
+         plan.tensor.name);
   }
 }
 

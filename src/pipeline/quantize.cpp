@@ -112,8 +112,8 @@ TensorReport report_tensor(const TensorPlan& plan) {
   report.shape.assign(dims.begin(), dims.end());
   report.source_type = plan.source->name;
   report.type = plan.target->name;
-  report.method = plan.method != nullptr                          ? std::string(plan.method->name)
-                  : plan.source == plan.target                    ? "copy"
+  report.method = plan.method != nullptr                       ? std::string(plan.method->name)
+                  : plan.source == plan.target                 ? "copy"
                   : plan.repacking != encoding::Repacking::kNo ? "repack"
                                                                : "cast";
   report.note = plan.note;

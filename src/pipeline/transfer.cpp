@@ -166,7 +166,8 @@ void take_rows(Work& work, std::int64_t row, std::int64_t n_rows, const encoding
     if (!work.in_parts) to.parts[0] += static_cast<std::uint64_t>(i) * work.row_bytes;
     if (work.repack) {
       for (std::int64_t r = 0; r < count; ++r) {
-        encoding::repack_row(view, at(r), *work.plan->target, work.in_parts ? encoding::rows_at(work.tensor, row + i + r) : to);
+        encoding::repack_row(view, at(r), *work.plan->target,
+                             work.in_parts ? encoding::rows_at(work.tensor, row + i + r) : to);
         if (!work.in_parts) to.parts[0] += work.row_bytes;
       }
     } else {
