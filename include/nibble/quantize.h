@@ -86,6 +86,12 @@ struct NamedText {
 };
 std::vector<NamedText> list_recipes();
 std::vector<NamedText> list_methods();
+// All there is to know of a method: where it comes from, what it costs, what it learns from, what its results go into.
+struct MethodText {
+  std::string name, summary, source, statistics, cost;
+  std::vector<std::string> formats;  // "gguf", and formats of folders
+};
+std::vector<MethodText> describe_methods();
 // The formats of --format with the types that each holds.
 std::vector<NamedText> list_formats();
 

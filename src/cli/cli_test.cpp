@@ -23,6 +23,13 @@ TEST(Cli, HelpAndVersionSucceed) {
   EXPECT_EQ(nibble("--version").exit_code, 0);
 }
 
+TEST(Cli, ListsMethodsWithoutAModel) {
+  const ProgramResult result = nibble("quantize --list-methods");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  for (const char* word : {"rtn", "search", "gptq", "adaround", "kmeans", "arXiv 2210.17323", "compressed-tensors"})
+    EXPECT_NE(result.out.find(word), std::string::npos) << word;
+}
+
 TEST(Cli, WrongCallIsAUsageError) {
   for (const char* arguments : {"", "no-such-command", "--no-such-option"}) {
     const ProgramResult result = nibble(arguments);

@@ -18,6 +18,17 @@ std::string list_text() {
   return text;
 }
 
+std::string methods_text() {
+  std::string text;
+  for (const MethodText& method : describe_methods()) {
+    std::string formats;
+    for (const std::string& format : method.formats) formats += (formats.empty() ? "" : ", ") + format;
+    text += format_text("{}: {}\n  source      {}\n  learns from {}\n  costs       {}\n  files       {}\n", method.name,
+                        method.summary, method.source, method.statistics, method.cost, formats);
+  }
+  return text;
+}
+
 RunCommand setup(CLI::App& app) {
   auto request = std::make_shared<QuantizeRequest>();
   app.add_option("IN", request->input, "Hugging Face folder or .gguf file")->required();
@@ -67,6 +78,13 @@ RunCommand setup(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--range", request->range, "of rtn: minmax, mse")->type_name("NAME")->capture_default_str();
   app.add_option("--seed", request->seed, "of stochastic rounding")->type_name("N")->capture_default_str();
+  app.add_flag_callback(
+      "--list-methods",
+      [] {
+        print(methods_text());
+        throw CLI::Success();
+      },
+      "each method: its origin, cost, statistics and files");
   app.footer(list_text);
   return [request](const Invocation& invocation) {
     request->dry_run = invocation.dry_run;

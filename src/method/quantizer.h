@@ -75,9 +75,11 @@ class Quantizer {
 };
 
 struct Method {
-  std::string_view name;     // "rtn", "search"
-  std::string_view summary;  // one line for --list-methods
-  std::string_view source;   // paper or origin
+  std::string_view name;             // "rtn", "search"
+  std::string_view summary;          // one line for --list-methods
+  std::string_view source;           // paper or origin
+  std::string_view statistics = {};  // what it asks of calibration, in words
+  std::string_view cost = {};        // of time, in words
   bool (*supports)(const encoding::EncodingInfo& target);
   std::unique_ptr<Quantizer> (*make)(const Job& job);
   bool needs_gram = false;  // of the inputs: from a calibration text

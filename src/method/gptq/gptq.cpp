@@ -28,6 +28,8 @@ const Method& entry() {
       .name = "gptq",
       .summary = "rounding with feedback of the error to later columns, on the affine family and the block types",
       .source = "Frantar et al., arXiv 2210.17323; docs/gptq.md",
+      .statistics = "x xᵀ of the inputs (--calib)",
+      .cost = "runs over the text; 1 to 3 µs of a core per weight",
       .supports = supports,
       .make = make,
       .needs_gram = true,

@@ -173,6 +173,8 @@ const Method& entry() {
       .name = "kmeans",
       .summary = "codebooks of centroids per tensor, row or group, exact, weighted by the importance of the inputs",
       .source = "k-means in one dimension by dynamic programming (Wang and Song 2011)",
+      .statistics = "mean x² of the inputs, if given (--calib)",
+      .cost = "0.35 µs of a core per weight",
       .supports = supports,
       .make = make,
   };

@@ -36,6 +36,8 @@ const Method& entry() {
       .name = "rtn",
       .summary = "round to nearest (or stochastic, floor, ceil) with min-max or MSE-searched ranges",
       .source = "uniform affine quantization; block types: the reference rounding of GGML; nf4, fp4: bitsandbytes",
+      .statistics = "none",
+      .cost = "one pass over the weights",
       .supports = supports,
       .make = make,
   };
