@@ -28,16 +28,17 @@ if(NIBBLE_SANITIZE)
   endif()
 endif()
 
-# `x_avx2.cpp` and `x_avx512.cpp` (or `avx2.cpp`, `avx512.cpp` in a kernel's folder) are compiled for that
+# `x_avx2.cpp`, `x_avx512.cpp` and `x_amx.cpp` (or `avx2.cpp`, ... in a kernel's folder) are compiled for that
 # instruction set and are entered only after base/cpu.h has found it; everything else runs on any x86-64.
 set(NIBBLE_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
     -mavx512vnni -mavx512vbmi -mprefer-vector-width=512
     -Wno-maybe-uninitialized -Wno-uninitialized)  # GCC 12 warns about its own intrinsics (bug 105593)
+set(NIBBLE_FLAGS_amx ${NIBBLE_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
 
 function(nibble_set_isa_flags)
   foreach(source IN LISTS ARGN)
-    foreach(isa avx2 avx512)
+    foreach(isa avx2 avx512 amx)
       if(source MATCHES "(^|[/_])${isa}\\.cpp$")
         set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${NIBBLE_FLAGS_${isa}}")
       endif()

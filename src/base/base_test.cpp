@@ -133,7 +133,7 @@ TEST(Rng, PureAndSpread) {
 }
 
 TEST(Cpu, NamesRoundTrip) {
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) EXPECT_EQ(parse_isa(isa_name(isa)), isa);
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) EXPECT_EQ(parse_isa(isa_name(isa)), isa);
   EXPECT_GE(cpu_count(), 1);
 }
 

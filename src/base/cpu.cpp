@@ -1,6 +1,7 @@
 #include "base/cpu.h"
 
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -11,16 +12,31 @@
 namespace nibble {
 
 std::string_view isa_name(Isa isa) {
-  static constexpr std::string_view names[] = {"scalar", "avx2", "avx512"};
+  static constexpr std::string_view names[] = {"scalar", "avx2", "avx512", "amx"};
   return names[static_cast<int>(isa)];
 }
 
 std::optional<Isa> parse_isa(std::string_view name) {
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
     if (isa_name(isa) == name) return isa;
   }
   return std::nullopt;
 }
+
+namespace {
+
+// Linux keeps the registers of tiles from a process that has not asked for them (arch_prctl, since 5.16).
+bool may_use_tiles() {
+#if defined(__x86_64__)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
 
 Isa machine_isa() {
 #if defined(__x86_64__)
@@ -30,7 +46,9 @@ Isa machine_isa() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vnni") &&
                       __builtin_cpu_supports("avx512vbmi");
-  return avx512 ? Isa::kAvx512 : avx2 ? Isa::kAvx2 : Isa::kScalar;
+  const bool tiles = avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-tile") &&
+                     __builtin_cpu_supports("amx-bf16") && may_use_tiles();
+  return tiles ? Isa::kAmx : avx512 ? Isa::kAvx512 : avx2 ? Isa::kAvx2 : Isa::kScalar;
 #else
   return Isa::kScalar;
 #endif
@@ -41,7 +59,7 @@ Isa best_isa() {
   const char* asked = std::getenv("NIBBLE_ISA");
   if (asked == nullptr || *asked == '\0') return machine;
   const auto isa = parse_isa(asked);
-  if (!isa) fail(ErrorCode::kInvalidArgument, "NIBBLE_ISA={}: expected scalar, avx2 or avx512", asked);
+  if (!isa) fail(ErrorCode::kInvalidArgument, "NIBBLE_ISA={}: expected scalar, avx2, avx512 or amx", asked);
   if (*isa > machine) {
     fail(ErrorCode::kInvalidArgument, "NIBBLE_ISA={}: this processor has only {}", asked, isa_name(machine));
   }

@@ -247,11 +247,11 @@ TEST_F(ModelEval, OverflowIsNoMeasurement) {
 }
 
 TEST_F(ModelEval, WorkOfAToken) {
-  const TokenWork work = token_work(*source_, best_isa());
+  const TokenWork work = token_work(*source_, best_isa(), 1);
   const model::ModelSpec& spec = source_->spec();
-  EXPECT_EQ(work.integer_macs + work.head_integer_macs, 0);  // f32 kernels for a model in 16 bits
-  EXPECT_EQ(work.head_float_macs, static_cast<double>(spec.vocab * spec.hidden));
-  EXPECT_EQ(work.weight_bytes, 2 * (work.float_macs + work.head_float_macs));
+  EXPECT_EQ(work.body.integer + work.head.integer, 0);  // f32 kernels for a model in 16 bits
+  EXPECT_EQ(work.head.f32, static_cast<double>(spec.vocab * spec.hidden));
+  EXPECT_EQ(work.weight_bytes, 2 * (work.body.f32 + work.head.f32));
   const kernel::Roofline roofline{1, 1, 1, 4};
   EXPECT_DOUBLE_EQ(prefill_limit_seconds(work, 3, roofline), 2 * prefill_macs(work, 3) / 4);
 }
@@ -260,12 +260,12 @@ TEST(TokenWork, CountsTheExpertsThatATokenUses) {
   nibble::testing::TemporaryFolder folder;
   nibble::testing::write_tiny_model(folder.path(), nibble::testing::tiny_config("qwen3_moe"));
   const auto source = model::ModelSource::open(folder.path());
-  const TokenWork work = token_work(*source, best_isa());
+  const TokenWork work = token_work(*source, best_isa(), 1);
   // Two blocks of four experts of 64, two used: three matrices of 96 columns each, in 16 bits.
   const double one = 3 * 64 * 96;
   EXPECT_EQ(work.expert_bytes, 2 * 4 * one * 2);
   EXPECT_EQ(work.expert_share, 0.5);
-  EXPECT_EQ(work.float_macs, work.weight_bytes / 2 - work.head_float_macs + 2 * 2 * one);
+  EXPECT_EQ(work.body.f32, work.weight_bytes / 2 - work.head.f32 + 2 * 2 * one);
   EXPECT_EQ(step_bytes(work, 1), work.weight_bytes + work.expert_bytes / 2);
   EXPECT_EQ(step_bytes(work, 2), work.weight_bytes + work.expert_bytes * 0.75);
 }

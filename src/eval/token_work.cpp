@@ -8,7 +8,22 @@ namespace nibble::eval {
 
 using model::Role;
 
-TokenWork token_work(const model::ModelSource& source, Isa isa) {
+namespace {
+
+double& by_limit(Macs& macs, const kernel::LinearKernel& linear) {
+  const std::string_view activations = linear.activation->name;
+  return activations == "f32" ? macs.f32 : activations.starts_with("bf16") ? macs.bf16 : macs.integer;
+}
+
+double limit_seconds(const Macs& macs, const kernel::Roofline& roofline) {
+  const auto seconds = [](double n, double ops_per_s) { return n > 0 ? 2 * n / ops_per_s : 0.0; };
+  return seconds(macs.integer, roofline.int8_ops_per_s) + seconds(macs.f32, roofline.f32_ops_per_s) +
+         seconds(macs.bf16, roofline.bf16_ops_per_s);
+}
+
+}  // namespace
+
+TokenWork token_work(const model::ModelSource& source, Isa isa, std::int64_t batch) {
   const model::ModelSpec& spec = source.spec();
   TokenWork work;
   for (std::size_t slot = 0; slot < spec.weights.size(); ++slot) {
@@ -19,13 +34,14 @@ TokenWork token_work(const model::ModelSource& source, Isa isa) {
     const bool embedding = weight.role == Role::kTokenEmbedding;
     if (embedding && !spec.tied) continue;
     const encoding::EncodingInfo& encoding = *entry->view.encoding;
-    const bool in_f32 = kernel::choose_linear(encoding, entry->view.cols(), isa).activation->name == "f32";
     const double share = spec.used_share(weight);
-    const double macs = static_cast<double>(weight.shape.elements()) * share;
     const bool head = embedding || weight.role == Role::kOutput;
-    double& sum = head ? (in_f32 ? work.head_float_macs : work.head_integer_macs)
-                       : (in_f32 ? work.float_macs : work.integer_macs);
-    sum += macs;
+    const kernel::LinearKernel& one = kernel::choose_linear(encoding, entry->view.cols(), isa);
+    const kernel::LinearKernel& wide = kernel::choose_wide(encoding, entry->view.cols(), isa);
+    const double tokens = static_cast<double>(batch) * (model::is_expert_stack(weight.role) ? share : 1);
+    const kernel::LinearKernel& linear = head || tokens < static_cast<double>(wide.min_tokens) ? one : wide;
+    by_limit(head ? work.head : work.body, linear) +=
+        static_cast<double>(weight.shape.elements()) * share * linear.products;
     const auto n_bytes = static_cast<double>(source.weight(slot).n_bytes());
     if (model::is_expert_stack(weight.role)) {
       work.expert_bytes += n_bytes;
@@ -42,14 +58,11 @@ double step_bytes(const TokenWork& work, int batch) {
 }
 
 double prefill_limit_seconds(const TokenWork& work, std::int64_t tokens, const kernel::Roofline& roofline) {
-  const auto n = static_cast<double>(tokens);
-  return 2 * (work.integer_macs * n + work.head_integer_macs) / roofline.int8_ops_per_s +
-         2 * (work.float_macs * n + work.head_float_macs) / roofline.f32_ops_per_s;
+  return limit_seconds(work.body, roofline) * static_cast<double>(tokens) + limit_seconds(work.head, roofline);
 }
 
 double prefill_macs(const TokenWork& work, std::int64_t tokens) {
-  return (work.integer_macs + work.float_macs) * static_cast<double>(tokens) + work.head_integer_macs +
-         work.head_float_macs;
+  return work.body.all() * static_cast<double>(tokens) + work.head.all();
 }
 
 }  // namespace nibble::eval

@@ -10,19 +10,25 @@
 
 namespace nibble::eval {
 
+// Multiply-adds by what limits them.
+struct Macs {
+  double integer = 0, f32 = 0, bf16 = 0;
+  double all() const { return integer + f32 + bf16; }
+};
+
 struct TokenWork {
   double weight_bytes = 0;  // every linear and the head once, as their encodings pack them; not the embedding's row
   // Of stacked experts: all, and the share of them that a token is routed to.
   double expert_bytes = 0, expert_share = 0;
-  // Multiply-adds for each token of a batch, and those of the head for each token whose logits are asked for: with
-  // int8 activations, and in f32, as the kernels of `isa` take them. Attention is not counted.
-  double integer_macs = 0, float_macs = 0;
-  double head_integer_macs = 0, head_float_macs = 0;
+  // Multiply-adds that the kernels of `isa` execute for each token of a batch, and those of the head for one token whose
+  // logits are asked for. Attention is not counted.
+  Macs body, head;
 };
 // Bytes of weights that a step over one token of each of `batch` sequences reads; of experts as many as sequences meet
 // that are routed without regard to each other.
 double step_bytes(const TokenWork& work, int batch);
-TokenWork token_work(const model::ModelSource& source, Isa isa);
+// `batch`: tokens that are computed together; many of them may go to other kernels than few.
+TokenWork token_work(const model::ModelSource& source, Isa isa, std::int64_t batch);
 
 // Seconds that the machine needs at its limit for a prefill of `tokens` with the logits of the last one: products
 // alone.

@@ -51,15 +51,21 @@ struct LinearKernel {
   WeightLayout layout;
   // out[t * ldo + r] = sum_c w[r][c] * x[t][c] for r in [row_begin, row_end), t in [0, n). row_begin is a multiple of
   // layout.row_block, and so is row_end unless it is the last row. Called from several threads on disjoint row ranges;
-  // a value does not depend on how rows were shared out nor on n. Any n >= 1: decode (1), small batches, prefill.
+  // a value does not depend on how rows were shared out nor on n. Any n >= 1.
   void (*compute)(const MatrixInfo& matrix, const std::byte* packed, const std::byte* activations, std::int64_t n,
                   std::int64_t row_begin, std::int64_t row_end, float* out, std::int64_t ldo) noexcept = nullptr;
+  // Below so many tokens another kernel with the same layout is faster.
+  std::int64_t min_tokens = 1;
+  // Multiply-adds that are executed for one of the product.
+  int products = 1;
 };
 
 // In order of preference: the first that accepts is the best one.
 std::span<const LinearKernel* const> all_entries();
-// The best kernel for these weights whose isa is at most `isa`; there is always one for every encoding that decodes
-// (the generic scalar kernel). Throws Error{kUnsupported} otherwise.
+// The best kernel for one token and these weights whose isa is at most `isa`; there is always one for every encoding
+// that decodes (the generic scalar kernel). Throws Error{kUnsupported} otherwise.
 const LinearKernel& choose_linear(const encoding::EncodingInfo& weights, std::int64_t cols, Isa isa);
+// The one that takes over from it on the same layout at `min_tokens` tokens; itself where there is none.
+const LinearKernel& choose_wide(const encoding::EncodingInfo& weights, std::int64_t cols, Isa isa);
 
 }  // namespace nibble::kernel

@@ -122,9 +122,9 @@ void run(benchmark::State& state, const Bench& b) {
   }
   const auto calls = static_cast<double>(state.iterations());
   const auto bytes = static_cast<double>(encoding::tensor_bytes(*b.encoding, Shape{b.rows, b.cols}));
-  const double ops = 2.0 * static_cast<double>(b.rows) * static_cast<double>(b.cols) * static_cast<double>(b.n);
   const Roofline& limit = roofline(b.kernel->isa);
-  const double peak = b.kernel->activation->name == "f32" ? limit.f32_ops_per_s : limit.int8_ops_per_s;
+  const double ops = 2.0 * b.kernel->products * static_cast<double>(b.rows * b.cols * b.n);
+  const double peak = peak_of(*b.kernel, limit);
   using benchmark::Counter;
   state.counters["GB/s"] = Counter(bytes * calls / 1e9, Counter::kIsRate);
   state.counters["of_read"] = Counter(bytes * calls / limit.read_bytes_per_s, Counter::kIsRate);

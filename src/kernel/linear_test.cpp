@@ -1,5 +1,6 @@
 // Every kernel of the table against the decoded weights, on every encoding it accepts and every tail length.
 #include "kernel/linear_test.h"
+#include "tensor/half.h"
 
 namespace nibble::kernel {
 namespace {
@@ -58,14 +59,19 @@ TEST_P(Linear, UnpacksTheExactRows) {
 
 TEST_P(Linear, ProductsMatchTheDecodedWeights) {
   const auto& [kernel, info] = GetParam();
-  // The integer kernels round the levels of codebooks to 16 bits.
-  const double tolerance = kernel->name.starts_with("codebook/") ? 3e-5 : 2e-6;
+  // The integer kernels round the levels of codebooks to 16 bits. Tiles hold weights in bf16: where the scaled level lies
+  // between two of those, one rounding before or two may make them differ.
+  const bool tiles = in_tiles(*kernel);
+  const double tolerance = tiles ? 2e-4 : kernel->name.starts_with("codebook/") ? 3e-5 : 2e-6;
   for (const std::int64_t cols : widths(GetParam())) {
     const std::int64_t rows = cols == 288 ? 100 : 37;
     const Tensor tensor = make_weights(*info, rows, cols, 11);
     const TensorView view = tensor.view();
     std::vector<float> weights(static_cast<std::size_t>(rows * cols));
     encoding::decode_rows(view, 0, rows, weights.data());
+    if (tiles && kernel->products == 1) {
+      for (float& w : weights) w = bf16_to_f32(f32_to_bf16(w));
+    }
     const Packed packed = pack_all(*kernel, view);
     constexpr std::int64_t kTokens = 33;
     const auto x = make_activations(kTokens, cols, 5);
@@ -109,6 +115,7 @@ TEST_P(Linear, AgreesWithTheOtherPathsOfItsFamily) {
   const auto family = kernel->name.substr(0, kernel->name.find('/'));
   for (const LinearKernel* other : all_entries()) {
     if (other == kernel || other->isa > machine_isa() || !other->name.starts_with(family)) continue;
+    if (in_tiles(*kernel) != in_tiles(*other)) continue;  // other activations, other roundings
     for (const std::int64_t cols : widths(GetParam())) {
       if (!other->accepts(*info, cols)) continue;
       const std::int64_t rows = 50;

@@ -139,6 +139,9 @@ inline std::vector<float> make_activations(std::int64_t n, std::int64_t cols, st
   return x;
 }
 
+// Are weights and activations rounded to bf16?
+inline bool in_tiles(const LinearKernel& kernel) { return kernel.activation->name.starts_with("bf16"); }
+
 struct Packed {
   MatrixInfo matrix;
   AlignedBuffer buffer;

@@ -79,7 +79,7 @@ double best_rate(ThreadPool& pool, int repetitions, double work, Body&& body) {
 }  // namespace
 
 Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes) {
-  const RooflineLoops& loops = isa == Isa::kAvx512 ? kRooflineAvx512
+  const RooflineLoops& loops = isa >= Isa::kAvx512 ? kRooflineAvx512
                                : isa == Isa::kAvx2 ? kRooflineAvx2
                                                    : kRooflineScalar;
   Roofline result;
@@ -97,20 +97,28 @@ Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes)
     result.read_bytes_per_s = std::max(result.read_bytes_per_s, rate);
   }
 
-  constexpr std::int64_t kRounds = 2'000'000;
-  const auto peak = [&](std::int64_t ops_per_round, std::uint64_t (*loop)(std::int64_t)) {
-    const double work = static_cast<double>(ops_per_round) * static_cast<double>(kRounds) * pool.size();
-    return best_rate(pool, 6, work, [&](int thread) { sink[static_cast<std::size_t>(thread) * 8] += loop(kRounds); });
+  constexpr std::int64_t kRounds = 2'000'000, kTileRounds = 200'000;
+  const auto peak = [&](std::int64_t ops_per_round, std::uint64_t (*loop)(std::int64_t), std::int64_t rounds) {
+    const double work = static_cast<double>(ops_per_round) * static_cast<double>(rounds) * pool.size();
+    return best_rate(pool, 6, work, [&](int thread) { sink[static_cast<std::size_t>(thread) * 8] += loop(rounds); });
   };
-  result.int8_ops_per_s = peak(loops.int8_ops_per_round, loops.int8_dot);
-  result.f32_ops_per_s = peak(loops.f32_ops_per_round, loops.f32_fma);
+  result.int8_ops_per_s = peak(loops.int8_ops_per_round, loops.int8_dot, kRounds);
+  result.f32_ops_per_s = peak(loops.f32_ops_per_round, loops.f32_fma, kRounds);
+  if (isa >= Isa::kAmx) result.bf16_ops_per_s = peak(kTileOpsPerRound, bf16_tiles, kTileRounds);
   asm volatile("" : : "r"(sink.data()) : "memory");
   return result;
 }
 
+double peak_of(const LinearKernel& kernel, const Roofline& roofline) {
+  const std::string_view activations = kernel.activation->name;
+  return activations == "f32"              ? roofline.f32_ops_per_s
+         : activations.starts_with("bf16") ? roofline.bf16_ops_per_s
+                                           : roofline.int8_ops_per_s;
+}
+
 Roofline better_of(const Roofline& a, const Roofline& b) {
   return {a.threads, std::max(a.read_bytes_per_s, b.read_bytes_per_s), std::max(a.int8_ops_per_s, b.int8_ops_per_s),
-          std::max(a.f32_ops_per_s, b.f32_ops_per_s)};
+          std::max(a.f32_ops_per_s, b.f32_ops_per_s), std::max(a.bf16_ops_per_s, b.bf16_ops_per_s)};
 }
 
 }  // namespace nibble::kernel

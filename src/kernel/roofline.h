@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "base/thread_pool.h"
+#include "kernel/linear.h"
 
 namespace nibble::kernel {
 
@@ -14,11 +15,15 @@ struct Roofline {
   double read_bytes_per_s = 0;  // best of several access patterns over a buffer far beyond the caches
   double int8_ops_per_s = 0;    // multiplications and additions of the path's int8 dot product
   double f32_ops_per_s = 0;     // multiplications and additions in f32
+  double bf16_ops_per_s = 0;    // and those of bf16 tiles; 0: there are none
 };
 
 // Measures with all threads of the pool and the instructions of `isa`; takes about a second. `buffer_bytes` should be a
 // few times the last-level cache that these threads can reach, at least 1 GB for a figure worth quoting.
 Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes = std::uint64_t{1} << 30);
+
+// The limit of the products that a kernel with these activations executes.
+double peak_of(const LinearKernel& kernel, const Roofline& roofline);
 
 // The higher of each limit.
 Roofline better_of(const Roofline& a, const Roofline& b);

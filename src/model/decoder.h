@@ -157,6 +157,8 @@ class ForwardPart {
   void observe_input(int layer, std::span<const Role> roles, const float* x, std::int64_t cols);
   void observe_stack(int layer, std::span<const Role> roles, const float* x, std::span<const std::int64_t> begins,
                      std::int64_t cols);
+  // Tokens that a linear meets, about.
+  std::int64_t batch_size() const { return n_ / experts_in_flight_; }
   std::int64_t rows_of(const LinearUse& use) const { return use.n_rows == kAllRows ? n_ : use.n_rows; }
   float* thread_scratch(int thread) { return scratch_ + thread * scratch_floats_; }
 
@@ -169,6 +171,7 @@ class ForwardPart {
   const LogitsSink& sink_;
   ForwardObserver* observer_;
   std::int64_t n_ = 0;                // rows in flight
+  std::int64_t experts_in_flight_ = 1;  // that those are shared out to
   std::vector<std::int64_t> wanted_;  // rows whose logits are wanted, ascending
   bool compacted_ = false;            // residual holds the wanted rows only
   float* x_ = nullptr;                // residual stream, (n, hidden)

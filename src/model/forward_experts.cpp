@@ -170,6 +170,7 @@ void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const
   const bool as_it_is = takes_input_as_it_is(block), weigh_inputs = block.spec.experts.weigh_inputs;
   float* routed = work.routed.floats();  // inputs, then outputs of the experts, sorted by expert
   n_ *= used;
+  experts_in_flight_ = block.spec.experts.count;
   if (!as_it_is) {
     for_rows(hidden, [&](std::int64_t i) {
       const Routed& to = routed_[static_cast<std::size_t>(i)];
@@ -201,6 +202,7 @@ void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const
   run_linears(down, work.gate.floats(), After::kKeep);
 
   n_ = n_tokens;
+  experts_in_flight_ = 1;
   for_rows(hidden, [&](std::int64_t row) {
     float* sum = out + row * hidden;
     std::memset(sum, 0, static_cast<std::size_t>(hidden) * sizeof(float));

@@ -9,8 +9,9 @@ namespace nibble::model {
 namespace {
 
 constexpr std::int64_t kSerialNumbers = 16384;  // below this many numbers, waking the threads costs more than the work
-constexpr std::int64_t kTilesPerThread =
-    24;  // shares are handed out as threads become free: a core may be busy elsewhere
+// Shares are handed out as threads become free: a core may be busy elsewhere. With many tokens fewer, as each share
+// reads all activations.
+constexpr std::int64_t kTilesPerThread = 24, kManyTokens = 64, kTilesOfManyTokens = 8;
 
 }  // namespace
 
@@ -21,7 +22,7 @@ void ForwardPart::observe_input(int layer, std::span<const Role> roles, const fl
 void ForwardPart::choose_formats(std::int64_t cols, std::span<const Linear* const> linears) {
   n_formats_ = 0;
   for (const Linear* linear : linears) {
-    const kernel::ActivationFormat* format = linear->matrix->activation();
+    const kernel::ActivationFormat* format = linear->matrix->activation(batch_size());
     if (format == nullptr || std::find(formats_, formats_ + n_formats_, format) != formats_ + n_formats_) continue;
     if (n_formats_ == Workspace::kFormats)
       fail(ErrorCode::kInternal, "more than {} activation formats", Workspace::kFormats);
@@ -81,7 +82,7 @@ const std::byte* ForwardPart::activations_of(const LinearUse& use, const float* 
   const Matrix& matrix = *use.linear->matrix;
   const std::int64_t row = use.input_row == kSameRow ? use.first_row : use.input_row;
   for (std::size_t i = 0; i < n_formats_; ++i) {
-    if (formats_[i] != matrix.activation()) continue;
+    if (formats_[i] != matrix.activation(batch_size())) continue;
     return cache_.work.activations[i].bytes(0) +
            static_cast<std::uint64_t>(row) * formats_[i]->row_bytes(matrix.cols());
   }
@@ -111,8 +112,8 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
   const std::size_t per_job = after == After::kGate ? 2 : 1;
   std::int64_t total_rows = 0;
   for (std::size_t job = 0; job < uses.size(); job += per_job) total_rows += uses[job].linear->matrix->rows();
-  const std::int64_t wished =
-      (total_rows + context_.pool.size() * kTilesPerThread - 1) / (context_.pool.size() * kTilesPerThread);
+  const std::int64_t tiles = context_.pool.size() * (n_ < kManyTokens ? kTilesPerThread : kTilesOfManyTokens);
+  const std::int64_t wished = (total_rows + tiles - 1) / tiles;
 
   struct Job {
     std::span<const LinearUse> uses;
@@ -144,7 +145,7 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
       const std::int64_t end = std::min(begin + job.step, rows);
       for (std::size_t u = 0; u < job.uses.size(); ++u) {
         const LinearUse& use = job.uses[u];
-        use.linear->matrix->compute(job.activations[u], rows_of(use), begin, end, use.out + use.first_row * rows, rows,
+        use.linear->matrix->compute(job.activations[u], batch_size(), rows_of(use), begin, end, use.out + use.first_row * rows, rows,
                                     thread_scratch(thread));
       }
       finish_tile(job.uses, after, activation, begin, end);

@@ -17,10 +17,11 @@ constexpr std::int64_t kCheckedWeights = 1 << 18;  // by one thread at a time
 class PackedMatrix final : public Matrix {
  public:
   // `memory` holds the packing from byte `offset` on; the other matrices of a stack lie in it, too.
-  PackedMatrix(const kernel::LinearKernel& linear, const kernel::MatrixInfo& info,
+  PackedMatrix(const kernel::LinearKernel& linear, const kernel::LinearKernel& wide, const kernel::MatrixInfo& info,
                std::shared_ptr<AlignedBuffer> memory, std::uint64_t offset)
       : Matrix(info.rows, info.cols),
         linear_(linear),
+        wide_(wide),
         info_(info),
         memory_(std::move(memory)),
         packed_(memory_->data() + offset) {}
@@ -33,17 +34,20 @@ class PackedMatrix final : public Matrix {
     });
   }
 
-  const kernel::ActivationFormat* activation() const override { return linear_.activation; }
+  const kernel::ActivationFormat* activation(std::int64_t batch) const override { return of(batch).activation; }
   std::int64_t grain() const override { return linear_.layout.row_block; }
   std::int64_t scratch_floats() const override { return 0; }
-  void compute(const std::byte* activations, std::int64_t n, std::int64_t row_begin, std::int64_t row_end, float* out,
-               std::int64_t ldo, float* /*scratch*/) const override {
-    linear_.compute(info_, packed_, activations, n, row_begin, row_end, out, ldo);
+  void compute(const std::byte* activations, std::int64_t batch, std::int64_t n, std::int64_t row_begin,
+               std::int64_t row_end, float* out, std::int64_t ldo, float* /*scratch*/) const override {
+    of(batch).compute(info_, packed_, activations, n, row_begin, row_end, out, ldo);
   }
   void row(std::int64_t row, float* out) const override { linear_.layout.unpack_row(info_, packed_, row, out); }
 
  private:
-  const kernel::LinearKernel& linear_;
+  const kernel::LinearKernel& of(std::int64_t batch) const { return batch < wide_.min_tokens ? linear_ : wide_; }
+
+  const kernel::LinearKernel& linear_;  // of few tokens
+  const kernel::LinearKernel& wide_;    // of many, on the same layout
   kernel::MatrixInfo info_;
   std::shared_ptr<AlignedBuffer> memory_;
   std::byte* packed_;
@@ -60,11 +64,11 @@ class DecodedMatrix final : public Matrix {
         first_(rows.begin),
         panel_(std::clamp<std::int64_t>((1 << 18) / cols / 16 * 16, 16, 256)) {}
 
-  const kernel::ActivationFormat* activation() const override { return nullptr; }
+  const kernel::ActivationFormat* activation(std::int64_t /*batch*/) const override { return nullptr; }
   std::int64_t grain() const override { return panel_; }
   std::int64_t scratch_floats() const override { return panel_ * cols(); }
-  void compute(const std::byte* activations, std::int64_t n, std::int64_t row_begin, std::int64_t row_end, float* out,
-               std::int64_t ldo, float* scratch) const override {
+  void compute(const std::byte* activations, std::int64_t /*batch*/, std::int64_t n, std::int64_t row_begin,
+               std::int64_t row_end, float* out, std::int64_t ldo, float* scratch) const override {
     const auto* x = reinterpret_cast<const float*>(activations);
     for (std::int64_t begin = row_begin; begin < row_end; begin += panel_) {
       const std::int64_t end = std::min(begin + panel_, row_end);
@@ -128,6 +132,7 @@ std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& con
   const StoredRows& whole = source.weight(rows.slot);
   const encoding::EncodingInfo& encoding = packed_from(whole);
   const kernel::LinearKernel& linear = kernel::choose_linear(encoding, whole.cols(), isa);
+  const kernel::LinearKernel& wide = kernel::choose_wide(encoding, whole.cols(), isa);
   const std::int64_t height = (rows.end - rows.begin) / count;
   const kernel::MatrixInfo info = {&encoding, height, whole.cols()};
   constexpr std::uint64_t kAlignment = AlignedBuffer::kAlignment;
@@ -140,7 +145,7 @@ std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& con
   for (int i = 0; i < count; ++i) {
     SlotRows part = {rows.slot, rows.begin + i * height, rows.begin + (i + 1) * height};
     const StoredRows weight = whole.part_of(part.begin, part.end);
-    auto matrix = std::make_shared<PackedMatrix>(linear, info, memory, bytes * static_cast<std::uint64_t>(i));
+    auto matrix = std::make_shared<PackedMatrix>(linear, wide, info, memory, bytes * static_cast<std::uint64_t>(i));
     const std::vector<std::int32_t> map = part_map(weight, part);
     with_context(format_text("tensor '{}'", weight.entry->name), [&] {
       if (weight.whole_rows()) {

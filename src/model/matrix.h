@@ -20,14 +20,15 @@ class Matrix {
   Matrix& operator=(const Matrix&) = delete;
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
-  // How activations are handed to compute(); null: f32 rows, contiguous.
-  virtual const kernel::ActivationFormat* activation() const = 0;
+  // How activations are handed to compute(); null: f32 rows, contiguous. `batch`: tokens that come in a call, about;
+  // the format and the roundings of the products depend on it, n does not change them.
+  virtual const kernel::ActivationFormat* activation(std::int64_t batch) const = 0;
   // Row ranges given to compute() begin at multiples of this.
   virtual std::int64_t grain() const = 0;
   virtual std::int64_t scratch_floats() const = 0;  // work memory of one compute() call
   // out[t * ldo + r] = sum_c w[r][c] * x[t][c] for r in [row_begin, row_end), t in [0, n).
-  virtual void compute(const std::byte* activations, std::int64_t n, std::int64_t row_begin, std::int64_t row_end,
-                       float* out, std::int64_t ldo, float* scratch) const = 0;
+  virtual void compute(const std::byte* activations, std::int64_t batch, std::int64_t n, std::int64_t row_begin,
+                       std::int64_t row_end, float* out, std::int64_t ldo, float* scratch) const = 0;
   virtual void row(std::int64_t row, float* out) const = 0;  // (cols)
 
  private:

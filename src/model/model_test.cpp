@@ -292,7 +292,7 @@ TEST_F(OneModel, CancelsBetweenBlocks) {
 TEST_F(OneModel, EveryIsaComputesTheSame) {
   const auto tokens = random_tokens(8, 50, model_->spec().vocab);
   Rows expected;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
     if (isa > machine_isa()) continue;
     const auto model = Model::load(runtime_.context, source_, {MathPath::kExact, isa});
     KvCache cache(model->spec(), KvType::kF32, 1, 50);
@@ -329,7 +329,7 @@ TEST(LoadErrors, NameTheTensorThatHoldsNaN) {
     return std::string("no error");
   };
   std::vector<LoadOptions> paths = {{MathPath::kExact, best_isa()}};
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
     if (isa <= machine_isa()) paths.push_back({MathPath::kFast, isa});
   }
   for (const LoadOptions& path : paths) {

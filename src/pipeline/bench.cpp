@@ -88,7 +88,7 @@ struct Reached {
 
 Reached reached_of(const kernel::Roofline& limits, const model::ModelSource& source, const BenchRequest& request,
                    const Measured& measured) {
-  const eval::TokenWork work = eval::token_work(source, best_isa());
+  const eval::TokenWork work = eval::token_work(source, best_isa(), request.prompt);
   Reached reached;
   if (request.prompt > 0) {
     const double seconds = static_cast<double>(request.prompt) / measured.prefill.median_tok_s;
@@ -115,8 +115,13 @@ void report_limits(const kernel::Roofline& limits, const Reached& reached, const
   object.set("read_gb_s", limits.read_bytes_per_s / 1e9);
   object.set("int8_peak_gops", limits.int8_ops_per_s / 1e9);
   object.set("f32_peak_gflops", limits.f32_ops_per_s / 1e9);
-  text += format_text("limits   read {:.1f} GB/s, int8 {:.0f} GOPS, f32 {:.0f} GFLOPS\n", limits.read_bytes_per_s / 1e9,
+  text += format_text("limits   read {:.1f} GB/s, int8 {:.0f} GOPS, f32 {:.0f} GFLOPS", limits.read_bytes_per_s / 1e9,
                       limits.int8_ops_per_s / 1e9, limits.f32_ops_per_s / 1e9);
+  if (limits.bf16_ops_per_s > 0) {
+    object.set("bf16_tile_peak_gflops", limits.bf16_ops_per_s / 1e9);
+    text += format_text(", bf16 tiles {:.0f} GFLOPS", limits.bf16_ops_per_s / 1e9);
+  }
+  text += "\n";
   if (request.prompt > 0) {
     object.set("prefill_gops", reached.prefill_gops);
     object.set("prefill_peak_fraction", reached.prefill_fraction);

@@ -4,6 +4,8 @@
 #include <stdint.h>
 
 #include "kernel/blocks/panel.h"
+#include "kernel/blocks/unpack_avx512.h"
+#include "kernel/panel_avx512.h"
 
 namespace nibble::kernel::blocks {
 
@@ -14,100 +16,6 @@ constexpr int kStreamBlocks = 256;  // blocks of 32 columns it works through bef
 constexpr int kTileBlocks = 16;     // blocks of an unpacked tile: 16 KiB of codes
 constexpr int kTileTokens = 6;      // 2 panels x 6 tokens: 12 integer and 12 float sums in registers
 constexpr int kPrefetchBytes = 4096;
-
-inline __m512i load(const void* p) { return _mm512_loadu_si512(p); }
-
-template <int kBits>
-inline __m512i shift_right(__m512i x) {
-  if constexpr (kBits > 0) return _mm512_srli_epi16(x, kBits);
-  if constexpr (kBits < 0) return _mm512_slli_epi16(x, -kBits);
-  return x;
-}
-
-// Columns 4G..4G+3 of a block: levels + offset.
-template <int kFormat, int kG>
-inline __m512i group(const uint8_t* block, __m512i levels) {
-  constexpr Format kF = kFormats[kFormat];
-  if constexpr (kF.low_bits == 8) return load(block + kG * 64);
-  constexpr int kVector = kF.low_bits == 4 ? kG % 4 : kG / 4;
-  constexpr int kBit = kF.low_bits == 4 ? kG / 4 * 4 : kG % 4 * 2;
-  __m512i code =
-      _mm512_and_si512(shift_right<kBit>(load(block + kVector * 64)), _mm512_set1_epi8(kF.low_bits == 4 ? 15 : 3));
-  if constexpr (kF.high_bits > 0) {
-    constexpr int kHighVector = kF.high_bits == 1 ? 0 : kG / 4;
-    constexpr int kHighBit = kF.high_bits == 1 ? kG : kG % 4 * 2;
-    const __m512i high = shift_right<kHighBit - kF.low_bits>(load(block + kF.low_bytes + kHighVector * 64));
-    const __m512i mask = _mm512_set1_epi8(static_cast<char>(((1 << kF.high_bits) - 1) << kF.low_bits));
-    code = _mm512_ternarylogic_epi32(code, high, mask, 0xF8);  // code | (high & mask)
-  }
-  if constexpr (kF.table) code = _mm512_shuffle_epi8(levels, code);
-  return code;
-}
-
-template <int kFormat>
-inline void unpack(const uint8_t* block, __m512i levels, __m512i (&w)[kGroups]) {
-  w[0] = group<kFormat, 0>(block, levels);
-  w[1] = group<kFormat, 1>(block, levels);
-  w[2] = group<kFormat, 2>(block, levels);
-  w[3] = group<kFormat, 3>(block, levels);
-  w[4] = group<kFormat, 4>(block, levels);
-  w[5] = group<kFormat, 5>(block, levels);
-  w[6] = group<kFormat, 6>(block, levels);
-  w[7] = group<kFormat, 7>(block, levels);
-}
-
-inline __m512 load_f16(const uint8_t* p) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-inline __m512 unsigned_to_f32(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(x)); }
-inline __m512 signed_to_f32(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x)); }
-// Half of 2^(code - 127), as encoding/e2m1.h has it; below 255.
-inline __m512 half_e8m0(__m128i codes) {
-  const __m512i power = _mm512_slli_epi32(_mm512_cvtepu8_epi32(codes), 23);
-  return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_max_epi32(power, _mm512_set1_epi32(0x00400000))),
-                       _mm512_set1_ps(0.5f));
-}
-
-// The scales of a super-block that all its blocks share.
-struct Super {
-  __m512 d;
-  __m512 dmin;
-};
-template <int kFormat>
-inline Super load_super(const uint8_t* header) {
-  constexpr Format kF = kFormats[kFormat];
-  Super super{};
-  if constexpr (kF.super_scales) {
-    super.d = load_f16(header);
-    if constexpr (kF.has_min) super.dmin = load_f16(header + 32);
-  }
-  return super;
-}
-
-// Scale and min of sub-block `sub` of a super-block.
-template <int kFormat>
-inline void load_scale(const uint8_t* header, const Super& super, int sub, __m512& scale, __m512& min) {
-  constexpr Format kF = kFormats[kFormat];
-  if constexpr (kF.e2m1) {
-    scale = half_e8m0(_mm_loadu_si128(reinterpret_cast<const __m128i*>(header + sub * kPanelRows)));
-  } else if constexpr (!kF.super_scales) {
-    scale = load_f16(header + sub * 32);
-    if constexpr (kF.has_min) min = load_f16(header + kF.mins_at + sub * 32);
-  } else {
-    const __m128i scales = _mm_loadu_si128(reinterpret_cast<const __m128i*>(header + kF.scales_at + sub * kPanelRows));
-    if constexpr (kF.nibble_scales) {
-      const __m128i low = _mm_set1_epi8(15);
-      scale = _mm512_mul_ps(super.d, unsigned_to_f32(_mm_and_si128(scales, low)));
-      min = _mm512_mul_ps(super.dmin, unsigned_to_f32(_mm_and_si128(_mm_srli_epi16(scales, 4), low)));
-    } else {
-      scale = _mm512_mul_ps(super.d, signed_to_f32(scales));
-      if constexpr (kF.has_min) {
-        const uint8_t* mins = header + kF.mins_at + sub * kPanelRows;
-        min = _mm512_mul_ps(super.dmin, unsigned_to_f32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(mins))));
-      }
-    }
-  }
-}
 
 inline const float* scales_of(const Activations& a, int64_t token) {
   return reinterpret_cast<const float*>(a.rows + token * a.stride + a.scales_at);
@@ -127,7 +35,7 @@ inline void correct(const Activations& a, int64_t token, int64_t begin, int coun
   auto* dst = static_cast<uint8_t*>(out);
   for (int b = 0; b < count; b += 16, sums += 64, scales += 16) {
     if constexpr (kF.sub == 32) {
-      const __m512i sum = _mm512_madd_epi16(load(sums), _mm512_set1_epi16(kF.has_min ? 1 : -kF.offset));
+      const __m512i sum = _mm512_madd_epi16(_mm512_loadu_si512(sums), _mm512_set1_epi16(kF.has_min ? 1 : -kF.offset));
       if constexpr (kF.has_min) {
         _mm512_storeu_ps(dst, _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_cvtepi32_ps(sum)));
       } else {
@@ -154,10 +62,6 @@ inline __m512i broadcast(const int8_t* four) {
   int bits;
   __builtin_memcpy(&bits, four, 4);
   return _mm512_set1_epi32(bits);
-}
-
-inline __mmask16 row_mask(int64_t rows) {
-  return rows >= kPanelRows ? 0xFFFF : static_cast<__mmask16>((1 << rows) - 1);
 }
 
 // Adds one sub-block's product to y, as panel.h orders it.

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "kernel/panel.h"
+#include "kernel/tile.h"
 
 namespace nibble::kernel::blocks {
 
@@ -98,5 +99,14 @@ using Compute = void (*)(const Job& job) noexcept;
 extern const Compute kComputeScalar[kFormatCount];
 extern const Compute kComputeAvx2[kFormatCount];
 extern const Compute kComputeAvx512[kFormatCount];
+
+// The weights of a call of the tile kernel.
+struct TileWeights {
+  const uint8_t* packed;
+  int64_t panel_bytes;
+  const uint8_t* levels;  // as Job
+};
+using ComputeTiles = void (*)(const TileWeights& weights, const TileJob& job) noexcept;
+extern const ComputeTiles kComputeAmx[kFormatCount];
 
 }  // namespace nibble::kernel::blocks

@@ -30,6 +30,7 @@ alignas(64) constexpr std::array<float, 32> kOnes = [] {
 
 FitBatch fit_for(Isa isa) {
   switch (isa) {
+    case Isa::kAmx:
     case Isa::kAvx512:
       return fit_batch_avx512;
     case Isa::kAvx2:
