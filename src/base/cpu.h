@@ -21,7 +21,8 @@ std::optional<Isa> parse_isa(std::string_view name);
 // The best set this machine has, lowered by the environment variable NIBBLE_ISA (scalar|avx2|avx512|amx). Throws
 // Error{kInvalidArgument} when NIBBLE_ISA names an unknown set or one that the machine lacks.
 Isa best_isa();
-// What the machine has, without regard to NIBBLE_ISA. The first call asks Linux for the use of tiles, where there are any.
+// What the machine has, without regard to NIBBLE_ISA. The first call asks Linux for the use of tiles, where there are
+// any.
 Isa machine_isa();
 int cpu_count();  // processors this process may run on
 std::uint64_t physical_memory_bytes();

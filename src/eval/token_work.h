@@ -20,8 +20,8 @@ struct TokenWork {
   double weight_bytes = 0;  // every linear and the head once, as their encodings pack them; not the embedding's row
   // Of stacked experts: all, and the share of them that a token is routed to.
   double expert_bytes = 0, expert_share = 0;
-  // Multiply-adds that the kernels of `isa` execute for each token of a batch, and those of the head for one token whose
-  // logits are asked for. Attention is not counted.
+  // Multiply-adds that the kernels of `isa` execute for each token of a batch, and those of the head for one token
+  // whose logits are asked for. Attention is not counted.
   Macs body, head;
 };
 // Bytes of weights that a step over one token of each of `batch` sequences reads; of experts as many as sequences meet

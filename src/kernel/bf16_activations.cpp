@@ -21,7 +21,8 @@ template <int kPlanes>
 void round_rows(const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols, std::byte* out) noexcept {
   auto* rows = reinterpret_cast<std::uint8_t*>(out);
   const auto stride = static_cast<std::int64_t>(row_bytes<kPlanes>(cols));
-  for (std::int64_t t = 0; t < n; ++t) round_to_bf16(x + t * ldx, cols, kPlanes, bf16_plane_bytes(cols), rows + t * stride);
+  for (std::int64_t t = 0; t < n; ++t)
+    round_to_bf16(x + t * ldx, cols, kPlanes, bf16_plane_bytes(cols), rows + t * stride);
 }
 
 }  // namespace

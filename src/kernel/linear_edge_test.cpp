@@ -170,7 +170,8 @@ TEST(LinearExtremes, EveryScaleOfMxfp4IsExact) {
       for (std::size_t r = 0; r < kRows; ++r) {
         for (std::size_t t = 0; t < 16; ++t) {
           const float weight = weights[r * 32 + t];
-          if (in_tiles(*kernel) && std::fabs(weight) < std::numeric_limits<float>::min()) continue;  // tiles take it for 0
+          if (in_tiles(*kernel) && std::fabs(weight) < std::numeric_limits<float>::min())
+            continue;  // tiles take it for 0
           ASSERT_EQ(out[t * kRows + r], 127.0f * weight) << kernel->name << " " << name << " scale " << r;
         }
         kernel->layout.unpack_row(packed.matrix, packed.buffer.data(), static_cast<std::int64_t>(r), row.data());

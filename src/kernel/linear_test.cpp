@@ -1,5 +1,6 @@
 // Every kernel of the table against the decoded weights, on every encoding it accepts and every tail length.
 #include "kernel/linear_test.h"
+
 #include "tensor/half.h"
 
 namespace nibble::kernel {
@@ -59,8 +60,8 @@ TEST_P(Linear, UnpacksTheExactRows) {
 
 TEST_P(Linear, ProductsMatchTheDecodedWeights) {
   const auto& [kernel, info] = GetParam();
-  // The integer kernels round the levels of codebooks to 16 bits. Tiles hold weights in bf16: where the scaled level lies
-  // between two of those, one rounding before or two may make them differ.
+  // The integer kernels round the levels of codebooks to 16 bits. Tiles hold weights in bf16: where the scaled level
+  // lies between two of those, one rounding before or two may make them differ.
   const bool tiles = in_tiles(*kernel);
   const double tolerance = tiles ? 2e-4 : kernel->name.starts_with("codebook/") ? 3e-5 : 2e-6;
   for (const std::int64_t cols : widths(GetParam())) {

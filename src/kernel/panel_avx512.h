@@ -31,8 +31,8 @@ inline __m512i code_group(const uint8_t* block) {
   if constexpr (kLowBits == 8) return load_codes(block + kG * 64);
   constexpr int kVector = kLowBits == 4 ? kG % 4 : kG / 4;
   constexpr int kBit = kLowBits == 4 ? kG / 4 * 4 : kG % 4 * 2;
-  __m512i code = _mm512_and_si512(shift_right<kBit>(load_codes(block + kVector * 64)),
-                                  _mm512_set1_epi8(kLowBits == 4 ? 15 : 3));
+  __m512i code =
+      _mm512_and_si512(shift_right<kBit>(load_codes(block + kVector * 64)), _mm512_set1_epi8(kLowBits == 4 ? 15 : 3));
   if constexpr (kHighBits > 0) {
     constexpr int kLowBytes = kPanelRows * kBlock * kLowBits / 8;
     constexpr int kHighVector = kHighBits == 1 ? 0 : kG / 4;

@@ -106,7 +106,8 @@ class TileProduct {
       const int64_t n = job_.n - token < kPassTokens ? job_.n - token : kPassTokens;
       for (int64_t pass = 0; pass < passes; ++pass) {
         const int64_t panel = panels * pass / passes;
-        run_pass(token, n, job_.row_begin / kPanelRows + panel, static_cast<int>(panels * (pass + 1) / passes - panel), fill);
+        run_pass(token, n, job_.row_begin / kPanelRows + panel, static_cast<int>(panels * (pass + 1) / passes - panel),
+                 fill);
       }
     }
     _tile_release();
@@ -121,7 +122,8 @@ class TileProduct {
       memory_is_touched();
       int64_t t = 0;
       if (n >= kTileTokens) configure_tiles(kTileTokens);
-      for (; t + 2 * kTileTokens <= n; t += 2 * kTileTokens) sum_panels<2>(token, t, 2 * kTileTokens, panels, begin, count);
+      for (; t + 2 * kTileTokens <= n; t += 2 * kTileTokens)
+        sum_panels<2>(token, t, 2 * kTileTokens, panels, begin, count);
       for (; t + kTileTokens <= n; t += kTileTokens) sum_panels<1>(token, t, kTileTokens, panels, begin, count);
       if (t < n) configure_tiles(static_cast<int>(n - t));
       if (t < n) sum_panels<1>(token, t, n - t, panels, begin, count);
@@ -175,8 +177,8 @@ inline __m512i bf16_pairs(__m512 even, __m512 odd) {
   const __m512bh both = _mm512_cvtne2ps_pbh(odd, even);
   __m512i words;
   __builtin_memcpy(&words, &both, sizeof(words));
-  const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
-                                              5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                                              6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return _mm512_permutexvar_epi16(interleave, words);
 }
 

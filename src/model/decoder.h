@@ -170,11 +170,11 @@ class ForwardPart {
   std::span<const Segment> segments_;
   const LogitsSink& sink_;
   ForwardObserver* observer_;
-  std::int64_t n_ = 0;                // rows in flight
+  std::int64_t n_ = 0;                  // rows in flight
   std::int64_t experts_in_flight_ = 1;  // that those are shared out to
-  std::vector<std::int64_t> wanted_;  // rows whose logits are wanted, ascending
-  bool compacted_ = false;            // residual holds the wanted rows only
-  float* x_ = nullptr;                // residual stream, (n, hidden)
+  std::vector<std::int64_t> wanted_;    // rows whose logits are wanted, ascending
+  bool compacted_ = false;              // residual holds the wanted rows only
+  float* x_ = nullptr;                  // residual stream, (n, hidden)
   float* scratch_ = nullptr;
   std::int64_t scratch_floats_ = 0;
   const kernel::ActivationFormat* formats_[Workspace::kFormats] = {};

@@ -145,8 +145,8 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
       const std::int64_t end = std::min(begin + job.step, rows);
       for (std::size_t u = 0; u < job.uses.size(); ++u) {
         const LinearUse& use = job.uses[u];
-        use.linear->matrix->compute(job.activations[u], batch_size(), rows_of(use), begin, end, use.out + use.first_row * rows, rows,
-                                    thread_scratch(thread));
+        use.linear->matrix->compute(job.activations[u], batch_size(), rows_of(use), begin, end,
+                                    use.out + use.first_row * rows, rows, thread_scratch(thread));
       }
       finish_tile(job.uses, after, activation, begin, end);
     }
