@@ -12,6 +12,7 @@ constexpr std::int64_t kSerialNumbers = 16384;  // below this many numbers, waki
 // Shares are handed out as threads become free: a core may be busy elsewhere. With many tokens fewer, as each share
 // reads all activations.
 constexpr std::int64_t kTilesPerThread = 24, kManyTokens = 64, kTilesOfManyTokens = 8;
+constexpr std::int64_t kStreams = 4;  // panels that a kernel reads side by side
 
 }  // namespace
 
@@ -131,7 +132,8 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
       grain = std::lcm(grain, job.uses[u].linear->matrix->grain());
       job.activations[u] = activations_of(job.uses[u], x);
     }
-    job.step = (wished + grain - 1) / grain * grain;
+    const std::int64_t unit = wished > 2 * grain ? kStreams * grain : grain;
+    job.step = (wished + unit - 1) / unit * unit;
     job.first_tile = n_tiles;
     n_tiles += (job.uses[0].linear->matrix->rows() + job.step - 1) / job.step;
     job.end_tile = n_tiles;

@@ -12,10 +12,11 @@ namespace nibble::kernel::blocks {
 namespace {
 
 constexpr int kStreamTokens = 4;    // most tokens of the streaming kernel
+constexpr int kStreamPanels = 4;    // that one token reads side by side
 constexpr int kStreamBlocks = 256;  // blocks of 32 columns it works through before the next panel
 constexpr int kTileBlocks = 16;     // blocks of an unpacked tile: 16 KiB of codes
 constexpr int kTileTokens = 6;      // 2 panels x 6 tokens: 12 integer and 12 float sums in registers
-constexpr int kPrefetchBytes = 4096;
+constexpr int kPrefetchBytes = 2048;
 
 inline const float* scales_of(const Activations& a, int64_t token) {
   return reinterpret_cast<const float*>(a.rows + token * a.stride + a.scales_at);
@@ -72,62 +73,95 @@ inline __m512 add_block(__m512 y, __m512i dot, float a_scale, __m512 scale, __m5
   return y;
 }
 
+// What few tokens bring to a stretch of blocks.
+template <int kFormat, int kTokens>
+struct Inputs {
+  static constexpr int kSubs = kBlock / kFormats[kFormat].sub;
+  alignas(64) int32_t corrections[kTokens][kStreamBlocks * kSubs];
+  const int8_t* codes[kTokens];
+  const float* scales[kTokens];
+
+  Inputs(const Activations& a, int64_t first_token, int64_t begin, int count) {
+    for (int t = 0; t < kTokens; ++t) {
+      correct<kFormat>(a, first_token + t, begin, count, corrections[t]);
+      codes[t] = codes_of(a, first_token + t) + begin * kBlock;
+      scales[t] = scales_of(a, first_token + t) + begin;
+    }
+  }
+};
+
+// Adds blocks [b, end) of the stretch, which lie in the super-block at `header`, to y.
+template <int kFormat, int kTokens>
+inline void stream_super(const Inputs<kFormat, kTokens>& inputs, const uint8_t* header, __m512i levels, int b, int end,
+                         __m512 (&y)[kTokens]) {
+  constexpr Format kF = kFormats[kFormat];
+  constexpr int kSubs = kBlock / kF.sub;
+  const Super super = load_super<kFormat>(header);
+  const uint8_t* block = header + kF.header_bytes;
+  for (int line = 0; line < kF.header_bytes; line += 64) _mm_prefetch(header + kPrefetchBytes + line, _MM_HINT_T0);
+  for (int in_super = 0; b < end; ++b, ++in_super, block += kF.block_bytes) {
+    for (int line = 0; line < kF.block_bytes; line += 64) _mm_prefetch(block + kPrefetchBytes + line, _MM_HINT_T0);
+    __m512i w[kGroups];
+    unpack<kFormat>(block, levels, w);
+    for (int s = 0; s < kSubs; ++s) {
+      __m512 scale;
+      __m512 min = _mm512_setzero_ps();
+      load_scale<kFormat>(header, super, in_super * kSubs + s, scale, min);
+      for (int t = 0; t < kTokens; ++t) {
+        const int at = b * kSubs + s;
+        const int8_t* a = inputs.codes[t] + b * kBlock + s * kF.sub;
+        __m512i dot = kF.has_min ? _mm512_setzero_si512() : _mm512_set1_epi32(inputs.corrections[t][at]);
+        for (int g = 0; g < kGroups / kSubs; ++g) {
+          dot = _mm512_dpbusd_epi32(dot, w[s * (kGroups / kSubs) + g], broadcast(a + g * 4));
+        }
+        float a_sum;
+        __builtin_memcpy(&a_sum, &inputs.corrections[t][at], 4);
+        y[t] = add_block<kF.has_min>(y[t], dot, inputs.scales[t][b], scale, min, a_sum);
+      }
+    }
+  }
+}
+
+// A stretch of kPanels panels, a super-block of each in turn: memory gives more to several streams than to one.
+template <int kFormat, int kTokens, int kPanels>
+inline void stream_panels(const Job& job, const Inputs<kFormat, kTokens>& inputs, __m512i levels, int64_t first_token,
+                          int64_t row, int64_t begin, int count) {
+  constexpr Format kF = kFormats[kFormat];
+  constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
+  const uint8_t* header = job.packed + row / kPanelRows * job.panel_bytes + begin / kSuperBlocks * kSuperBytes;
+  float* out = job.out + first_token * job.ldo + row;
+  __m512 y[kPanels][kTokens];
+  for (int p = 0; p < kPanels; ++p) {
+    const __mmask16 mask = row_mask(job.row_end - row - p * kPanelRows);
+    for (int t = 0; t < kTokens; ++t) {
+      y[p][t] = begin == 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, out + t * job.ldo + p * kPanelRows);
+    }
+  }
+  for (int b = 0; b < count; b += kSuperBlocks, header += kSuperBytes) {
+    const int end = count - b < kSuperBlocks ? count : b + kSuperBlocks;
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p)
+      stream_super<kFormat, kTokens>(inputs, header + p * job.panel_bytes, levels, b, end, y[p]);
+  }
+  for (int p = 0; p < kPanels; ++p) {
+    const __mmask16 mask = row_mask(job.row_end - row - p * kPanelRows);
+    for (int t = 0; t < kTokens; ++t) _mm512_mask_storeu_ps(out + t * job.ldo + p * kPanelRows, mask, y[p][t]);
+  }
+}
+
 // Few tokens: every panel once, through registers.
 template <int kFormat, int kTokens>
 void stream(const Job& job, int64_t first_token) {
-  constexpr Format kF = kFormats[kFormat];
-  constexpr int kSubs = kBlock / kF.sub;
-  constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
-  alignas(64) int32_t corrections[kTokens][kStreamBlocks * kSubs];
+  constexpr int kPanels = kTokens == 1 ? kStreamPanels : 2;
   const __m512i levels = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
   for (int64_t begin = 0; begin < job.blocks; begin += kStreamBlocks) {
     const int count = static_cast<int>(job.blocks - begin < kStreamBlocks ? job.blocks - begin : kStreamBlocks);
-    const int8_t* codes[kTokens];
-    const float* scales[kTokens];
-    for (int t = 0; t < kTokens; ++t) {
-      correct<kFormat>(job.activations, first_token + t, begin, count, corrections[t]);
-      codes[t] = codes_of(job.activations, first_token + t) + begin * kBlock;
-      scales[t] = scales_of(job.activations, first_token + t) + begin;
-    }
-    for (int64_t row = job.row_begin; row < job.row_end; row += kPanelRows) {
-      const __mmask16 mask = row_mask(job.row_end - row);
-      const uint8_t* header = job.packed + row / kPanelRows * job.panel_bytes + begin / kSuperBlocks * kSuperBytes;
-      float* out = job.out + first_token * job.ldo + row;
-      __m512 y[kTokens];
-      for (int t = 0; t < kTokens; ++t) {
-        y[t] = begin == 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, out + t * job.ldo);
-      }
-      for (int b = 0; b < count; header += kSuperBytes) {
-        const Super super = load_super<kFormat>(header);
-        const uint8_t* block = header + kF.header_bytes;
-        const int end = count - b < kSuperBlocks ? count : b + kSuperBlocks;
-        for (int line = 0; line < kF.header_bytes; line += 64)
-          _mm_prefetch(header + kPrefetchBytes + line, _MM_HINT_T0);
-        for (int in_super = 0; b < end; ++b, ++in_super, block += kF.block_bytes) {
-          for (int line = 0; line < kF.block_bytes; line += 64)
-            _mm_prefetch(block + kPrefetchBytes + line, _MM_HINT_T0);
-          __m512i w[kGroups];
-          unpack<kFormat>(block, levels, w);
-          for (int s = 0; s < kSubs; ++s) {
-            __m512 scale;
-            __m512 min = _mm512_setzero_ps();
-            load_scale<kFormat>(header, super, in_super * kSubs + s, scale, min);
-            for (int t = 0; t < kTokens; ++t) {
-              const int at = b * kSubs + s;
-              const int8_t* a = codes[t] + b * kBlock + s * kF.sub;
-              __m512i dot = kF.has_min ? _mm512_setzero_si512() : _mm512_set1_epi32(corrections[t][at]);
-              for (int g = 0; g < kGroups / kSubs; ++g) {
-                dot = _mm512_dpbusd_epi32(dot, w[s * (kGroups / kSubs) + g], broadcast(a + g * 4));
-              }
-              float a_sum;
-              __builtin_memcpy(&a_sum, &corrections[t][at], 4);
-              y[t] = add_block<kF.has_min>(y[t], dot, scales[t][b], scale, min, a_sum);
-            }
-          }
-        }
-      }
-      for (int t = 0; t < kTokens; ++t) _mm512_mask_storeu_ps(out + t * job.ldo, mask, y[t]);
-    }
+    const Inputs<kFormat, kTokens> inputs(job.activations, first_token, begin, count);
+    int64_t row = job.row_begin;
+    for (; row + (kPanels - 1) * kPanelRows < job.row_end; row += kPanels * kPanelRows)
+      stream_panels<kFormat, kTokens, kPanels>(job, inputs, levels, first_token, row, begin, count);
+    for (; row < job.row_end; row += kPanelRows)
+      stream_panels<kFormat, kTokens, 1>(job, inputs, levels, first_token, row, begin, count);
   }
 }
 
