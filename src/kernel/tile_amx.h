@@ -172,14 +172,19 @@ class TileProduct {
   TileMemory<kPlanes> memory_;
 };
 
+// Sixteen words of one column, then of the next, as a line of a tile.
+inline __m512i interleave_words(__m512i words) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, words);
+}
+
 // Numbers of two columns, a lane a row, as a line of a tile.
 inline __m512i bf16_pairs(__m512 even, __m512 odd) {
   const __m512bh both = _mm512_cvtne2ps_pbh(odd, even);
   __m512i words;
   __builtin_memcpy(&words, &both, sizeof(words));
-  const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
-                                              6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  return _mm512_permutexvar_epi16(interleave, words);
+  return interleave_words(words);
 }
 
 // Four columns of unsigned codes, two lines of a tile: code * scale + shift.

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "kernel/panel.h"
+#include "kernel/tile.h"
 
 namespace nibble::kernel::affine {
 
@@ -60,5 +61,14 @@ struct Job {
 
 void compute_scalar(const Job& job) noexcept;
 void compute_avx2(const Job& job) noexcept;
+
+// The weights of a call of the tile kernel, as in Job.
+struct TileWeights {
+  Geometry geometry;
+  ScaleType scale_type;
+  int zero;
+  const uint8_t* packed;
+};
+void compute_amx(const TileWeights& weights, const TileJob& job) noexcept;
 
 }  // namespace nibble::kernel::affine

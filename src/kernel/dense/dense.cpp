@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "kernel/bf16_activations.h"
 #include "kernel/dense/panel.h"
 #include "kernel/f32_activations.h"
 #include "kernel/linear.h"
@@ -82,12 +83,26 @@ void compute(const MatrixInfo& matrix, const std::byte* packed, const std::byte*
        static_cast<std::int64_t>(kF32Activations.row_bytes(matrix.cols)), n, row_begin, row_end, out, ldo});
 }
 
+void compute_tiles(const MatrixInfo& matrix, const std::byte* packed, const std::byte* activations, std::int64_t n,
+                   std::int64_t row_begin, std::int64_t row_end, float* out, std::int64_t ldo) noexcept {
+  kComputeAmx[scalar_index(*matrix.encoding)](
+      reinterpret_cast<const std::uint8_t*>(packed), matrix.cols,
+      tile_job(kBf16PairActivations, matrix, activations, n, row_begin, row_end, out, ldo));
+}
+
+template <Scalar kScalar>
+bool is_scalar(const encoding::EncodingInfo& info, std::int64_t cols) {
+  return scalar_index(info) == kScalar && cols > 0;
+}
+
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) { return scalar_index(info) >= 0 && cols > 0; }
 
 constexpr WeightLayout kLayout{kPanelRows, packed_bytes, pack, unpack_row};
 
 // Machines without AVX2 take the generic kernel: it needs no fused multiply-add.
 const LinearKernel kKernels[] = {
+    {"dense/amx-f16", Isa::kAmx, is_scalar<kF16>, &kBf16PairActivations, kLayout, compute_tiles, kTileMinTokens, 3},
+    {"dense/amx-bf16", Isa::kAmx, is_scalar<kBf16>, &kBf16PairActivations, kLayout, compute_tiles, kTileMinTokens, 2},
     {"dense/avx512", Isa::kAvx512, accepts, &kF32Activations, kLayout, compute<kComputeAvx512>},
     {"dense/avx2", Isa::kAvx2, accepts, &kF32Activations, kLayout, compute<kComputeAvx2>},
 };

@@ -7,9 +7,10 @@
 
 #include <stdint.h>
 
+#include "kernel/tile.h"
+
 namespace nibble::kernel::dense {
 
-constexpr int kPanelRows = 16;
 constexpr int kStretch = 256;
 
 struct Job {
@@ -30,5 +31,9 @@ constexpr int kScalarBytes[kScalarCount] = {4, 2, 2};
 using Compute = void (*)(const Job& job) noexcept;
 extern const Compute kComputeAvx2[kScalarCount];
 extern const Compute kComputeAvx512[kScalarCount];
+
+// Of f16 and bf16: sums of products of the bf16 halves of both sides, columns in order.
+using ComputeTiles = void (*)(const uint8_t* packed, int64_t cols, const TileJob& job) noexcept;
+extern const ComputeTiles kComputeAmx[kScalarCount];
 
 }  // namespace nibble::kernel::dense
