@@ -111,7 +111,7 @@ class Bench:
 
     def types(self):
         self.say("## Every type: prefill of 512 tokens, decode of 32\n")
-        header = ["type", "GB", "prefill t/s", "of peak", "decode t/s", "of bandwidth", "llama.cpp prefill", "decode"]
+        header = ["type", "GB", "prefill t/s", "of its peak", "of int8 peak", "decode t/s", "of bandwidth", "llama.cpp prefill", "decode"]
         if self.args.ik:
             header += ["ik_llama.cpp prefill", "decode"]
         self.say("| " + " | ".join(header) + " |")
@@ -121,12 +121,13 @@ class Bench:
             got = self.bench(path, "-p", 512, "-n", 32, peers=self.peers(path, 512, 32))
             self.limits = got
             cells = [type_name, f"{got['file_bytes'] / 1e9:.2f}", f"{got['prefill_tok_s']:.1f}", f"{got['prefill_peak_fraction']:.2f}",
-                     f"{got['decode_tok_s']:.1f}", f"{got['decode_bandwidth_fraction']:.2f}"]
+                     f"{got['prefill_gops'] / got['int8_peak_gops']:.2f}", f"{got['decode_tok_s']:.1f}", f"{got['decode_bandwidth_fraction']:.2f}"]
             for peer in got["compare"]:
                 for what in ("prefill", "decode"):
                     cells.append(f"{peer[what + '_tok_s']:.1f} ({peer[what + '_ratio']:.2f}x)")
             self.say("| " + " | ".join(cells) + " |")
-        self.say(f"\nLimits: read {got['read_gb_s']:.1f} GB/s, int8 {got['int8_peak_gops']:.0f} GOPS, f32 {got['f32_peak_gflops']:.0f} GFLOPS.\n")
+        tiles = f", bf16 tiles {got['bf16_tile_peak_gflops']:.0f} GFLOPS" if "bf16_tile_peak_gflops" in got else ""
+        self.say(f"\nLimits: read {got['read_gb_s']:.1f} GB/s, int8 {got['int8_peak_gops']:.0f} GOPS, f32 {got['f32_peak_gflops']:.0f} GFLOPS{tiles}.\n")
 
     def threads(self):
         self.say("## One thread and more\n\n| type | threads | prefill t/s | of peak | decode t/s | of bandwidth |\n|---|---|---|---|---|---|")
