@@ -1,0 +1,256 @@
+#include "pipeline/corridor.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "base/atomic_file.h"
+#include "base/atomic_folder.h"
+#include "base/error.h"
+#include "calib/imatrix.h"
+#include "pipeline/calibrated.h"
+#include "pipeline/hf_folder.h"
+#include "pipeline/importance.h"
+#include "pipeline/output_form.h"
+
+namespace nibble::pipeline {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+template <typename T>
+T parse_choice(std::string_view option, const std::string& text,
+               std::span<const std::pair<std::string_view, T>> choices) {
+  std::string known;
+  for (const auto& [name, value] : choices) {
+    if (name == text) return value;
+    known += format_text("{}{}", known.empty() ? "" : ", ", name);
+  }
+  fail(ErrorCode::kInvalidArgument, "unknown {} '{}'; one of: {}", option, text, known);
+}
+
+// A recipe made for an importance matrix gives poor text without one; who names a method that looks at none means it.
+void check_imatrix(const Recipe& recipe, const QuantizeRequest& request) {
+  if (!recipe.needs_imatrix || !request.imatrix.empty() || !request.calib.empty() || request.method == "rtn") return;
+  fail(ErrorCode::kInvalidArgument,
+       "'{}' needs an importance matrix: make one with 'nibble imatrix {} --text TEXT -o FILE' and give it with "
+       "--imatrix FILE, give a text with --calib TEXT, or round plainly with --method rtn",
+       recipe.name, request.input);
+}
+
+TensorReport report_tensor(const TensorPlan& plan) {
+  TensorReport report;
+  report.name = plan.tensor.name;
+  report.hf_name = plan.tensor.hf_name;
+  const auto dims = plan.tensor.shape.dims();
+  report.shape.assign(dims.begin(), dims.end());
+  report.source_type = plan.source->name;
+  report.type = plan.target->name;
+  report.method = plan.method != nullptr                       ? std::string(plan.method->name)
+                  : plan.source == plan.target                 ? "copy"
+                  : plan.repacking != encoding::Repacking::kNo ? "repack"
+                                                               : "cast";
+  report.note = plan.note;
+  report.bytes = plan.bytes;
+  return report;
+}
+
+void add_outcomes(QuantizeReport& report, const std::vector<TensorOutcome>& outcomes) {
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    TensorReport& tensor = report.tensors[i];
+    tensor.relative_mse = outcomes[i].errors.relative_mse();
+    tensor.snr_db = outcomes[i].errors.snr_db();
+    tensor.cosine = outcomes[i].errors.cosine();
+    tensor.seconds = outcomes[i].cpu_s;
+  }
+}
+
+std::vector<container::PlannedTensor> planned_tensors(const QuantPlan& plan) {
+  std::vector<container::PlannedTensor> tensors;
+  for (const TensorPlan& tensor : plan.tensors)
+    tensors.push_back({tensor.tensor.name, tensor.target, tensor.tensor.shape});
+  return tensors;
+}
+
+}  // namespace
+
+method::Options method_options(const QuantizeRequest& request) {
+  static constexpr std::array<std::pair<std::string_view, method::Rounding>, 4> kRoundings = {{
+      {"nearest", method::Rounding::kNearest},
+      {"stochastic", method::Rounding::kStochastic},
+      {"floor", method::Rounding::kFloor},
+      {"ceil", method::Rounding::kCeil},
+  }};
+  static constexpr std::array<std::pair<std::string_view, method::RangeRule>, 2> kRanges = {{
+      {"minmax", method::RangeRule::kMinMax},
+      {"mse", method::RangeRule::kMse},
+  }};
+  method::Options options;
+  options.rounding = parse_choice<method::Rounding>("rounding", request.rounding, kRoundings);
+  options.range = parse_choice<method::RangeRule>("range", request.range, kRanges);
+  options.seed = request.seed;
+  if (request.effort >= 0) options.effort = request.effort;
+  options.correction = request.correction;
+  options.pull_back = request.pull_back;
+  options.act_order = request.act_order;
+  options.damping = request.damping;
+  options.isa = best_isa();
+  return options;
+}
+
+const method::Method* chosen_method(const QuantizeRequest& request) {
+  if (!request.transforms.empty() && request.calib.empty())
+    fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT",
+         request.transforms[0]);
+  if (request.method.empty()) return request.calib.empty() ? nullptr : &method::get("gptq");
+  const method::Method& method = method::get(request.method);
+  if (method.needs_gram && request.calib.empty())
+    fail(ErrorCode::kInvalidArgument, "method '{}' learns from a text: give one with --calib TEXT", request.method);
+  return &method;
+}
+
+void check_output(const fs::path& output, const Conversion& conversion) {
+  if (output.empty()) fail(ErrorCode::kInvalidArgument, "no output was named");
+  std::error_code error;
+  for (const fs::path& file : conversion.reader().files()) {
+    if (fs::exists(output, error) && fs::equivalent(file, output, error)) {
+      fail(ErrorCode::kInvalidArgument, "'{}' is the input; it cannot be the output too", output.string());
+    }
+  }
+}
+
+std::vector<PlanInput> plan_inputs(const Conversion& conversion) {
+  std::vector<PlanInput> inputs;
+  for (const SourceTensor& tensor : conversion.tensors)
+    inputs.push_back({tensor.tensor, &tensor.source_type(), tensor.kept_as, tensor.stored_views()});
+  return inputs;
+}
+
+void note_requantized(const QuantPlan& plan, std::vector<std::string>& notes) {
+  std::size_t count = 0;
+  std::string_view type;
+  for (const TensorPlan& tensor : plan.tensors) {
+    if (tensor.source->family == encoding::Family::kPlain || tensor.source == tensor.target) continue;
+    if (tensor.method == nullptr) continue;  // cast or moved
+    if (count++ == 0) type = tensor.source->name;
+  }
+  if (count > 0) {
+    notes.push_back(
+        format_text("{} tensors of the input are quantized already ({}); quantizing again adds to the error they have",
+                    count, type));
+  }
+}
+
+QuantizeReport report_plan(const Conversion& conversion, const QuantPlan& plan) {
+  QuantizeReport report;
+  report.input = conversion.reader().path().string();
+  report.recipe = plan.recipe;
+  report.architecture = conversion.facts.arch;
+  report.parameters = plan.parameters();
+  report.input_bytes = conversion.reader().file_bytes();
+  report.tensor_bytes = plan.bytes();
+  report.bits_per_weight = plan.bits_per_weight();
+  report.fallbacks = plan.fallbacks();
+  report.notes = conversion.notes;
+  for (const TensorPlan& tensor : plan.tensors) report.tensors.push_back(report_tensor(tensor));
+  return report;
+}
+
+void Corridor::set_quantization_keys() {
+  conversion.metadata.set("general.file_type", plan.file_type);
+  conversion.metadata.set("general.quantization_version", kQuantizationVersion);
+}
+
+std::uint64_t Corridor::gguf_bytes() {
+  set_quantization_keys();
+  return container::gguf_bytes(conversion.metadata, planned_tensors(plan));
+}
+
+std::vector<TensorOutcome> Corridor::transfer_all(ExecContext& context, container::CheckpointWriter& writer) {
+  if (calibration) {
+    auto outcomes = transfer_calibrated(context, conversion, plan, options, blockwise, *calibration, writer);
+    for (std::size_t i = 0; i < plan.tensors.size(); ++i) report.tensors[i].note = plan.tensors[i].note;
+    return outcomes;
+  }
+  std::vector<TensorOutcome> outcomes(plan.tensors.size());
+  std::vector<std::size_t> all(plan.tensors.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  transfer(context, conversion, plan, options, all, writer, outcomes);
+  return outcomes;
+}
+
+void Corridor::write_gguf(ExecContext& context, const fs::path& output) {
+  set_quantization_keys();
+  const auto writer = container::create_gguf(output, conversion.metadata, planned_tensors(plan));
+  const std::vector<TensorOutcome> outcomes = transfer_all(context, *writer);
+  context.check_cancelled();
+  report.file_bytes = writer->file_bytes();
+  writer->commit();
+  verify_output(*container::open(output), plan, outcomes);
+  add_outcomes(report, outcomes);
+}
+
+void Corridor::write_hf(ExecContext& context, const fs::path& output, std::uint64_t shard_size,
+              const container::hf::Format* format) {
+  AtomicFolder folder(output);
+  const json::Value config = format != nullptr ? format->config(quantized_weights(conversion, plan)) : json::Value();
+  write_hf_files(*conversion.model, *conversion.tensors.front().kept_as, config, folder.staging());
+  if (format != nullptr && !format->copy_of_config.empty())
+    write_file_atomically(folder.staging() / format->copy_of_config, json::dump(config) + "\n");
+  const auto writer = format != nullptr ? container::hf::create_quantized(folder.staging(), conversion.metadata,
+                                                                          planned_tensors(plan), *format, shard_size)
+                                        : container::create_hf_weights(folder.staging(), conversion.metadata,
+                                                                       planned_tensors(plan), shard_size);
+  const std::vector<TensorOutcome> outcomes = transfer_all(context, *writer);
+  context.check_cancelled();
+  report.file_bytes = writer->file_bytes();
+  writer->commit();
+  verify_output(*container::open(folder.staging()), plan, outcomes);
+  folder.commit();
+  add_outcomes(report, outcomes);
+}
+
+void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
+  settle_methods(corridor.conversion, corridor.plan);
+  corridor.calibration =
+      calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
+  corridor.blockwise.method = corridor.options.method;
+  corridor.blockwise.cross = request.correction > 0;
+  for (const std::string& name : request.transforms) corridor.blockwise.transforms.push_back(&transform::get(name));
+  const calib::TokenChunks& chunks = *corridor.calibration;
+  corridor.conversion.notes.push_back(
+      format_text("calibrated on {} sequences of {} tokens", chunks.n_chunks, chunks.context));
+  if (!corridor.conversion.to_gguf) return;
+  container::Metadata& metadata = corridor.conversion.metadata;
+  metadata.set("quantize.calibration.dataset", fs::path(request.calib).filename().string());
+  metadata.set("quantize.calibration.tokens", static_cast<std::uint32_t>(chunks.n_chunks * chunks.context));
+}
+
+Corridor prepare_gguf(const QuantizeRequest& request, const Recipe& recipe) {
+  if (!request.imatrix.empty() && !request.calib.empty())
+    fail(ErrorCode::kInvalidArgument, "give an importance matrix or a calibration text, not both");
+  check_imatrix(recipe, request);
+  PlanOptions options;
+  options.method = chosen_method(request);
+  for (const std::string& text : request.overrides) options.overrides.push_back(parse_override(text));
+  options.pure = request.pure;
+
+  Corridor corridor;
+  corridor.options.method = method_options(request);
+  corridor.conversion = describe_for_gguf(request.input);
+  if (!request.dry_run || !request.output.empty()) check_output(request.output, corridor.conversion);
+  corridor.conversion.facts.has_imatrix = !request.imatrix.empty() || !request.calib.empty();
+  corridor.plan = make_plan(recipe, corridor.conversion.facts, plan_inputs(corridor.conversion), options);
+  note_requantized(corridor.plan, corridor.conversion.notes);
+  if (!request.imatrix.empty()) {
+    const calib::Imatrix imatrix = calib::load_imatrix(request.imatrix);
+    corridor.options.importance = importance_of(imatrix, corridor.plan, corridor.conversion.notes);
+    set_imatrix_keys(imatrix, request.imatrix, corridor.conversion.metadata);
+  }
+  if (!request.calib.empty()) set_calibration(request, corridor);
+  corridor.report = report_plan(corridor.conversion, corridor.plan);
+  return corridor;
+}
+
+}  // namespace nibble::pipeline
