@@ -13,7 +13,11 @@ namespace nibble {
 struct QuantizeRequest {
   std::string input;                    // Hugging Face folder or .gguf file
   std::string output;                   // .gguf file, or a folder to be made; appears whole or not at all
-  std::string type;                     // built-in recipe ("q4_k_m"), encoding ("q4_k", "int4-g128"), or recipe file
+  std::string type;                     // built-in recipe ("q4_k_m"), encoding ("q4_k", "int4-g128"), or recipe file;
+                                        // "auto": the best mix for a size
+  std::uint64_t size_bytes = 0;         // of type auto: the file's, at most; 0: by bits_per_weight
+  double bits_per_weight = 0;           // of type auto: 8 * file bytes / parameters, at most; 0: by size_bytes
+  std::string emit_recipe;              // of type auto: file that takes the mix as a recipe; empty: none
   std::string format;                   // gguf, or of a folder: gptq, awq, ...; empty: what type and output allow
   std::string method;                   // "rtn", "search", ...; empty: the best for each type
   std::string imatrix;                  // importance matrix file; empty: none
@@ -56,6 +60,14 @@ struct TensorReport {
   double snr_db = 0;        // -10 log10(relative_mse); 0 when exact
   double cosine = 1;
   double seconds = 0;
+  double predicted_loss = 0;  // of type auto: KL divergence that this tensor adds
+};
+
+// Of type auto: a file that was made and measured.
+struct ComparedFile {
+  std::string recipe;
+  std::uint64_t bytes = 0;
+  double kld = 0;  // mean, nats, on tokens of the calibration text that nothing learned from; 0: not measured
 };
 
 struct QuantizeReport {
@@ -70,6 +82,9 @@ struct QuantizeReport {
   double bits_per_weight = 0;      // 8 * file_bytes / parameters (of a dry run: tensor_bytes)
   double seconds = 0;
   int fallbacks = 0;  // tensors whose rows did not fit the recipe's type
+  std::uint64_t size_limit = 0;        // of type auto
+  double predicted_kld = 0;            // of type auto with a calibration text: the sum over tensors
+  std::vector<ComparedFile> compared;  // of type auto: the output first, then what it was better than
   std::vector<std::string> notes;
   std::vector<TensorReport> tensors;
 };

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "nibble/memory_plan.h"
 #include "nibble/quantize.h"
 
 namespace nibble::cli {
@@ -9,7 +10,7 @@ namespace nibble::cli {
 namespace {
 
 std::string list_text() {
-  std::string text = "Types (a recipe, an encoding's name, or a recipe file ending in .json):\n";
+  std::string text = "Types (a recipe, an encoding's name, a recipe file ending in .json, or auto: the best mix for a size):\n";
   for (const NamedText& recipe : list_recipes()) text += format_text("  {:<8} {}\n", recipe.name, recipe.text);
   text += "Formats:\n";
   for (const NamedText& format : list_formats()) text += format_text("  {:<18} {}\n", format.name, format.text);
@@ -38,6 +39,12 @@ RunCommand setup(CLI::App& app) {
   app.add_option("-t,--type", request->type, "recipe, encoding or recipe file; listed below")
       ->type_name("TYPE")
       ->required();
+  auto size = std::make_shared<std::string>();
+  app.add_option("--size", *size, "of type auto: bytes of the file, at most (4.5GB)")->type_name("SIZE");
+  app.add_option("--bpw", request->bits_per_weight, "of type auto: bits per weight of the whole file, at most")
+      ->type_name("BITS");
+  app.add_option("--emit-recipe", request->emit_recipe, "of type auto: write the mix as a recipe file, too")
+      ->type_name("FILE");
   app.add_option("--format", request->format, "form of the weights; default: what type and output allow; listed below")
       ->type_name("NAME");
   app.add_option("--imatrix", request->imatrix, "importance matrix made by 'nibble imatrix' or llama-imatrix")
@@ -86,7 +93,8 @@ RunCommand setup(CLI::App& app) {
       },
       "each method: its origin, cost, statistics and files");
   app.footer(list_text);
-  return [request](const Invocation& invocation) {
+  return [request, size](const Invocation& invocation) {
+    if (!size->empty()) request->size_bytes = parse_memory(*size);
     request->dry_run = invocation.dry_run;
     const QuantizeReport report = quantize_model(*request, invocation.run);
     if (invocation.wants_text()) print(to_text(report));

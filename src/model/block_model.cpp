@@ -14,12 +14,16 @@ namespace {
 // in order.
 template <typename Visit>
 void for_parts(ExecContext& context, const Decoder& decoder, std::span<const token::TokenId> tokens,
-               std::int64_t length, ForwardObserver* observer, Visit&& visit) {
+               std::int64_t length, ForwardObserver* observer, Visit&& visit,
+               const BlockModel::TokenSink& logits = {}) {
   const auto n_tokens = static_cast<std::int64_t>(tokens.size());
   const std::int64_t sequences = std::max<std::int64_t>(1, kPartTokens / length);  // of a part
   KvCache cache(decoder.spec, KvType::kF32, static_cast<int>(sequences), length);
-  const LogitsSink no_sink = [](std::size_t, std::int64_t, std::int64_t, const float*) {};
-  for (std::int64_t begin = 0; begin < n_tokens; begin += sequences * length) {
+  std::int64_t begin = 0;
+  const LogitsSink sink = [&](std::size_t sequence, std::int64_t first, std::int64_t n, const float* rows) {
+    logits(begin + static_cast<std::int64_t>(sequence) * length + first, n, rows);
+  };
+  for (; begin < n_tokens; begin += sequences * length) {
     const std::int64_t end = std::min(n_tokens, begin + sequences * length);
     std::vector<Segment> segments;
     for (std::int64_t at = begin; at < end; at += length)
@@ -33,7 +37,7 @@ void for_parts(ExecContext& context, const Decoder& decoder, std::span<const tok
         pieces.push_back({s, segments[s].sequence,
                           segments[s].tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
                           first, first, length, static_cast<std::int64_t>(s) * count});
-      ForwardPart part(context, decoder, cache.state(), pieces, segments, no_sink, observer);
+      ForwardPart part(context, decoder, cache.state(), pieces, segments, sink, observer);
       visit(part, begin + first);
       for (const Segment& segment : segments)
         cache.state().lengths[static_cast<std::size_t>(segment.sequence)] = first + count;
@@ -83,6 +87,14 @@ void BlockModel::show_head_input(ExecContext& context, std::int64_t n_sequences,
   const std::vector<token::TokenId> any(static_cast<std::size_t>(n_sequences * length));
   for_parts(context, *decoder_, any, length, &observer,
             [&](ForwardPart& part, std::int64_t first) { part.show_head_input(x + first * spec().hidden); });
+}
+
+void BlockModel::logits(ExecContext& context, std::int64_t n_sequences, std::int64_t length, const float* x,
+                        const TokenSink& sink) const {
+  const std::vector<token::TokenId> any(static_cast<std::size_t>(n_sequences * length));
+  for_parts(
+      context, *decoder_, any, length, nullptr,
+      [&](ForwardPart& part, std::int64_t first) { part.logits_of(x + first * spec().hidden); }, sink);
 }
 
 }  // namespace nibble::model

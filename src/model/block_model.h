@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -35,6 +36,11 @@ class BlockModel {
   // Shows the observer what states after the last block are to the head.
   void show_head_input(ExecContext& context, std::int64_t n_sequences, std::int64_t length, const float* x,
                        ForwardObserver& observer) const;
+  // What the head makes of them: sink(first token, n, logits (n, vocab)), some tokens at a time, in order of tokens
+  // within a sequence. The pool is idle, so the sink may use it.
+  using TokenSink = std::function<void(std::int64_t first, std::int64_t n, const float* logits)>;
+  void logits(ExecContext& context, std::int64_t n_sequences, std::int64_t length, const float* x,
+              const TokenSink& sink) const;
 
  private:
   std::unique_ptr<Decoder> decoder_;

@@ -91,6 +91,7 @@ class ForwardPart {
   void embed_to(float* x);
   void run_halves_of(int layer, bool attention, bool feed_forward, float* x);
   void show_head_input(const float* x);  // to the observer
+  void logits_of(const float* x);        // to the sink
 
  private:
   static constexpr std::int64_t kAllRows = -1, kSameRow = -1;

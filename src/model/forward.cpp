@@ -234,6 +234,11 @@ void ForwardPart::run_halves_of(int layer, bool attention, bool feed_forward, fl
 
 void ForwardPart::show_head_input(const float* x) { norm_for_head(x); }
 
+void ForwardPart::logits_of(const float* x) {
+  std::memcpy(x_, x, static_cast<std::size_t>(n_ * decoder_.spec.hidden) * sizeof(float));
+  emit_logits();
+}
+
 void ForwardPart::project_queries(int layer, const DecoderBlock& block) {
   Workspace& work = cache_.work;
   static constexpr Role kInputs[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};

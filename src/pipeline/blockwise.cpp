@@ -1,63 +1,18 @@
 #include "pipeline/blockwise.h"
 
 #include <algorithm>
-#include <chrono>
-#include <set>
 
-#include "base/error.h"
 #include "calib/block_walk.h"
-#include "encoding/encoding.h"
-#include "method/quantize_tensor.h"
+#include "pipeline/slot_solver.h"
 
 namespace nibble::pipeline {
 
 namespace {
 
 using calib::BlockWalk;
-using calib::InputMoments;
-using calib::Share;
 using calib::Stage;
 using model::ModelSource;
 using model::Role;
-
-constexpr std::int64_t kRowsPerTask = 64;       // compared at once by one thread
-constexpr std::int64_t kFewTokens = 64;         // an expert that saw fewer is told about
-constexpr std::size_t kNone = ~std::size_t{0};  // no slot
-
-// Rows of one matrix of a stack.
-class MatrixRows final : public method::RowSource {
- public:
-  MatrixRows(const ModelSource& source, std::size_t slot, std::int64_t first, const Shape& shape)
-      : source_(source), slot_(slot), first_(first), shape_(shape) {}
-  std::int64_t rows() const override { return shape_.rows(); }
-  std::int64_t cols() const override { return shape_.cols(); }
-  void read(std::int64_t row_begin, std::int64_t row_end, float* out) const override {
-    source_.read_rows(slot_, first_ + row_begin, first_ + row_end, out);
-  }
-
- private:
-  const ModelSource& source_;
-  std::size_t slot_;
-  std::int64_t first_;
-  Shape shape_;
-};
-
-// The statistics of a stage: what the method is given, and what it is judged by.
-struct StageMoments {
-  InputMoments train, held_out;
-};
-
-method::Statistics statistics_of(const StageMoments& moments, std::int64_t matrix) {
-  method::Statistics statistics;
-  statistics.importance = moments.train.mean_square(matrix);
-  statistics.gram = moments.train.gram(matrix);
-  statistics.cross = moments.train.cross(matrix);
-  if (matrix < moments.held_out.n_matrices() && moments.held_out.count(matrix) > 0) {
-    statistics.held_out = moments.held_out.gram(matrix);
-    statistics.held_out_cross = moments.held_out.cross(matrix);
-  }
-  return statistics;
-}
 
 class Blockwise {
  public:
@@ -98,77 +53,20 @@ class Blockwise {
     }
   }
 
-  std::size_t slot_of(Role role, int layer) const {
-    const model::ModelSpec& spec = walk_.spec();
-    const model::WeightSlot* slot = spec.find(role, layer);
-    if (slot == nullptr && role == Role::kOutput) slot = spec.find(Role::kTokenEmbedding, -1);
-    return slot == nullptr ? kNone : static_cast<std::size_t>(slot - spec.weights.data());
-  }
-
   // Was anything exchanged?
   bool run_stage(const Stage& stage) {
     std::vector<std::size_t> slots;
     for (const Role role : stage.roles) {
-      const std::size_t slot = slot_of(role, stage.layer);
-      if (slot != kNone && targets_[slot].target != nullptr) slots.push_back(slot);
+      const std::size_t slot = find_slot(walk_.spec(), role, stage.layer);
+      if (slot != kNoSlot && targets_[slot].target != nullptr) slots.push_back(slot);
     }
     if (slots.empty()) return false;
     const bool gram = std::ranges::any_of(slots, [&](std::size_t slot) { return targets_[slot].method->needs_gram; });
-    StageMoments moments;
-    moments.train = walk_.collect(context_, stage, {gram, gram && options_.cross, true}, Share::kTrain);
-    if (gram) moments.held_out = walk_.collect(context_, stage, {true, options_.cross, false}, Share::kHeldOut);
-    for (const std::size_t slot : slots) source_->exchange(slot, solve(slot, stage, moments));
+    const StageMoments moments = collect_moments(context_, walk_, stage, gram, options_.cross);
+    const SlotSolver solver{context_, *source_, options_.method};
+    for (const std::size_t slot : slots)
+      source_->exchange(slot, solver.solve(slot, stage, moments, targets_[slot], outcomes_[slot]));
     return true;
-  }
-
-  Tensor solve(std::size_t slot, const Stage& stage, const StageMoments& moments) {
-    const auto start = std::chrono::steady_clock::now();
-    const model::WeightSlot& weight = walk_.spec().weights[slot];
-    const SlotTarget& to = targets_[slot];
-    SlotOutcome& outcome = outcomes_[slot];
-    outcome.tokens = moments.train.count(0);
-    Tensor tensor = encoding::allocate(*to.target, weight.shape);
-    const auto parts = encoding::plan_parts(*to.target, weight.shape);
-    if (stage.n_matrices > 1 && !std::ranges::all_of(parts, &encoding::PartPlan::by_rows))
-      fail(ErrorCode::kUnsupported, "tensor '{}': experts that share parts of {} are not quantized one by one",
-           weight.hf_name, to.target->name);
-    const Shape shape = weight.shape.rank() == 3 ? Shape{weight.shape[1], weight.shape[2]} : weight.shape;
-    std::int64_t starved = 0;
-    for (std::int64_t m = 0; m < stage.n_matrices; ++m) {
-      outcome.tokens = std::min(outcome.tokens, moments.train.count(m));
-      const bool few = moments.train.count(m) < kFewTokens;
-      starved += few ? 1 : 0;
-      method::Job job;
-      job.tensor = weight.hf_name;
-      job.target = to.target;
-      job.shape = shape;
-      job.options = options_.method;
-      if (!few || stage.n_matrices == 1) job.statistics = statistics_of(moments, m);
-      const method::Method& method = few && stage.n_matrices > 1 ? method::default_for(*to.target) : *to.method;
-      solve_matrix(method, job, slot, m, tensor, outcome.errors);
-    }
-    if (starved > 0 && stage.n_matrices > 1)
-      outcome.note = format_text("{} of {} experts saw fewer than {} tokens and were quantized without statistics",
-                                 starved, stage.n_matrices, kFewTokens);
-    outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    return tensor;
-  }
-
-  void solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot, std::int64_t matrix,
-                    Tensor& tensor, ErrorSums& errors) {
-    const std::int64_t rows = job.shape.rows(), cols = job.shape.cols(), first = matrix * rows;
-    const MatrixRows source(*source_, slot, first, job.shape);
-    method::quantize_into(context_, method, job, source, first, tensor);
-    const std::int64_t tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
-    std::vector<ErrorSums> sums(static_cast<std::size_t>(tasks));
-    context_.pool.parallel_dynamic(tasks, [&](std::int64_t task) {
-      const std::int64_t begin = task * kRowsPerTask, n = std::min(kRowsPerTask, rows - begin);
-      std::vector<float> values(static_cast<std::size_t>(n * cols)), decoded(values.size());
-      source.read(begin, begin + n, values.data());
-      encoding::decode_rows(tensor.view(), first + begin, first + begin + n, decoded.data());
-      sums[static_cast<std::size_t>(task)] = sum_errors(values.data(), decoded.data(), n * cols);
-    });
-    for (const ErrorSums& each : sums) errors.add(each);
   }
 
   ExecContext& context_;

@@ -5,26 +5,16 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "base/exec_context.h"
 #include "calib/token_chunks.h"
 #include "method/quantizer.h"
 #include "model/source.h"
-#include "pipeline/error_sums.h"
+#include "pipeline/slot_solver.h"
 #include "transform/transform.h"
 
 namespace nibble::pipeline {
-
-using transform::SlotTarget;
-
-struct SlotOutcome {
-  ErrorSums errors;
-  double seconds = 0;       // of all threads, solving
-  std::int64_t tokens = 0;  // that the statistics were made of; of a stack the fewest of any matrix
-  std::string note;
-};
 
 struct BlockwiseOptions {
   method::Options method;

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "pipeline/auto_types.h"
 #include "pipeline/corridor.h"
 #include "pipeline/hf_folder.h"
 #include "pipeline/output_form.h"
@@ -67,6 +68,10 @@ QuantizeReport quantize_to_gguf(const QuantizeRequest& request, const RunContext
 }  // namespace
 
 QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
+  if (request.type == "auto") return quantize_auto(request, run);
+  if (request.size_bytes > 0 || request.bits_per_weight > 0 || !request.emit_recipe.empty())
+    fail(ErrorCode::kInvalidArgument, "--size, --bpw and --emit-recipe go with --type auto; '{}' has a size of its own",
+         request.type);
   const OutputForm form = choose_form(request.type, request.format, request.output);
   return form.format != nullptr ? quantize_to_folder(request, form, run) : quantize_to_gguf(request, run);
 }

@@ -21,6 +21,7 @@ json::Value tensor_json(const TensorReport& tensor, bool dry_run) {
   value.set("method", tensor.method);
   value.set("bytes", tensor.bytes);
   if (!tensor.note.empty()) value.set("note", tensor.note);
+  if (tensor.predicted_loss > 0) value.set("predicted_loss", tensor.predicted_loss);
   if (dry_run) return value;
   value.set("relative_mse", tensor.relative_mse);
   value.set("snr_db", tensor.snr_db);
@@ -82,6 +83,31 @@ std::string worst_tensors(const QuantizeReport& report) {
   return text + "\n";
 }
 
+void add_auto(const QuantizeReport& report, json::Value& value) {
+  value.set("size_limit", report.size_limit);
+  if (report.predicted_kld > 0) value.set("predicted_kld", report.predicted_kld);
+  json::Array compared;
+  for (const ComparedFile& file : report.compared) {
+    json::Value item;
+    item.set("recipe", file.recipe);
+    item.set("bytes", file.bytes);
+    if (file.kld > 0) item.set("kld", file.kld);
+    compared.push_back(std::move(item));
+  }
+  value.set("compared", std::move(compared));
+}
+
+// What type auto came to: measured against the stock mix of that size, or predicted.
+std::string auto_text(const QuantizeReport& report) {
+  std::string text = format_text("at most {} bytes", report.size_limit);
+  if (report.predicted_kld > 0) text += format_text("; auto: KL divergence {:.6f} predicted", report.predicted_kld);
+  for (const ComparedFile& file : report.compared) {
+    if (file.kld > 0) text += format_text("; {}: {:.6f} measured, {} bytes", file.recipe, file.kld, file.bytes);
+  }
+  if (report.compared.size() > 1) text += format_text("; {} is kept", report.compared[0].recipe);
+  return text + "\n";
+}
+
 }  // namespace
 
 std::string to_json(const QuantizeReport& report) {
@@ -101,6 +127,7 @@ std::string to_json(const QuantizeReport& report) {
     value.set("threads", report.threads);
     value.set("seconds", report.seconds);
   }
+  if (report.size_limit > 0) add_auto(report, value);
   json::Array notes;
   for (const std::string& note : report.notes) notes.emplace_back(note);
   value.set("notes", std::move(notes));
@@ -120,6 +147,7 @@ std::string to_text(const QuantizeReport& report) {
   if (report.fallbacks > 0) {
     text += format_text("{} tensors have rows that do not fit the recipe's type and got another\n", report.fallbacks);
   }
+  if (report.size_limit > 0) text += auto_text(report);
   if (report.dry_run) {
     text += format_text("would write {} of weights, {:.2f} bits per weight, from {}\n",
                         format_bytes(report.tensor_bytes), report.bits_per_weight, format_bytes(report.input_bytes));

@@ -1,0 +1,117 @@
+#include "pipeline/slot_solver.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "base/error.h"
+#include "encoding/encoding.h"
+#include "method/quantize_tensor.h"
+
+namespace nibble::pipeline {
+
+namespace {
+
+using calib::Share;
+using calib::Stage;
+using model::ModelSource;
+using model::Role;
+
+constexpr std::int64_t kRowsPerTask = 64;  // compared at once by one thread
+constexpr std::int64_t kFewTokens = 64;    // an expert that saw fewer is told about
+
+// Rows of one matrix of a stack.
+class MatrixRows final : public method::RowSource {
+ public:
+  MatrixRows(const ModelSource& source, std::size_t slot, std::int64_t first, const Shape& shape)
+      : source_(source), slot_(slot), first_(first), shape_(shape) {}
+  std::int64_t rows() const override { return shape_.rows(); }
+  std::int64_t cols() const override { return shape_.cols(); }
+  void read(std::int64_t row_begin, std::int64_t row_end, float* out) const override {
+    source_.read_rows(slot_, first_ + row_begin, first_ + row_end, out);
+  }
+
+ private:
+  const ModelSource& source_;
+  std::size_t slot_;
+  std::int64_t first_;
+  Shape shape_;
+};
+
+}  // namespace
+
+StageMoments collect_moments(ExecContext& context, calib::BlockWalk& walk, const Stage& stage, bool gram, bool cross) {
+  StageMoments moments;
+  moments.train = walk.collect(context, stage, {gram, gram && cross, true}, Share::kTrain);
+  if (gram) moments.held_out = walk.collect(context, stage, {true, cross, false}, Share::kHeldOut);
+  return moments;
+}
+
+method::Statistics statistics_of(const StageMoments& moments, std::int64_t matrix) {
+  method::Statistics statistics;
+  statistics.importance = moments.train.mean_square(matrix);
+  statistics.gram = moments.train.gram(matrix);
+  statistics.cross = moments.train.cross(matrix);
+  if (matrix < moments.held_out.n_matrices() && moments.held_out.count(matrix) > 0) {
+    statistics.held_out = moments.held_out.gram(matrix);
+    statistics.held_out_cross = moments.held_out.cross(matrix);
+  }
+  return statistics;
+}
+
+std::size_t find_slot(const model::ModelSpec& spec, Role role, int layer) {
+  const model::WeightSlot* slot = spec.find(role, layer);
+  if (slot == nullptr && role == Role::kOutput) slot = spec.find(Role::kTokenEmbedding, -1);
+  return slot == nullptr ? kNoSlot : static_cast<std::size_t>(slot - spec.weights.data());
+}
+
+Tensor SlotSolver::solve(std::size_t slot, const Stage& stage, const StageMoments& moments, const SlotTarget& to,
+                         SlotOutcome& outcome) const {
+  const auto start = std::chrono::steady_clock::now();
+  const model::WeightSlot& weight = source.spec().weights[slot];
+  outcome.tokens = moments.train.count(0);
+  Tensor tensor = encoding::allocate(*to.target, weight.shape);
+  const auto parts = encoding::plan_parts(*to.target, weight.shape);
+  if (stage.n_matrices > 1 && !std::ranges::all_of(parts, &encoding::PartPlan::by_rows))
+    fail(ErrorCode::kUnsupported, "tensor '{}': experts that share parts of {} are not quantized one by one",
+         weight.hf_name, to.target->name);
+  const Shape shape = weight.shape.rank() == 3 ? Shape{weight.shape[1], weight.shape[2]} : weight.shape;
+  std::int64_t starved = 0;
+  for (std::int64_t m = 0; m < stage.n_matrices; ++m) {
+    outcome.tokens = std::min(outcome.tokens, moments.train.count(m));
+    const bool few = moments.train.count(m) < kFewTokens;
+    starved += few ? 1 : 0;
+    method::Job job;
+    job.tensor = weight.hf_name;
+    job.target = to.target;
+    job.shape = shape;
+    job.options = options;
+    if (!few || stage.n_matrices == 1) job.statistics = statistics_of(moments, m);
+    const method::Method& method = few && stage.n_matrices > 1 ? method::default_for(*to.target) : *to.method;
+    solve_matrix(method, job, slot, m, tensor, outcome.errors);
+  }
+  if (starved > 0 && stage.n_matrices > 1)
+    outcome.note = format_text("{} of {} experts saw fewer than {} tokens and were quantized without statistics",
+                               starved, stage.n_matrices, kFewTokens);
+  outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return tensor;
+}
+
+void SlotSolver::solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot, std::int64_t matrix,
+                  Tensor& tensor, ErrorSums& errors) const {
+  const std::int64_t rows = job.shape.rows(), cols = job.shape.cols(), first = matrix * rows;
+  const MatrixRows weights(source, slot, first, job.shape);
+  method::quantize_into(context, method, job, weights, first, tensor);
+  const std::int64_t tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
+  std::vector<ErrorSums> sums(static_cast<std::size_t>(tasks));
+  context.pool.parallel_dynamic(tasks, [&](std::int64_t task) {
+    const std::int64_t begin = task * kRowsPerTask, n = std::min(kRowsPerTask, rows - begin);
+    std::vector<float> values(static_cast<std::size_t>(n * cols)), decoded(values.size());
+    weights.read(begin, begin + n, values.data());
+    encoding::decode_rows(tensor.view(), first + begin, first + begin + n, decoded.data());
+    sums[static_cast<std::size_t>(task)] = sum_errors(values.data(), decoded.data(), n * cols);
+  });
+  for (const ErrorSums& each : sums) errors.add(each);
+}
+
+}  // namespace nibble::pipeline
