@@ -17,6 +17,7 @@ struct QuantizeRequest {
                                         // "auto": the best mix for a size
   std::uint64_t size_bytes = 0;         // of type auto: the file's, at most; 0: by bits_per_weight
   double bits_per_weight = 0;           // of type auto: 8 * file bytes / parameters, at most; 0: by size_bytes
+  std::int64_t judge_tokens = 4096;     // of type auto: of `calib`, behind those that methods learn from, to judge by
   std::string emit_recipe;              // of type auto: file that takes the mix as a recipe; empty: none
   std::string format;                   // gguf, or of a folder: gptq, awq, ...; empty: what type and output allow
   std::string method;                   // "rtn", "search", ...; empty: the best for each type
@@ -81,7 +82,7 @@ struct QuantizeReport {
   std::uint64_t file_bytes = 0;    // of the output; 0 for a dry run
   double bits_per_weight = 0;      // 8 * file_bytes / parameters (of a dry run: tensor_bytes)
   double seconds = 0;
-  int fallbacks = 0;  // tensors whose rows did not fit the recipe's type
+  int fallbacks = 0;                   // tensors whose rows did not fit the recipe's type
   std::uint64_t size_limit = 0;        // of type auto
   double predicted_kld = 0;            // of type auto with a calibration text: the sum over tensors
   std::vector<ComparedFile> compared;  // of type auto: the output first, then what it was better than

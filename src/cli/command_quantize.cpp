@@ -10,7 +10,8 @@ namespace nibble::cli {
 namespace {
 
 std::string list_text() {
-  std::string text = "Types (a recipe, an encoding's name, a recipe file ending in .json, or auto: the best mix for a size):\n";
+  std::string text =
+      "Types (a recipe, an encoding's name, a recipe file ending in .json, or auto: the best mix for a size):\n";
   for (const NamedText& recipe : list_recipes()) text += format_text("  {:<8} {}\n", recipe.name, recipe.text);
   text += "Formats:\n";
   for (const NamedText& format : list_formats()) text += format_text("  {:<18} {}\n", format.name, format.text);
@@ -43,6 +44,10 @@ RunCommand setup(CLI::App& app) {
   app.add_option("--size", *size, "of type auto: bytes of the file, at most (4.5GB)")->type_name("SIZE");
   app.add_option("--bpw", request->bits_per_weight, "of type auto: bits per weight of the whole file, at most")
       ->type_name("BITS");
+  app.add_option("--judge-tokens", request->judge_tokens,
+                 "of type auto: tokens of --calib, behind those to learn from, that it measures by")
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option("--emit-recipe", request->emit_recipe, "of type auto: write the mix as a recipe file, too")
       ->type_name("FILE");
   app.add_option("--format", request->format, "form of the weights; default: what type and output allow; listed below")

@@ -35,14 +35,18 @@ class Blocks : public ::testing::TestWithParam<std::string> {
     return out;
   }
   Streams whole_pass(const std::shared_ptr<const ModelSource>& source, const std::vector<token::TokenId>& all,
-                     std::int64_t length) {
+                     std::int64_t length, std::vector<float>* all_logits = nullptr) {
     const auto model = Model::load(context_, source, {MathPath::kExact, best_isa()});
     Streams streams;
     for (std::size_t at = 0; at < all.size(); at += static_cast<std::size_t>(length)) {
       KvCache cache(model->spec(), KvType::kF32, 1, length);
       const Segment segment[] = {{0, std::span(all).subspan(at, static_cast<std::size_t>(length)), 0}};
       model->forward(
-          context_, cache, segment, [](std::size_t, std::int64_t, std::int64_t, const float*) {}, &streams);
+          context_, cache, segment,
+          [&](std::size_t, std::int64_t, std::int64_t n, const float* logits) {
+            if (all_logits != nullptr) all_logits->insert(all_logits->end(), logits, logits + n * model->spec().vocab);
+          },
+          &streams);
     }
     return streams;
   }
@@ -67,7 +71,8 @@ TEST_P(Blocks, OneByOneAreTheModel) {
   for (const auto& [count, length] : {std::pair{7, 100}, {2, 600}}) {
     if (source_->spec().positions == Positions::kLearned && length > source_->spec().context) continue;
     const auto all = tokens(static_cast<std::size_t>(count * length));
-    const Streams expected = whole_pass(source_, all, length);
+    std::vector<float> expected_logits;
+    const Streams expected = whole_pass(source_, all, length, &expected_logits);
     const BlockModel model(context_, source_, best_isa());
     std::vector<float> x(all.size() * static_cast<std::size_t>(model.spec().hidden));
     model.embed(context_, all, length, x.data());
@@ -81,6 +86,11 @@ TEST_P(Blocks, OneByOneAreTheModel) {
       }
       expect_near(x, expected.of.at(layer));
     }
+    std::vector<float> logits(expected_logits.size());
+    model.logits(context_, count, length, x.data(), [&](std::int64_t first, std::int64_t n, const float* rows) {
+      std::copy_n(rows, n * model.spec().vocab, logits.begin() + first * model.spec().vocab);
+    });
+    expect_near(logits, expected_logits);
   }
 }
 

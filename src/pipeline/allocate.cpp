@@ -34,8 +34,7 @@ class Allocator {
       fronts_.push_back(pareto(candidates));
       least_ += candidates[fronts_.back()[0]].bytes;
     }
-    if (least_ > budget)
-      fail(ErrorCode::kInvalidArgument, "the smallest types take {} bytes, of {}", least_, budget);
+    if (least_ > budget) fail(ErrorCode::kInvalidArgument, "the smallest types take {} bytes, of {}", least_, budget);
     left_ = budget - least_;
     chosen_.assign(tensors.size(), 0);
   }

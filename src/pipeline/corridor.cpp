@@ -192,7 +192,7 @@ void Corridor::write_gguf(ExecContext& context, const fs::path& output) {
 }
 
 void Corridor::write_hf(ExecContext& context, const fs::path& output, std::uint64_t shard_size,
-              const container::hf::Format* format) {
+                        const container::hf::Format* format) {
   AtomicFolder folder(output);
   const json::Value config = format != nullptr ? format->config(quantized_weights(conversion, plan)) : json::Value();
   write_hf_files(*conversion.model, *conversion.tensors.front().kept_as, config, folder.staging());

@@ -18,15 +18,14 @@ DivergenceWalk::DivergenceWalk(ExecContext& context, const BlockModel& model, co
   model.embed(context, tokens_, length_, states_.floats());
   std::copy_n(states_.floats(), n * hidden, work_.floats());
   run_on(context, model, 0, BlockModel::Half::kBoth);
-  model.logits(context, n_sequences_, length_, work_.floats(),
-               [&](std::int64_t first, std::int64_t rows, const float* logits) {
-                 std::copy_n(logits, rows * vocab_, logits_.floats() + first * vocab_);
-                 context.pool.parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t i = begin; i < end; ++i)
-                     summaries_[static_cast<std::size_t>(first + i)] =
-                         eval::summarize_logits(logits + i * vocab_, vocab_);
-                 });
-               });
+  model.logits(
+      context, n_sequences_, length_, work_.floats(), [&](std::int64_t first, std::int64_t rows, const float* logits) {
+        std::copy_n(logits, rows * vocab_, logits_.floats() + first * vocab_);
+        context.pool.parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t i = begin; i < end; ++i)
+            summaries_[static_cast<std::size_t>(first + i)] = eval::summarize_logits(logits + i * vocab_, vocab_);
+        });
+      });
 }
 
 void DivergenceWalk::pass(ExecContext& context, const BlockModel& model, int layer, BlockModel::Half half) {

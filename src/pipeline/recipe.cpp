@@ -22,33 +22,7 @@ bool allows(const std::vector<T>& allowed, const T& value) {
   return allowed.empty() || std::find(allowed.begin(), allowed.end(), value) != allowed.end();
 }
 
-// Layer number in "blk.12.attn_v.weight"; -1 when the tensor is in no block.
-int layer_of(std::string_view name) {
-  if (!name.starts_with("blk.")) return -1;
-  int layer = -1;
-  const auto [end, error] = std::from_chars(name.data() + 4, name.data() + name.size(), layer);
-  return error == std::errc() && end != name.data() + name.size() && *end == '.' ? layer : -1;
-}
-
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
-
-TensorGroup group_of(std::string_view name, bool tied) {
-  if (name == "output.weight") return TensorGroup::kHead;
-  if (name == "token_embd.weight" || name == "per_layer_token_embd.weight") {
-    return tied ? TensorGroup::kHead : TensorGroup::kTokenEmbedding;
-  }
-  constexpr std::pair<std::string_view, TensorGroup> kParts[] = {
-      {"attn_qkv.weight", TensorGroup::kAttnV}, {"attn_kv_b.weight", TensorGroup::kAttnV},
-      {"attn_v.weight", TensorGroup::kAttnV},   {"attn_k.weight", TensorGroup::kAttnK},
-      {"attn_q.weight", TensorGroup::kAttnQ},   {"attn_output.weight", TensorGroup::kAttnOutput},
-      {"ffn_up", TensorGroup::kFfnUp},          {"ffn_gate", TensorGroup::kFfnGate},
-      {"ffn_down", TensorGroup::kFfnDown},
-  };
-  for (const auto& [part, group] : kParts) {
-    if (contains(name, part)) return group;
-  }
-  return TensorGroup::kOther;
-}
 
 // Where a tensor stands among those of its group: number `index` of `count`.
 struct Place {
@@ -130,6 +104,31 @@ Choice fitted(const encoding::EncodingInfo& wanted, const Shape& shape) {
 }
 
 }  // namespace
+
+int layer_of(std::string_view name) {
+  if (!name.starts_with("blk.")) return -1;
+  int layer = -1;
+  const auto [end, error] = std::from_chars(name.data() + 4, name.data() + name.size(), layer);
+  return error == std::errc() && end != name.data() + name.size() && *end == '.' ? layer : -1;
+}
+
+TensorGroup group_of(std::string_view name, bool tied) {
+  if (name == "output.weight") return TensorGroup::kHead;
+  if (name == "token_embd.weight" || name == "per_layer_token_embd.weight") {
+    return tied ? TensorGroup::kHead : TensorGroup::kTokenEmbedding;
+  }
+  constexpr std::pair<std::string_view, TensorGroup> kParts[] = {
+      {"attn_qkv.weight", TensorGroup::kAttnV}, {"attn_kv_b.weight", TensorGroup::kAttnV},
+      {"attn_v.weight", TensorGroup::kAttnV},   {"attn_k.weight", TensorGroup::kAttnK},
+      {"attn_q.weight", TensorGroup::kAttnQ},   {"attn_output.weight", TensorGroup::kAttnOutput},
+      {"ffn_up", TensorGroup::kFfnUp},          {"ffn_gate", TensorGroup::kFfnGate},
+      {"ffn_down", TensorGroup::kFfnDown},
+  };
+  for (const auto& [part, group] : kParts) {
+    if (contains(name, part)) return group;
+  }
+  return TensorGroup::kOther;
+}
 
 const Stock& stock() {
   static const Stock parsed = [] {

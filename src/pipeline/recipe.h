@@ -42,6 +42,10 @@ enum class TensorGroup : std::uint8_t {
   kFfnDown,
 };
 std::string_view group_name(TensorGroup group);
+// By GGUF's name; `tied`: the embedding is the head.
+TensorGroup group_of(std::string_view name, bool tied);
+// Layer number in "blk.12.attn_v.weight"; -1 when the tensor is in no block.
+int layer_of(std::string_view name);
 
 // What rules ask about the model.
 struct ModelFacts {

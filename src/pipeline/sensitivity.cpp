@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <map>
 #include <memory>
@@ -28,10 +27,11 @@ using model::ModelSource;
 using model::Role;
 
 constexpr std::int64_t kRowsPerTask = 64;
-constexpr double kAnchorBits[] = {2.6, 4.5};  // bits per weight of the candidates whose divergence is measured
+constexpr int kWholeModel = -1;      // instead of a layer: from the embedding on
+constexpr double kAnchorBits = 3.4;  // bits per weight, about, of the candidate whose divergence is measured
 
-// Σ over rows of d gram dᵀ, d the difference of the weights from `tensor`, or the weights themselves where that is null;
-// of a stack the matrices weighted with the tokens they saw.
+// Σ over rows of d gram dᵀ, d the difference of the weights from `tensor`, or the weights themselves where that is
+// null; of a stack the matrices weighted with the tokens they saw.
 double output_square(ExecContext& context, const ModelSource& source, std::size_t slot, const StageMoments& moments,
                      const Tensor* tensor) {
   const Shape& shape = source.spec().weights[slot].shape;
@@ -57,32 +57,14 @@ double output_square(ExecContext& context, const ModelSource& source, std::size_
   return sum;
 }
 
-// The losses of all candidates from those of the anchors: in proportion to the error, the factor between two anchors
-// interpolated over the logarithm of the error.
-void follow_anchors(std::vector<TypeCandidate>& candidates, const std::vector<std::size_t>& anchors) {
-  struct Point {
-    double log_error, log_factor;
+// The candidate nearest to so many bits per weight of those that cost anything; none: the number of candidates.
+std::size_t anchor_of(const std::vector<TypeCandidate>& candidates, const Shape& shape) {
+  const auto off = [&](const TypeCandidate& candidate) {
+    const double bits = 8.0 * static_cast<double>(candidate.bytes) / static_cast<double>(shape.elements());
+    return candidate.method != nullptr ? std::fabs(bits - kAnchorBits) : std::numeric_limits<double>::infinity();
   };
-  std::vector<Point> points;
-  for (const std::size_t a : anchors) {
-    const TypeCandidate& anchor = candidates[a];
-    if (anchor.error > 0 && anchor.loss > 0)
-      points.push_back({std::log(anchor.error), std::log(anchor.loss / anchor.error)});
-  }
-  if (points.empty()) return;
-  std::ranges::sort(points, {}, &Point::log_error);
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    TypeCandidate& candidate = candidates[i];
-    if (std::ranges::find(anchors, i) != anchors.end() || candidate.error <= 0) continue;
-    const double at = std::log(candidate.error);
-    double log_factor = at <= points.front().log_error ? points.front().log_factor : points.back().log_factor;
-    for (std::size_t p = 1; p < points.size(); ++p) {
-      const Point &a = points[p - 1], &b = points[p];
-      if (at <= a.log_error || at >= b.log_error) continue;
-      log_factor = a.log_factor + (b.log_factor - a.log_factor) * (at - a.log_error) / (b.log_error - a.log_error);
-    }
-    candidate.loss = candidate.error * std::exp(log_factor);
-  }
+  const auto nearest = std::ranges::min_element(candidates, {}, off);
+  return std::isfinite(off(*nearest)) ? static_cast<std::size_t>(nearest - candidates.begin()) : candidates.size();
 }
 
 class SensitivityPass {
@@ -116,10 +98,7 @@ class SensitivityPass {
       }
     }
     measure_stage(walk_.head_stage());
-    for (OpenTensor& tensor : tensors_) {
-      if (!tensor.measured) measure_alone(tensor);
-    }
-    estimate_rest();
+    measure_rest();
   }
 
  private:
@@ -135,34 +114,11 @@ class SensitivityPass {
     }
   }
 
-  std::vector<std::size_t> anchors_of(const std::vector<TypeCandidate>& candidates, const Shape& shape) const {
-    std::vector<std::size_t> anchors;
-    if (std::getenv("NIBBLE_ALL_ANCHORS") != nullptr) {
-      for (std::size_t i = 0; i < candidates.size(); ++i)
-        if (candidates[i].method != nullptr) anchors.push_back(i);
-      return anchors;
-    }
-    for (const double bits : kAnchorBits) {
-      double nearest = std::numeric_limits<double>::infinity();
-      std::size_t anchor = 0;
-      for (std::size_t i = 0; i < candidates.size(); ++i) {
-        if (candidates[i].method == nullptr) continue;
-        const double off =
-            std::fabs(8.0 * static_cast<double>(candidates[i].bytes) / static_cast<double>(shape.elements()) - bits);
-        if (off < nearest) {
-          nearest = off;
-          anchor = i;
-        }
-      }
-      if (std::isfinite(nearest) && std::ranges::find(anchors, anchor) == anchors.end()) anchors.push_back(anchor);
-    }
-    return anchors;
-  }
-
   void measure(OpenTensor& tensor, std::size_t slot, const Stage& stage, const StageMoments& moments) {
     const double whole = output_square(context_, *source_, slot, moments, nullptr);
     const SlotSolver solver{context_, *source_, options_.method};
-    const std::vector<std::size_t> anchors = anchors_of(tensor.candidates, walk_.spec().weights[slot].shape);
+    const std::size_t anchor = anchor_of(tensor.candidates, walk_.spec().weights[slot].shape);
+    double divergence = 0;
     for (std::size_t i = 0; i < tensor.candidates.size(); ++i) {
       context_.check_cancelled();
       TypeCandidate& candidate = tensor.candidates[i];
@@ -170,10 +126,16 @@ class SensitivityPass {
       SlotOutcome outcome;
       Tensor solved = solver.solve(slot, stage, moments, {candidate.type, candidate.method, nullptr}, outcome);
       candidate.error = whole > 0 ? output_square(context_, *source_, slot, moments, &solved) / whole : 0;
-      if (std::ranges::find(anchors, i) != anchors.end())
-        candidate.loss = divergence_with(slot, std::move(solved), stage.layer, stage.half);
+      if (i == anchor) divergence = divergence_with(slot, std::move(solved), stage.layer, stage.half);
     }
-    follow_anchors(tensor.candidates, anchors);
+    set_losses(tensor, anchor, divergence);
+  }
+
+  // All in proportion to the error.
+  static void set_losses(OpenTensor& tensor, std::size_t anchor, double divergence) {
+    const double base = anchor < tensor.candidates.size() ? tensor.candidates[anchor].error : 0;
+    for (TypeCandidate& candidate : tensor.candidates)
+      candidate.loss = base > 0 ? divergence * candidate.error / base : candidate.error;
     tensor.measured = true;
   }
 
@@ -192,13 +154,25 @@ class SensitivityPass {
     return loss;
   }
 
-  // A weight that the walk does not come by, an embedding that is not the head: without statistics.
-  void measure_alone(OpenTensor& tensor) {
-    progress_->add(1);
-    weight_errors(context_, conversion_.tensors[tensor.index], options_.method, tensor);
+  // Weights that the walk does not come by: an embedding that is not the head, and what is part of another tensor. They
+  // are quantized without statistics.
+  void measure_rest() {
+    for (const auto& [slot, open] : open_of_slot_) {
+      OpenTensor& tensor = tensors_[open];
+      if (tensor.measured) continue;
+      weight_errors(context_, conversion_.tensors[tensor.index], options_.method, tensor);
+      const std::size_t anchor = anchor_of(tensor.candidates, walk_.spec().weights[slot].shape);
+      if (anchor == tensor.candidates.size()) continue;
+      const TypeCandidate& candidate = tensor.candidates[anchor];
+      const SlotSolver solver{context_, *source_, options_.method};
+      Tensor solved = solver.solve_alone(slot, {candidate.type, candidate.method, nullptr});
+      set_losses(tensor, anchor, divergence_with(slot, std::move(solved), kWholeModel, BlockModel::Half::kBoth));
+      progress_->add(1);
+    }
+    estimate_rest();
   }
 
-  // Tensors without a measured loss: as much for an error as the median of the others.
+  // As much for an error as the median of the others.
   void estimate_rest() {
     std::vector<double> factors;
     for (const OpenTensor& tensor : tensors_) {
@@ -209,7 +183,9 @@ class SensitivityPass {
     const double median = factors.empty() ? 1 : factors[factors.size() / 2];
     for (OpenTensor& tensor : tensors_) {
       if (tensor.measured) continue;
+      weight_errors(context_, conversion_.tensors[tensor.index], options_.method, tensor);
       for (TypeCandidate& candidate : tensor.candidates) candidate.loss = candidate.error * median;
+      progress_->add(1);
     }
   }
 
@@ -226,6 +202,21 @@ class SensitivityPass {
   ProgressTask* progress_ = nullptr;
 };
 
+// What a relative error of a tensor costs where nothing was measured: what it costs models/books-7m, by group, a
+// block's share falling with the number of blocks; the first and the last carry several times as much as those between.
+double usual_factor(TensorGroup group, int layer, int n_layers) {
+  static constexpr std::pair<TensorGroup, double> kFactors[] = {
+      {TensorGroup::kHead, 9.0},     {TensorGroup::kTokenEmbedding, 3.0}, {TensorGroup::kAttnQ, 0.04},
+      {TensorGroup::kAttnK, 0.07},   {TensorGroup::kAttnV, 0.05},         {TensorGroup::kAttnOutput, 0.11},
+      {TensorGroup::kFfnGate, 0.17}, {TensorGroup::kFfnUp, 0.08},         {TensorGroup::kFfnDown, 0.29},
+  };
+  const auto* found = std::ranges::find(kFactors, group, &std::pair<TensorGroup, double>::first);
+  const double factor = found != std::end(kFactors) ? found->second : 0.1;
+  if (layer < 0 || n_layers < 1) return factor;
+  const bool outer = layer == 0 || layer + 1 == n_layers;
+  return factor * (outer ? 3.0 : 1.0) / n_layers;
+}
+
 }  // namespace
 
 void measure_losses(ExecContext& context, const Conversion& conversion, const calib::TokenChunks& calibration,
@@ -237,9 +228,14 @@ void measure_losses(ExecContext& context, const Conversion& conversion, const ca
 void estimate_losses(ExecContext& context, const Conversion& conversion, const SensitivityOptions& options,
                      std::vector<OpenTensor>& tensors) {
   ProgressTask progress(context.progress, "sensitivity", tensors.size(), "tensors");
+  const bool tied = std::ranges::none_of(
+      conversion.tensors, [](const SourceTensor& tensor) { return tensor.tensor.name == "output.weight"; });
   for (OpenTensor& tensor : tensors) {
-    weight_errors(context, conversion.tensors[tensor.index], options.method, tensor);
-    for (TypeCandidate& candidate : tensor.candidates) candidate.loss = candidate.error;
+    const SourceTensor& source = conversion.tensors[tensor.index];
+    weight_errors(context, source, options.method, tensor);
+    const double factor =
+        usual_factor(group_of(source.tensor.name, tied), layer_of(source.tensor.name), conversion.facts.n_layers);
+    for (TypeCandidate& candidate : tensor.candidates) candidate.loss = factor * candidate.error;
     progress.add(1);
   }
 }

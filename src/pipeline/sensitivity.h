@@ -33,10 +33,10 @@ struct SensitivityOptions {
   std::uint64_t memory_limit = std::uint64_t{2} << 30;
 };
 
-// Fills in errors and losses. Of each tensor every candidate is solved with statistics from `calibration`; one or two of
-// them are put in the place of the tensor in the unquantized model, and what that does to the predictions on `judge` is
-// measured; the others follow by their errors. Tensors that calibration does not come by are estimated. Shows progress
-// in tensors.
+// Fills in errors and losses. Of each tensor every candidate is solved with statistics from `calibration`; one of them
+// is put in the place of the tensor in the unquantized model, and what that does to the predictions on `judge` is
+// measured; the others follow in proportion to their errors. Tensors that calibration does not come by are estimated.
+// Shows progress in tensors.
 void measure_losses(ExecContext& context, const Conversion& conversion, const calib::TokenChunks& calibration,
                     const calib::TokenChunks& judge, const SensitivityOptions& options,
                     std::vector<OpenTensor>& tensors);

@@ -97,8 +97,20 @@ Tensor SlotSolver::solve(std::size_t slot, const Stage& stage, const StageMoment
   return tensor;
 }
 
-void SlotSolver::solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot, std::int64_t matrix,
-                  Tensor& tensor, ErrorSums& errors) const {
+Tensor SlotSolver::solve_alone(std::size_t slot, const SlotTarget& to) const {
+  const model::WeightSlot& weight = source.spec().weights[slot];
+  method::Job job;
+  job.tensor = weight.hf_name;
+  job.target = to.target;
+  job.shape = weight.shape;
+  job.options = options;
+  Tensor tensor = encoding::allocate(*to.target, weight.shape);
+  method::quantize_into(context, *to.method, job, MatrixRows(source, slot, 0, weight.shape), 0, tensor);
+  return tensor;
+}
+
+void SlotSolver::solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot,
+                              std::int64_t matrix, Tensor& tensor, ErrorSums& errors) const {
   const std::int64_t rows = job.shape.rows(), cols = job.shape.cols(), first = matrix * rows;
   const MatrixRows weights(source, slot, first, job.shape);
   method::quantize_into(context, method, job, weights, first, tensor);

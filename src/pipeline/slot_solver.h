@@ -42,6 +42,8 @@ struct SlotSolver {
 
   Tensor solve(std::size_t slot, const calib::Stage& stage, const StageMoments& moments, const SlotTarget& to,
                SlotOutcome& outcome) const;
+  // Without statistics.
+  Tensor solve_alone(std::size_t slot, const SlotTarget& to) const;
 
  private:
   void solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot, std::int64_t matrix,

@@ -9,12 +9,7 @@ namespace nibble::pipeline {
 
 namespace {
 
-constexpr std::int64_t kWeights = std::int64_t{1} << 22;  // that judge a tensor, about as many
-
-// Every `step`-th rows of a tensor, in runs of `run`.
-struct Rows {
-  std::int64_t count = 0, step = 1;
-};
+constexpr std::int64_t kWeights = std::int64_t{1} << 22;  // that a tensor is judged by, at most
 
 double weighted_square(std::span<const float> a, std::span<const float> b, std::span<const float> importance,
                        std::int64_t cols) {
@@ -32,14 +27,13 @@ void weight_errors(ExecContext& context, const SourceTensor& source, const metho
                    OpenTensor& tensor) {
   const Shape& shape = source.tensor.shape;
   const std::int64_t cols = shape.cols(), rows = shape.rows();
-  Rows some{std::clamp<std::int64_t>(kWeights / std::max<std::int64_t>(1, cols), 1, rows)};
-  some.step = rows / some.count;
+  const std::int64_t count = std::clamp<std::int64_t>(kWeights / std::max<std::int64_t>(1, cols), 1, rows);
+  const std::int64_t step = rows / count;
   // A stack has an importance of each matrix: the first one's stands for all.
   const std::span<const float> all = tensor.importance;
   const auto importance = all.first(std::min(all.size(), static_cast<std::size_t>(cols)));
-  std::vector<float> weights(static_cast<std::size_t>(some.count * cols));
-  for (std::int64_t i = 0; i < some.count; ++i)
-    source.read(i * some.step, i * some.step + 1, weights.data() + i * cols);
+  std::vector<float> weights(static_cast<std::size_t>(count * cols));
+  for (std::int64_t i = 0; i < count; ++i) source.read(i * step, i * step + 1, weights.data() + i * cols);
   const double whole = weighted_square(weights, {}, importance, cols);
   for (TypeCandidate& candidate : tensor.candidates) {
     context.check_cancelled();
@@ -47,12 +41,12 @@ void weight_errors(ExecContext& context, const SourceTensor& source, const metho
     method::Job job;
     job.tensor = source.tensor.name;
     job.target = candidate.type;
-    job.shape = {some.count, cols};
+    job.shape = {count, cols};
     job.statistics.importance = importance;
     job.options = options;
     const Tensor packed = method::quantize(context, *candidate.method, job, weights);
     std::vector<float> decoded(weights.size());
-    encoding::decode_rows(packed.view(), 0, some.count, decoded.data());
+    encoding::decode_rows(packed.view(), 0, count, decoded.data());
     candidate.error = weighted_square(weights, decoded, importance, cols) / whole;
   }
 }

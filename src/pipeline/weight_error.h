@@ -6,8 +6,8 @@
 
 namespace nibble::pipeline {
 
-// Sets candidate.error: Σ a (w - v)² / Σ a w² with a the importance of each input, 1 where none is known. A tensor with
-// many rows is judged by some of them.
+// Sets candidate.error: Σ a (w - v)² / Σ a w² with a the importance of each input, 1 where none is known. A large
+// tensor is judged by some of its rows.
 void weight_errors(ExecContext& context, const SourceTensor& source, const method::Options& options,
                    OpenTensor& tensor);
 
