@@ -30,6 +30,22 @@ TEST(Cli, ListsMethodsWithoutAModel) {
     EXPECT_NE(result.out.find(word), std::string::npos) << word;
 }
 
+TEST(Cli, AMixForASize) {
+  const std::string call =
+      "quantize " + std::string(NIBBLE_SOURCE_DIR) + "/models/books-7m -o out.gguf --type auto --dry-run";
+  const ProgramResult mix = nibble(call + " --bpw 4.5");
+  EXPECT_EQ(mix.exit_code, 0) << mix.err;
+  EXPECT_NE(mix.out.find("at most 4131216 bytes"), std::string::npos) << mix.out;
+  for (const auto& [options, word] : {std::pair{"", "--size"},
+                                      {" --size 4.5XB", "4.5XB"},
+                                      {" --size 1MB", "too few"},
+                                      {" --size 4MB --bpw 4", "--bpw"}}) {
+    const ProgramResult wrong = nibble(call + options);
+    EXPECT_NE(wrong.exit_code, 0);
+    EXPECT_NE(wrong.err.find(word), std::string::npos) << wrong.err;
+  }
+}
+
 TEST(Cli, WrongCallIsAUsageError) {
   for (const char* arguments : {"", "no-such-command", "--no-such-option"}) {
     const ProgramResult result = nibble(arguments);

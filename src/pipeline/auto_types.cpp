@@ -1,7 +1,7 @@
 #include "pipeline/auto_types.h"
 
 #include <algorithm>
-#include <cmath>
+#include <chrono>
 #include <map>
 #include <optional>
 
@@ -107,6 +107,7 @@ class AutoTypes {
   QuantizeReport run() {
     find_candidates();
     set_limit();
+    if (!request_.dry_run) AtomicFile(request_.output);  // a folder that cannot be written to shows now
     estimate();
     const Recipe recipe = choose();
     if (!request_.emit_recipe.empty()) write_file_atomically(request_.emit_recipe, json::dump(recipe_json_) + "\n");
@@ -267,7 +268,6 @@ class AutoTypes {
 
   QuantizeReport make(const Recipe& recipe) {
     const fs::path output = request_.output;
-    const auto start = std::chrono::steady_clock::now();
     const Contestant mine(output, "auto"), other(output, "stock");
     std::optional<Recipe> stock;
     if (text_) stock = stock_mix();
@@ -285,7 +285,7 @@ class AutoTypes {
     (better ? mine : other).become(output);
     report.output = output.string();
     report.compared = std::move(compared);
-    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
     add_prediction(report);
     return report;
   }
@@ -305,6 +305,7 @@ class AutoTypes {
       compared[i].kld = eval::measure(scores.contenders[i], &scores.reference).distance->kld.mean;
   }
 
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   QuantizeRequest request_;
   const RunContext& run_;
   PlanOptions options_;

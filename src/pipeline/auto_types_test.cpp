@@ -137,6 +137,24 @@ TEST_F(Auto, FromWeightsAlone) {
   }
 }
 
+// Experts, parallel halves, transposed and fused weights, an embedding that is not the head, rows that blocks of 256 do
+// not divide.
+TEST_F(Auto, EveryKindOfBlock) {
+  for (const std::string type : {"qwen2_moe", "phi", "gpt2", "deepseek_v3"}) {
+    SCOPED_TRACE(type);
+    testing::write_tiny_model(folder_ / type, testing::tiny_config(type));
+    QuantizeRequest r = request(0);
+    r.input = folder_ / type;
+    QuantizeRequest same = r;
+    same.type = "q8_0";
+    r.size_bytes = quantize_model(same).file_bytes - 1;
+    r.dry_run = true;
+    const QuantizeReport report = quantize_model(r);
+    EXPECT_GT(report.predicted_kld, 0);
+    EXPECT_LT(report.predicted_kld, 1);
+  }
+}
+
 TEST_F(Auto, WhatCannotBeIsTold) {
   using ::testing::HasSubstr;
   EXPECT_THAT(message_of(request(0)), HasSubstr("--size"));
@@ -153,6 +171,9 @@ TEST_F(Auto, WhatCannotBeIsTold) {
   QuantizeRequest pure = request(8);
   pure.pure = true;
   EXPECT_THAT(message_of(pure), HasSubstr("--pure"));
+  QuantizeRequest nowhere = request(8);
+  nowhere.output = folder_ / "no/such/folder.gguf";
+  EXPECT_THAT(message_of(nowhere), HasSubstr("no/such"));
   QuantizeRequest stock = request(8);
   stock.type = "q4_0";
   EXPECT_THAT(message_of(stock), HasSubstr("--type auto"));

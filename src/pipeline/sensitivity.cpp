@@ -77,8 +77,8 @@ class SensitivityPass {
         options_(options),
         tensors_(tensors),
         source_(conversion.model->exchangeable()),
-        walk_(silent_context_, source_, nullptr, calibration, {options.method.isa, 8, options.memory_limit}),
-        judge_(silent_context_, walk_.model(), judge, options.memory_limit) {
+        walk_(context, source_, nullptr, calibration, {options.method.isa, 8, options.memory_limit}),
+        judge_(context, walk_.model(), judge, options.memory_limit) {
     for (std::size_t t = 0; t < tensors.size(); ++t) {
       const SourceTensor& tensor = conversion.tensors[tensors[t].index];
       if (tensor.slot != SourceTensor::kNoSlot && tensor.shares.empty()) open_of_slot_[tensor.slot] = t;
