@@ -9,8 +9,6 @@
 
 #include "base/error.h"
 #include "calib/block_walk.h"
-#include "encoding/encoding.h"
-#include "method/layer.h"
 #include "model/block_model.h"
 #include "pipeline/divergence.h"
 #include "pipeline/slot_solver.h"
@@ -26,36 +24,9 @@ using model::BlockModel;
 using model::ModelSource;
 using model::Role;
 
-constexpr std::int64_t kRowsPerTask = 64;
+constexpr std::int64_t kRows = 256;  // of a matrix, that tell what its candidates cost in proportion to each other
 constexpr int kWholeModel = -1;      // instead of a layer: from the embedding on
 constexpr double kAnchorBits = 3.4;  // bits per weight, about, of the candidate whose divergence is measured
-
-// Σ over rows of d gram dᵀ, d the difference of the weights from `tensor`, or the weights themselves where that is
-// null; of a stack the matrices weighted with the tokens they saw.
-double output_square(ExecContext& context, const ModelSource& source, std::size_t slot, const StageMoments& moments,
-                     const Tensor* tensor) {
-  const Shape& shape = source.spec().weights[slot].shape;
-  const std::int64_t cols = shape.cols(), matrices = moments.train.n_matrices(), rows = shape.rows() / matrices;
-  const std::int64_t tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
-  double sum = 0;
-  for (std::int64_t m = 0; m < matrices; ++m) {
-    const bool held_out = moments.held_out.n_matrices() > m && moments.held_out.count(m) > 0;
-    const calib::InputMoments& judge = held_out ? moments.held_out : moments.train;
-    if (judge.count(m) == 0) continue;
-    std::vector<double> sums(static_cast<std::size_t>(tasks));
-    context.pool.parallel_dynamic(tasks, [&](std::int64_t task) {
-      const std::int64_t begin = task * kRowsPerTask, n = std::min(kRowsPerTask, rows - begin);
-      std::vector<float> weights(static_cast<std::size_t>(n * cols)), other(weights.size());
-      source.read_rows(slot, m * rows + begin, m * rows + begin + n, weights.data());
-      if (tensor != nullptr)
-        encoding::decode_rows(tensor->view(), m * rows + begin, m * rows + begin + n, other.data());
-      for (const double error : method::row_errors(n, cols, weights, other, judge.gram(m)))
-        sums[static_cast<std::size_t>(task)] += error;
-    });
-    for (const double each : sums) sum += each * static_cast<double>(judge.count(m));
-  }
-  return sum;
-}
 
 // The candidate nearest to so many bits per weight of those that cost anything; none: the number of candidates.
 std::size_t anchor_of(const std::vector<TypeCandidate>& candidates, const Shape& shape) {
@@ -115,25 +86,24 @@ class SensitivityPass {
   }
 
   void measure(OpenTensor& tensor, std::size_t slot, const Stage& stage, const StageMoments& moments) {
-    const double whole = output_square(context_, *source_, slot, moments, nullptr);
     const SlotSolver solver{context_, *source_, options_.method};
     const std::size_t anchor = anchor_of(tensor.candidates, walk_.spec().weights[slot].shape);
-    double divergence = 0;
-    for (std::size_t i = 0; i < tensor.candidates.size(); ++i) {
+    for (TypeCandidate& candidate : tensor.candidates) {
       context_.check_cancelled();
-      TypeCandidate& candidate = tensor.candidates[i];
       if (candidate.method == nullptr) continue;
-      SlotOutcome outcome;
-      Tensor solved = solver.solve(slot, stage, moments, {candidate.type, candidate.method, nullptr}, outcome);
-      candidate.error = whole > 0 ? output_square(context_, *source_, slot, moments, &solved) / whole : 0;
-      if (i == anchor) divergence = divergence_with(slot, std::move(solved), stage.layer, stage.half);
+      const SlotTarget to = {candidate.type, candidate.method, nullptr};
+      candidate.error = solver.relative_error(slot, stage, moments, to, kRows);
     }
-    set_losses(tensor, anchor, divergence);
+    if (anchor == tensor.candidates.size()) return;
+    SlotOutcome outcome;
+    const TypeCandidate& chosen = tensor.candidates[anchor];
+    Tensor solved = solver.solve(slot, stage, moments, {chosen.type, chosen.method, nullptr}, outcome);
+    set_losses(tensor, anchor, divergence_with(slot, std::move(solved), stage.layer, stage.half));
   }
 
   // All in proportion to the error.
   static void set_losses(OpenTensor& tensor, std::size_t anchor, double divergence) {
-    const double base = anchor < tensor.candidates.size() ? tensor.candidates[anchor].error : 0;
+    const double base = tensor.candidates[anchor].error;
     for (TypeCandidate& candidate : tensor.candidates)
       candidate.loss = base > 0 ? divergence * candidate.error / base : candidate.error;
     tensor.measured = true;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "encoding/encoding.h"
+#include "method/layer.h"
 #include "method/quantize_tensor.h"
 
 namespace nibble::pipeline {
@@ -65,6 +66,20 @@ std::size_t find_slot(const model::ModelSpec& spec, Role role, int layer) {
   return slot == nullptr ? kNoSlot : static_cast<std::size_t>(slot - spec.weights.data());
 }
 
+method::Job SlotSolver::job_of(std::size_t slot, const Stage& stage, const StageMoments& moments, std::int64_t matrix,
+                               const SlotTarget& to, const method::Method*& method) const {
+  const model::WeightSlot& weight = source.spec().weights[slot];
+  const bool alone = stage.n_matrices > 1 && moments.train.count(matrix) < kFewTokens;
+  method::Job job;
+  job.tensor = weight.hf_name;
+  job.target = to.target;
+  job.shape = weight.shape.rank() == 3 ? Shape{weight.shape[1], weight.shape[2]} : weight.shape;
+  job.options = options;
+  if (!alone) job.statistics = statistics_of(moments, matrix);
+  method = alone ? &method::default_for(*to.target) : to.method;
+  return job;
+}
+
 Tensor SlotSolver::solve(std::size_t slot, const Stage& stage, const StageMoments& moments, const SlotTarget& to,
                          SlotOutcome& outcome) const {
   const auto start = std::chrono::steady_clock::now();
@@ -75,26 +90,45 @@ Tensor SlotSolver::solve(std::size_t slot, const Stage& stage, const StageMoment
   if (stage.n_matrices > 1 && !std::ranges::all_of(parts, &encoding::PartPlan::by_rows))
     fail(ErrorCode::kUnsupported, "tensor '{}': experts that share parts of {} are not quantized one by one",
          weight.hf_name, to.target->name);
-  const Shape shape = weight.shape.rank() == 3 ? Shape{weight.shape[1], weight.shape[2]} : weight.shape;
   std::int64_t starved = 0;
   for (std::int64_t m = 0; m < stage.n_matrices; ++m) {
     outcome.tokens = std::min(outcome.tokens, moments.train.count(m));
-    const bool few = moments.train.count(m) < kFewTokens;
-    starved += few ? 1 : 0;
-    method::Job job;
-    job.tensor = weight.hf_name;
-    job.target = to.target;
-    job.shape = shape;
-    job.options = options;
-    if (!few || stage.n_matrices == 1) job.statistics = statistics_of(moments, m);
-    const method::Method& method = few && stage.n_matrices > 1 ? method::default_for(*to.target) : *to.method;
-    solve_matrix(method, job, slot, m, tensor, outcome.errors);
+    starved += moments.train.count(m) < kFewTokens ? 1 : 0;
+    const method::Method* method = nullptr;
+    const method::Job job = job_of(slot, stage, moments, m, to, method);
+    solve_matrix(*method, job, slot, m, tensor, outcome.errors);
   }
   if (starved > 0 && stage.n_matrices > 1)
     outcome.note = format_text("{} of {} experts saw fewer than {} tokens and were quantized without statistics",
                                starved, stage.n_matrices, kFewTokens);
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return tensor;
+}
+
+double SlotSolver::relative_error(std::size_t slot, const Stage& stage, const StageMoments& moments,
+                                  const SlotTarget& to, std::int64_t most_rows) const {
+  double changed = 0, whole = 0;
+  for (std::int64_t m = 0; m < stage.n_matrices; ++m) {
+    const bool held_out = m < moments.held_out.n_matrices() && moments.held_out.count(m) > 0;
+    const calib::InputMoments& judge = held_out ? moments.held_out : moments.train;
+    if (judge.count(m) == 0) continue;
+    const method::Method* method = nullptr;
+    method::Job job = job_of(slot, stage, moments, m, to, method);
+    const std::int64_t rows = job.shape.rows(), cols = job.shape.cols(), n = std::min(rows, most_rows);
+    std::vector<float> weights(static_cast<std::size_t>(n * cols)), decoded(weights.size());
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t row = m * rows + i * rows / n;
+      source.read_rows(slot, row, row + 1, weights.data() + i * cols);
+    }
+    job.shape = {n, cols};
+    const Tensor solved = method::quantize(context, *method, job, weights);
+    encoding::decode_rows(solved.view(), 0, n, decoded.data());
+    const auto tokens = static_cast<double>(judge.count(m));
+    for (const double each : method::row_errors(n, cols, decoded, weights, judge.gram(m))) changed += tokens * each;
+    const std::vector<float> zeros(weights.size());
+    for (const double each : method::row_errors(n, cols, weights, zeros, judge.gram(m))) whole += tokens * each;
+  }
+  return whole > 0 ? changed / whole : 0;
 }
 
 Tensor SlotSolver::solve_alone(std::size_t slot, const SlotTarget& to) const {

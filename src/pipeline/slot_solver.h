@@ -42,10 +42,17 @@ struct SlotSolver {
 
   Tensor solve(std::size_t slot, const calib::Stage& stage, const StageMoments& moments, const SlotTarget& to,
                SlotOutcome& outcome) const;
+  // What quantizing changes in the output of the linear, mean square, over that of the output, judged by held-out
+  // inputs: of at most `most_rows` rows of each matrix, spread over it. Rows are solved independently of each other.
+  double relative_error(std::size_t slot, const calib::Stage& stage, const StageMoments& moments, const SlotTarget& to,
+                        std::int64_t most_rows) const;
   // Without statistics.
   Tensor solve_alone(std::size_t slot, const SlotTarget& to) const;
 
  private:
+  // Of one matrix, with the method for it: an expert that saw few tokens is solved without statistics.
+  method::Job job_of(std::size_t slot, const calib::Stage& stage, const StageMoments& moments, std::int64_t matrix,
+                     const SlotTarget& to, const method::Method*& method) const;
   void solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot, std::int64_t matrix,
                     Tensor& tensor, ErrorSums& errors) const;
 };
