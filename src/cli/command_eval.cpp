@@ -8,7 +8,7 @@
 namespace nibble::cli {
 
 Command eval_command() {
-  return {"eval", "measure perplexity and the distance from the unquantized model", false,
+  return {"eval", "measure perplexity, tasks and the distance from the unquantized model", false,
           [](CLI::App& app) -> RunCommand {
             auto request = std::make_shared<EvaluateRequest>();
             app.add_option("MODEL", request->model, "folder or .gguf file")->required();
@@ -30,6 +30,11 @@ Command eval_command() {
             app.add_option("--save-logits", request->save_logits,
                            "write all log-probabilities, of the exact path with --exact, as llama-perplexity does")
                 ->type_name("FILE");
+            app.add_option("--tasks", request->tasks,
+                           "multiple choice and last words, one JSON object a line; repeatable")
+                ->type_name("FILE")
+                ->allow_extra_args(false);
+            app.add_option("--task-ctx", request->task_context, "most tokens of a task's item (the model's own)");
             app.add_flag("--tensors", request->tensors, "error of each weight");
             app.add_flag("--layers", request->layers, "error of the hidden states after each block");
             app.add_flag("--energy", request->energy, "energy model of one generated token");

@@ -51,6 +51,14 @@ TEST(MeasureCommands, EvalWritesItsReport) {
   EXPECT_EQ(nibble("eval " + kModel).exit_code, 2);
 }
 
+TEST(MeasureCommands, EvalAnswersTasks) {
+  const std::string tasks = kRoot + "/text/books-tasks.jsonl";
+  const ProgramResult result = nibble("eval " + kModel + " --tasks " + tasks + " --tasks " + tasks);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("task books-next: multiple choice, 12 items"));
+  EXPECT_THAT(result.out, HasSubstr("task books-last: last word, 12 items"));
+}
+
 TEST(MeasureCommands, RunKeepsTheTextApart) {
   const ProgramResult result = nibble("run " + kModel + " -p 'Once upon a time' -n 8 --temp 0.7 --seed 5 -q");
   EXPECT_EQ(result.exit_code, 0) << result.err;

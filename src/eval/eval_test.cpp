@@ -40,6 +40,25 @@ TEST(Statistics, Correlation) {
   EXPECT_EQ(correlation(a, std::vector<double>{4, 4, 4, 4}), 0);
 }
 
+TEST(Statistics, SharesAndPairs) {
+  const Interval half = wilson_interval(5, 10);  // statsmodels: proportion_confint(5, 10, method="wilson")
+  EXPECT_NEAR(half.low, 0.2365931, 1e-7);
+  EXPECT_NEAR(half.high, 0.7634069, 1e-7);
+  const Interval none = wilson_interval(0, 10);
+  EXPECT_EQ(none.low, 0);
+  EXPECT_NEAR(none.high, 0.2775328, 1e-7);
+  EXPECT_EQ(wilson_interval(10, 10).high, 1);
+  EXPECT_EQ(mcnemar_exact(0, 0), 1);
+  EXPECT_EQ(mcnemar_exact(4, 4), 1);
+  EXPECT_NEAR(mcnemar_exact(0, 6), 2.0 / 64, 1e-12);
+  EXPECT_NEAR(mcnemar_exact(2, 9), 2 * (1 + 11 + 55) / 2048.0, 1e-12);
+  EXPECT_EQ(mcnemar_exact(2, 9), mcnemar_exact(9, 2));
+  EXPECT_GE(mcnemar_exact(1000, 3000), 0);
+  const Interval constant = bootstrap_mean(std::vector<double>(20, 0.25), 100, 1);
+  EXPECT_EQ(constant.low, 0.25);
+  EXPECT_EQ(constant.high, 0.25);
+}
+
 TEST(Statistics, BootstrapOfProportionalPairsIsExact) {
   std::vector<double> a, b;
   for (int i = 0; i < 50; ++i) {

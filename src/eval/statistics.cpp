@@ -7,6 +7,15 @@
 
 namespace nibble::eval {
 
+namespace {
+
+// Draw i of resample r out of n: the high 32 bits scaled to [0, n), unbiased enough for any number of chunks.
+std::size_t draw(std::uint64_t seed, std::uint64_t r, std::uint64_t i, std::uint64_t n) {
+  return static_cast<std::size_t>((random_bits(seed, r, i) >> 32) * n >> 32);
+}
+
+}  // namespace
+
 MeanError mean_with_error(std::span<const double> values) {
   MeanError result;
   if (values.empty()) return result;
@@ -55,8 +64,7 @@ RatioInterval bootstrap_ratio(std::span<const double> a, std::span<const double>
   for (std::size_t r = 0; r < ratios.size(); ++r) {
     double drawn_a = 0, drawn_b = 0;
     for (std::uint64_t i = 0; i < n; ++i) {
-      // The high 32 bits scaled to [0, n): unbiased enough for any number of chunks.
-      const std::size_t pick = static_cast<std::size_t>((random_bits(seed, r, i) >> 32) * n >> 32);
+      const std::size_t pick = draw(seed, r, i, n);
       drawn_a += a[pick];
       drawn_b += b[pick];
     }
@@ -68,6 +76,38 @@ RatioInterval bootstrap_ratio(std::span<const double> a, std::span<const double>
     result.high = quantile(ratios, 0.975);
   }
   return result;
+}
+
+Interval bootstrap_mean(std::span<const double> differences, int resamples, std::uint64_t seed) {
+  const std::uint64_t n = differences.size();
+  std::vector<double> means(static_cast<std::size_t>(resamples));
+  for (std::size_t r = 0; r < means.size(); ++r) {
+    for (std::uint64_t i = 0; i < n; ++i) means[r] += differences[draw(seed, r, i, n)];
+    means[r] /= static_cast<double>(n);
+  }
+  std::sort(means.begin(), means.end());
+  if (means.empty()) return {};
+  return {quantile(means, 0.025), quantile(means, 0.975)};
+}
+
+Interval wilson_interval(std::int64_t successes, std::int64_t n) {
+  constexpr double kZ = 1.959963984540054;  // of 95 %
+  const auto size = static_cast<double>(n);
+  const double share = static_cast<double>(successes) / size;
+  const double scale = 1 + kZ * kZ / size;
+  const double middle = (share + kZ * kZ / (2 * size)) / scale;
+  const double half = kZ / scale * std::sqrt(share * (1 - share) / size + kZ * kZ / (4 * size * size));
+  return {successes == 0 ? 0 : middle - half, successes == n ? 1 : middle + half};
+}
+
+double mcnemar_exact(std::int64_t a, std::int64_t b) {
+  const auto n = static_cast<double>(a + b);
+  double tail = 0;
+  for (std::int64_t k = 0; k <= std::min(a, b); ++k) {
+    const auto x = static_cast<double>(k);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(x + 1) - std::lgamma(n - x + 1) - n * std::log(2.0));
+  }
+  return std::min(1.0, 2 * tail);
 }
 
 }  // namespace nibble::eval

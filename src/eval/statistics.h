@@ -1,4 +1,4 @@
-// Means with their errors, quantiles, and the paired bootstrap.
+// Means with their errors, quantiles, shares with their intervals, and the paired bootstrap.
 #pragma once
 
 #include <cstdint>
@@ -29,5 +29,18 @@ struct RatioInterval {
 // Paired bootstrap of sum(a) / sum(b): the pairs (a[i], b[i]) are drawn with replacement, a.size() of them, `resamples`
 // times. A pure function of its arguments. a and b of one length, not empty; a zero sum below gives infinities.
 RatioInterval bootstrap_ratio(std::span<const double> a, std::span<const double> b, int resamples, std::uint64_t seed);
+
+struct Interval {
+  double low = 0, high = 0;  // central 95 %
+};
+// The same draws for the mean of `differences`, not empty.
+Interval bootstrap_mean(std::span<const double> differences, int resamples, std::uint64_t seed);
+
+// Of a share of which `successes` of n > 0 were seen (Wilson 1927): inside [0, 1] and not empty for 0 and n of n.
+Interval wilson_interval(std::int64_t successes, std::int64_t n);
+
+// McNemar's exact test: the probability, two-sided, that of a + b pairs that changed, each either way with 1/2, as few
+// as min(a, b) went one way.
+double mcnemar_exact(std::int64_t a, std::int64_t b);
 
 }  // namespace nibble::eval

@@ -16,6 +16,7 @@
 #include "eval/tensor_error.h"
 #include "pipeline/choices.h"
 #include "pipeline/loading.h"
+#include "pipeline/task_report.h"
 
 namespace nibble {
 
@@ -52,10 +53,12 @@ class Evaluation {
   Report run() {
     const auto start = std::chrono::steady_clock::now();
     open();
+    if (!request_.text.empty() || !request_.tasks.empty()) load();
     if (!request_.text.empty()) score();
     report_model();
     if (table_) report_scores();
     if (table_ && candidates_.size() > 1) report_versus();
+    if (!request_.tasks.empty()) run_tasks();
     if (request_.layers) report_layers();
     if (request_.tensors) report_tensors();
     if (request_.energy) report_energy();
@@ -68,17 +71,20 @@ class Evaluation {
  private:
   void check_request() const {
     const bool reference = !request_.reference.empty();
-    if (request_.text.empty() && !request_.tensors && !request_.energy) {
-      fail(ErrorCode::kInvalidArgument, "nothing to evaluate: give a text, or ask for tensors or energy");
+    const bool text = !request_.text.empty(), tasks = !request_.tasks.empty();
+    if (!text && !tasks && !request_.tensors && !request_.energy) {
+      fail(ErrorCode::kInvalidArgument, "nothing to evaluate: give a text or tasks, or ask for tensors or energy");
     }
-    if (!reference && (request_.tensors || request_.layers || !request_.versus.empty())) {
+    if (!reference && (request_.tensors || request_.layers || (text && !request_.versus.empty()))) {
       fail(ErrorCode::kInvalidArgument,
            "errors of tensors and layers and the comparison of two models need a reference");
     }
-    if (request_.text.empty() && (request_.layers || !request_.versus.empty() || !request_.per_token.empty() ||
-                                  !request_.save_logits.empty() || !request_.rounding.empty())) {
-      fail(ErrorCode::kInvalidArgument,
-           "layers, the comparison of two models, rounding rules, figures per token and log-probabilities need a text");
+    if (!text && !tasks && !request_.versus.empty()) {
+      fail(ErrorCode::kInvalidArgument, "the comparison of two models needs a text or tasks");
+    }
+    if (!text && (request_.layers || !request_.per_token.empty() || !request_.save_logits.empty() ||
+                  !request_.rounding.empty())) {
+      fail(ErrorCode::kInvalidArgument, "layers, rounding rules, figures per token and log-probabilities need a text");
     }
     if (!calib::parse_protocol(request_.protocol)) {
       fail(ErrorCode::kInvalidArgument, "unknown protocol '{}': llama.cpp or window", request_.protocol);
@@ -103,16 +109,21 @@ class Evaluation {
          differing.first - vocabulary.tokens.begin());
   }
 
-  void score() {
+  // Texts and tasks are read before the models are loaded, so that what is wrong with them is known at once.
+  void load() {
     const auto tokenizer = pipeline::load_tokenizer(*candidates_[0].source);
     if (reference_source_) check_vocabulary(tokenizer->vocabulary(), *reference_source_);
     if (candidates_.size() > 1) check_vocabulary(tokenizer->vocabulary(), *candidates_[1].source);
-    const calib::Protocol protocol = *calib::parse_protocol(request_.protocol);
-    chunks_ = calib::chunk_file(*tokenizer, request_.text, {protocol, request_.context, request_.chunks});
-
-    std::optional<eval::LogitsFile> saved;
-    if (!request_.save_logits.empty()) {
-      saved.emplace(request_.save_logits, chunks_, candidates_[0].source->spec().vocab);
+    if (!request_.text.empty()) {
+      const calib::Protocol protocol = *calib::parse_protocol(request_.protocol);
+      chunks_ = calib::chunk_file(*tokenizer, request_.text, {protocol, request_.context, request_.chunks});
+      if (!request_.save_logits.empty()) {
+        saved_.emplace(request_.save_logits, chunks_, candidates_[0].source->spec().vocab);
+      }
+    }
+    if (!request_.tasks.empty()) {
+      tasks_ = pipeline::open_tasks(request_.tasks);
+      tasks_.requests = eval::encode_tasks(*tokenizer, tasks_.items, task_limit());
     }
     if (reference_source_) reference_ = contender(reference_source_, MathPath::kExact);
     for (Candidate& candidate : candidates_) {
@@ -122,11 +133,49 @@ class Evaluation {
         contenders_.push_back(contender(candidate.source, path.path));
       }
     }
-    if (saved) contenders_[candidates_[0].runs.back()].save = &*saved;
+  }
+
+  // Tokens that every model takes.
+  std::int64_t task_limit() const {
+    std::int64_t limit = candidates_[0].source->spec().context;
+    for (const Candidate& candidate : candidates_) limit = std::min(limit, candidate.source->spec().context);
+    if (reference_source_) limit = std::min(limit, reference_source_->spec().context);
+    if (request_.task_context == 0) return limit;
+    if (request_.task_context < 1 || request_.task_context > limit) {
+      fail(ErrorCode::kInvalidArgument, "{} tokens for an item of a task; 1 to {} are possible", request_.task_context,
+           limit);
+    }
+    return request_.task_context;
+  }
+
+  void score() {
+    if (saved_) contenders_[candidates_[0].runs.back()].save = &*saved_;
     table_ = eval::score_chunks(context_, chunks_, reference_ ? &*reference_ : nullptr, contenders_);
     for (Contender& each : contenders_) each.save = nullptr;
-    if (saved) saved->commit();
+    if (saved_) saved_->commit();
     if (!request_.per_token.empty()) write_per_token();
+  }
+
+  void run_tasks() {
+    const auto scores_of = [&](const Contender& contender) {
+      return eval::score_tasks(context_, tasks_.items, tasks_.requests, contender);
+    };
+    pipeline::TaskRuns runs;
+    runs.reference_name = request_.reference.string();
+    runs.versus_name = request_.versus.string();
+    eval::ItemScores truth;
+    if (reference_) {
+      truth = scores_of(*reference_);
+      runs.reference = &truth;
+    }
+    for (const Candidate& candidate : candidates_) {
+      auto& side = &candidate == &candidates_[0] ? runs.model : runs.versus;
+      for (std::size_t i = 0; i < candidate.runs.size(); ++i) {
+        side.push_back(
+            {std::string(kPaths[i].suffix), std::string(kPaths[i].title), scores_of(contenders_[candidate.runs[i]])});
+      }
+    }
+    json_.set("tasks", pipeline::report_tasks(tasks_, runs, kResamples, request_.seed, text_));
   }
 
   Contender contender(const SourcePtr& source, MathPath path) {
@@ -259,6 +308,8 @@ class Evaluation {
   std::optional<Contender> reference_;
   std::vector<Contender> contenders_;
   calib::TokenChunks chunks_;
+  pipeline::TaskSet tasks_;
+  std::optional<eval::LogitsFile> saved_;
   std::optional<eval::ScoreTable> table_;
   json::Value json_;
   std::string text_;

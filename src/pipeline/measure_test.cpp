@@ -129,6 +129,60 @@ TEST_F(Measuring, SavedLogProbabilitiesAreOfTheExactPathIfItIsRun) {
   EXPECT_EQ(read_file(folder_ / "again"), fast);
 }
 
+TEST_F(Measuring, TasksBesideAReferenceAndAnotherModel) {
+  EvaluateRequest call;
+  call.model = kModel;
+  call.reference = kModel;
+  call.versus = quantized("q2_k");
+  call.tasks = {kRoot / "text/books-tasks.jsonl"};
+  call.exact = true;
+  call.kv_cache = "f32";
+  const Report report = evaluate({}, call);
+  const json::Value figures = json::parse(report.json);
+  ASSERT_EQ(figures.at("tasks").as_array().size(), 2u);
+  for (const json::Value& task : figures.at("tasks").as_array()) {
+    EXPECT_EQ(task.at("items").as_int(), 6);
+    EXPECT_EQ(task.at("cut").as_int(), 0);
+    EXPECT_EQ(task.at("accuracy_exact"), task.at("accuracy_reference"));
+    EXPECT_EQ(task.at("target_perplexity_exact"), task.at("target_perplexity_reference"));
+    EXPECT_EQ(task.at("flips_exact").as_number(), 0);
+    EXPECT_EQ(task.at("mcnemar_p_exact").as_number(), 1);
+    const json::Value& versus = task.at("versus");
+    EXPECT_NEAR(versus.at("target_log_probability_difference").as_number(),
+                task.at("target_log_probability").as_number() - versus.at("target_log_probability").as_number(), 1e-9);
+    EXPECT_LE(versus.at("accuracy_difference_low").as_number(), versus.at("accuracy_difference").as_number());
+    EXPECT_GE(versus.at("accuracy_difference_high").as_number(), versus.at("accuracy_difference").as_number());
+    EXPECT_NE(versus.at("target_perplexity"), task.at("target_perplexity"));
+  }
+  EXPECT_EQ(figures.at("tasks").as_array()[0].at("kind").as_string(), "multiple_choice");
+  EXPECT_NE(figures.at("tasks").as_array()[0].find("flips_norm"), nullptr);
+  EXPECT_EQ(figures.at("tasks").as_array()[1].find("flips_norm"), nullptr);
+  EXPECT_EQ(figures.find("perplexity"), nullptr);
+  EXPECT_THAT(report.text, HasSubstr("task books-next: multiple choice, 6 items\n"));
+}
+
+TEST_F(Measuring, TasksBesideATextAndBadOnes) {
+  EvaluateRequest call = request();
+  call.tasks = {folder_ / "own.jsonl", folder_ / "own.jsonl"};
+  write_file_atomically(folder_ / "own.jsonl", "{\"text\": \"Once upon a time there was a king\"}\n");
+  call.task_context = 6;
+  const json::Value figures = json::parse(evaluate({}, call).json);
+  EXPECT_NE(figures.find("perplexity"), nullptr);
+  const json::Value& task = figures.at("tasks").as_array()[0];
+  EXPECT_EQ(task.at("task").as_string(), "own");
+  EXPECT_EQ(task.at("items").as_int(), 2);
+  EXPECT_EQ(task.at("cut").as_int(), 2);
+  call.task_context = 257;
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("1 to 256 are possible"));
+  call.task_context = 0;
+  write_file_atomically(folder_ / "own.jsonl", "{\"text\": \"a b\"}\n{\"text\": 5}\n");
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("own.jsonl:2: "));
+  write_file_atomically(folder_ / "own.jsonl", "\n");
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("own.jsonl: no items"));
+  call.tasks = {folder_ / "absent.jsonl"};
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("absent.jsonl"));
+}
+
 TEST_F(Measuring, TextsThatCannotBeEvaluated) {
   EvaluateRequest call = request();
   write_file_atomically(text(), "");
