@@ -23,6 +23,7 @@ struct QuantizeRequest {
   std::string method;                   // "rtn", "search", ...; empty: the best for each type
   std::string imatrix;                  // importance matrix file; empty: none
   std::string calib;                    // text that methods learn from; empty: none
+  std::string calib_stats;              // what calibrate() saved of one, instead; empty: none
   std::vector<std::string> transforms;  // "awq": before each block is quantized, in this order
   std::int64_t calib_tokens = 32768;    // of it, at most
   std::int64_t calib_context = 0;       // tokens of a sequence; 0: 512, or what the model was trained for if less

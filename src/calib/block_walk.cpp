@@ -55,6 +55,33 @@ class StageInputs final : public model::ForwardObserver {
   Take take_;
 };
 
+// Takes the inputs of several stages into moments of each.
+class MomentsOfStages final : public model::ForwardObserver {
+ public:
+  MomentsOfStages(std::span<const Stage> stages, const Wanted& wanted) : stages_(stages) {
+    for (const Stage& stage : stages) moments.emplace_back(stage.n_matrices, stage.cols, wanted);
+  }
+  void linear_input(ExecContext& context, int layer, std::span<const Role> roles, const float* x, std::int64_t n,
+                    std::int64_t cols) override {
+    const std::int64_t begins[] = {0, n};
+    stack_inputs(context, layer, roles, x, begins, cols);
+  }
+  void stack_inputs(ExecContext& context, int /*layer*/, std::span<const Role> roles, const float* x,
+                    std::span<const std::int64_t> begins, std::int64_t /*cols*/) override {
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      if (stages_[i].roles[0] == roles[0]) return moments[i].add(context, x, begins, nullptr);
+    }
+  }
+  std::vector<InputMoments> moments;
+
+ private:
+  std::span<const Stage> stages_;
+};
+
+std::string place_of(const Stage& stage) {
+  return stage.layer >= 0 ? format_text("block {}, {}", stage.layer, model::role_name(stage.roles[0])) : "head";
+}
+
 }  // namespace
 
 BlockWalk::BlockWalk(ExecContext& context, std::shared_ptr<const model::ModelSource> source,
@@ -118,20 +145,34 @@ InputMoments BlockWalk::collect(ExecContext& context, const Stage& stage, const 
     moments.add(pool, x, begins, taken.cross ? there.data() + taken_from_there : nullptr);
     taken_from_there += static_cast<std::size_t>(begins.back() * stage.cols);
   });
-  with_context(stage.layer >= 0 ? format_text("block {}, {}", stage.layer, model::role_name(stage.roles[0])) : "head",
-               [&] {
-                 const std::int64_t step =
-                     taken.cross ? std::max<std::int64_t>(1, 2048 / length_) : std::max<std::int64_t>(1, n);
-                 for (std::int64_t begin = 0; begin < n; begin += step) {
-                   const std::int64_t count = std::min(step, n - begin);
-                   there.clear();
-                   taken_from_there = 0;
-                   if (taken.cross)
-                     run_stage(context, *original_, stage, first + begin, count, original_states_.floats(), original);
-                   run_stage(context, model_, stage, first + begin, count, states_.floats(), observer);
-                 }
-                 moments.finish(context);
-               });
+  with_context(place_of(stage), [&] {
+    const std::int64_t step = taken.cross ? std::max<std::int64_t>(1, 2048 / length_) : std::max<std::int64_t>(1, n);
+    for (std::int64_t begin = 0; begin < n; begin += step) {
+      const std::int64_t count = std::min(step, n - begin);
+      there.clear();
+      taken_from_there = 0;
+      if (taken.cross) run_stage(context, *original_, stage, first + begin, count, original_states_.floats(), original);
+      run_stage(context, model_, stage, first + begin, count, states_.floats(), observer);
+    }
+    moments.finish(context);
+  });
+  return moments;
+}
+
+std::vector<InputMoments> BlockWalk::collect_and_pass(ExecContext& context, std::span<const Stage> stages,
+                                                      const Wanted& train, const Wanted& held_out,
+                                                      std::vector<InputMoments>& held_out_moments) {
+  const auto run = [&](const Wanted& wanted, Share share) {
+    MomentsOfStages observer(stages, wanted);
+    float* x = states_.floats() + (share == Share::kTrain ? 0 : n_train_) * length_ * spec().hidden;
+    if (sequences(share) > 0)
+      model_.run(context, stages[0].layer, stages[0].half, sequences(share), length_, x, &observer);
+    for (std::size_t i = 0; i < stages.size(); ++i)
+      with_context(place_of(stages[i]), [&] { observer.moments[i].finish(context); });
+    return std::move(observer.moments);
+  };
+  std::vector<InputMoments> moments = run(train, Share::kTrain);
+  held_out_moments = run(held_out, Share::kHeldOut);
   return moments;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/exec_context.h"
@@ -49,6 +50,9 @@ class BlockWalk {
   // stacks, as the same token may go to other experts in the original. Throws Error{kFormat} naming the block when an
   // input is not finite.
   InputMoments collect(ExecContext& context, const Stage& stage, const Wanted& wanted, Share share);
+  // Statistics of all stages of a half, which the walk goes behind: one pass gives both. Of no stage `cross`.
+  std::vector<InputMoments> collect_and_pass(ExecContext& context, std::span<const Stage> stages, const Wanted& train,
+                                             const Wanted& held_out, std::vector<InputMoments>& held_out_moments);
   // The inputs themselves of the first `n_tokens` or so tokens of the share, (n, cols); not of a stack.
   std::vector<float> sample(ExecContext& context, const Stage& stage, std::int64_t n_tokens);
   void reload(ExecContext& context, int layer) { model_.reload(context, layer); }  // after weights were exchanged

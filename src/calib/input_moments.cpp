@@ -105,4 +105,43 @@ void InputMoments::finish(ExecContext& context) {
   }
 }
 
+InputMoments InputMoments::of_means(std::int64_t cols, std::vector<std::int64_t> counts, Means means) {
+  InputMoments moments;
+  moments.cols_ = cols;
+  moments.wanted_ = {means.gram.size() > 0, false, !means.mean_square.empty()};
+  moments.counts_ = std::move(counts);
+  moments.gram_ = std::move(means.gram);
+  moments.mean_square_ = std::move(means.mean_square);
+  moments.mean_abs_ = std::move(means.mean_abs);
+  moments.max_abs_ = std::move(means.max_abs);
+  return moments;
+}
+
+void InputMoments::merge(ExecContext& context, const InputMoments& other) {
+  for (std::int64_t m = 0; m < n_matrices(); ++m) {
+    const auto sum = static_cast<double>(count(m) + other.count(m));
+    const double own = sum > 0 ? static_cast<double>(count(m)) / sum : 0, theirs = sum > 0 ? 1 - own : 0;
+    const auto average = [&](std::span<const float> with, float* values) {
+      for (std::size_t i = 0; i < with.size(); ++i)
+        values[i] = static_cast<float>(own * static_cast<double>(values[i]) + theirs * static_cast<double>(with[i]));
+    };
+    const auto line_of = [&](std::vector<float>& all) { return all.data() + m * cols_; };
+    if (gram_.size() > 0) {
+      const std::span<const float> with = other.gram(m);
+      context.pool.parallel_for(cols_, 1, [&](std::int64_t begin, std::int64_t end) {
+        const auto first = static_cast<std::size_t>(begin * cols_), n = static_cast<std::size_t>((end - begin) * cols_);
+        average(with.subspan(first, n), gram_.as<float>() + m * cols_ * cols_ + first);
+      });
+    }
+    if (!mean_square_.empty()) average(other.mean_square(m), line_of(mean_square_));
+    if (!mean_abs_.empty()) average(other.mean_abs(m), line_of(mean_abs_));
+    if (!max_abs_.empty()) {
+      float* largest = line_of(max_abs_);
+      const std::span<const float> with = other.max_abs(m);
+      for (std::size_t i = 0; i < with.size(); ++i) largest[i] = std::max(largest[i], with[i]);
+    }
+    counts_[static_cast<std::size_t>(m)] += other.count(m);
+  }
+}
+
 }  // namespace nibble::calib

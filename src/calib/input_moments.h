@@ -32,6 +32,15 @@ class InputMoments {
   // Sums become means. Throws Error{kFormat} when one is NaN or infinite.
   void finish(ExecContext& context);
 
+  // Means that were kept elsewhere; what is empty was not wanted.
+  struct Means {
+    AlignedBuffer gram;  // (matrices, cols, cols)
+    std::vector<float> mean_square, mean_abs, max_abs;
+  };
+  static InputMoments of_means(std::int64_t cols, std::vector<std::int64_t> counts, Means means);
+  // Means over the tokens of both; `other` is of as many matrices and columns and holds the same statistics, no cross.
+  void merge(ExecContext& context, const InputMoments& other);
+
   std::int64_t cols() const { return cols_; }
   std::int64_t n_matrices() const { return static_cast<std::int64_t>(counts_.size()); }
   std::int64_t count(std::int64_t matrix) const { return counts_[static_cast<std::size_t>(matrix)]; }

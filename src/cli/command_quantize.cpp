@@ -59,6 +59,8 @@ RunCommand setup(CLI::App& app) {
       ->type_name("NAME")
       ->allow_extra_args(false);
   app.add_option("--calib", request->calib, "text that methods learn from, block by block")->type_name("TEXT");
+  app.add_option("--calib-stats", request->calib_stats, "statistics saved by 'nibble calibrate', instead of a text")
+      ->type_name("STATS");
   app.add_option("--calib-tokens", request->calib_tokens, "tokens of it, at most")
       ->type_name("N")
       ->capture_default_str();

@@ -3,6 +3,7 @@
 
 #include "cli/bench_command.h"
 #include "cli/command.h"
+#include "cli/command_calibrate.h"
 #include "cli/command_chat.h"
 #include "cli/command_convert.h"
 #include "cli/command_eval.h"
@@ -25,6 +26,7 @@ std::span<const Command> all_commands() {
       convert_command(),
       quantize_command(),
       imatrix_command(),
+      calibrate_command(),
       eval_command(),
       sweep_command(),
       run_command(),

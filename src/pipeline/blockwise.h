@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/exec_context.h"
+#include "calib/statistics_file.h"
 #include "calib/token_chunks.h"
 #include "method/quantizer.h"
 #include "model/source.h"
@@ -19,6 +20,7 @@ namespace nibble::pipeline {
 struct BlockwiseOptions {
   method::Options method;
   std::vector<const transform::Transform*> transforms;  // of each block before it is quantized, in this order
+  std::shared_ptr<const calib::StatisticsFile> statistics;  // in place of a text; no transforms then
   bool cross = false;  // statistics against the unquantized model as well, which then runs beside it
   std::uint64_t memory_limit = std::uint64_t{2} << 30;
 };

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "pipeline/from_statistics.h"
 #include "pipeline/loading.h"
 
 namespace nibble::pipeline {
@@ -89,7 +90,10 @@ std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion&
     transfer(quiet, conversion, plan, options, by_layer[layer], writer, outcomes);
     for (const std::size_t i : by_layer[layer]) source->restore(conversion.tensors[i].slot);
   };
-  const std::vector<SlotOutcome> solved = quantize_blockwise(context, source, chunks, targets, blockwise, write_block);
+  const std::vector<SlotOutcome> solved =
+      blockwise.statistics
+          ? quantize_from_statistics(context, source, *blockwise.statistics, targets, blockwise.method, write_block)
+          : quantize_blockwise(context, source, chunks, targets, blockwise, write_block);
   for (const auto& [layer, indices] : by_layer) {
     for (const std::size_t i : indices) {
       if (plan.tensors[i].method == nullptr) continue;

@@ -1,4 +1,5 @@
-// The corridor's transfer where methods learn from a text: block by block, each tensor written when it is solved.
+// The corridor's transfer where methods learn from a text or from statistics of one: block by block, each tensor
+// written when it is solved.
 #pragma once
 
 #include <filesystem>
@@ -25,7 +26,8 @@ calib::TokenChunks calibration_chunks(const model::ModelSource& source, const Ca
 // note; throws Error{kUnsupported} when the model's architecture is not known.
 void settle_methods(const Conversion& conversion, QuantPlan& plan);
 
-// As transfer() of the whole plan, which settle_methods() has seen.
+// As transfer() of the whole plan, which settle_methods() has seen. Chunks are not looked at where `blockwise` has
+// statistics.
 std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion& conversion, QuantPlan& plan,
                                                const TransferOptions& options, const BlockwiseOptions& blockwise,
                                                const calib::TokenChunks& chunks, container::CheckpointWriter& writer);

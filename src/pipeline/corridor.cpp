@@ -30,9 +30,11 @@ T parse_choice(std::string_view option, const std::string& text,
   fail(ErrorCode::kInvalidArgument, "unknown {} '{}'; one of: {}", option, text, known);
 }
 
+bool learns(const QuantizeRequest& request) { return !request.calib.empty() || !request.calib_stats.empty(); }
+
 // A recipe made for an importance matrix gives poor text without one; who names a method that looks at none means it.
 void check_imatrix(const Recipe& recipe, const QuantizeRequest& request) {
-  if (!recipe.needs_imatrix || !request.imatrix.empty() || !request.calib.empty() || request.method == "rtn") return;
+  if (!recipe.needs_imatrix || !request.imatrix.empty() || learns(request) || request.method == "rtn") return;
   fail(ErrorCode::kInvalidArgument,
        "'{}' needs an importance matrix: make one with 'nibble imatrix {} --text TEXT -o FILE' and give it with "
        "--imatrix FILE, give a text with --calib TEXT, or round plainly with --method rtn",
@@ -103,9 +105,9 @@ const method::Method* chosen_method(const QuantizeRequest& request) {
   if (!request.transforms.empty() && request.calib.empty())
     fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT",
          request.transforms[0]);
-  if (request.method.empty()) return request.calib.empty() ? nullptr : &method::get("gptq");
+  if (request.method.empty()) return learns(request) ? &method::get("gptq") : nullptr;
   const method::Method& method = method::get(request.method);
-  if (method.needs_gram && request.calib.empty())
+  if (method.needs_gram && !learns(request))
     fail(ErrorCode::kInvalidArgument, "method '{}' learns from a text: give one with --calib TEXT", request.method);
   return &method;
 }
@@ -212,23 +214,43 @@ void Corridor::write_hf(ExecContext& context, const fs::path& output, std::uint6
 }
 
 void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
+  if (!learns(request)) return;
+  if (!request.calib.empty() && !request.calib_stats.empty())
+    fail(ErrorCode::kInvalidArgument, "give a calibration text or statistics, not both");
   settle_methods(corridor.conversion, corridor.plan);
-  corridor.calibration =
-      calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
   corridor.blockwise.method = corridor.options.method;
-  corridor.blockwise.cross = request.correction > 0;
-  for (const std::string& name : request.transforms) corridor.blockwise.transforms.push_back(&transform::get(name));
-  const calib::TokenChunks& chunks = *corridor.calibration;
-  corridor.conversion.notes.push_back(
-      format_text("calibrated on {} sequences of {} tokens", chunks.n_chunks, chunks.context));
+  std::string dataset;
+  std::int64_t tokens = 0;
+  if (!request.calib_stats.empty()) {
+    const auto statistics = std::make_shared<const calib::StatisticsFile>(request.calib_stats);
+    calib::check_source(*statistics, *corridor.conversion.model);
+    for (const calib::StatisticsText& text : statistics->header().texts)
+      dataset += (dataset.empty() ? "" : ", ") + text.name;
+    tokens = statistics->header().tokens();
+    corridor.conversion.notes.push_back(
+        format_text("statistics of {} tokens ({}) from {}; nothing is corrected for layers quantized before", tokens,
+                    dataset, request.calib_stats));
+    corridor.blockwise.statistics = statistics;
+    corridor.calibration.emplace();
+  } else {
+    corridor.calibration =
+        calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
+    corridor.blockwise.cross = request.correction > 0;
+    for (const std::string& name : request.transforms) corridor.blockwise.transforms.push_back(&transform::get(name));
+    const calib::TokenChunks& chunks = *corridor.calibration;
+    dataset = fs::path(request.calib).filename().string();
+    tokens = chunks.n_chunks * chunks.context;
+    corridor.conversion.notes.push_back(
+        format_text("calibrated on {} sequences of {} tokens", chunks.n_chunks, chunks.context));
+  }
   if (!corridor.conversion.to_gguf) return;
   container::Metadata& metadata = corridor.conversion.metadata;
-  metadata.set("quantize.calibration.dataset", fs::path(request.calib).filename().string());
-  metadata.set("quantize.calibration.tokens", static_cast<std::uint32_t>(chunks.n_chunks * chunks.context));
+  metadata.set("quantize.calibration.dataset", dataset);
+  metadata.set("quantize.calibration.tokens", static_cast<std::uint32_t>(std::min<std::int64_t>(tokens, UINT32_MAX)));
 }
 
 Corridor prepare_gguf(const QuantizeRequest& request, const Recipe& recipe) {
-  if (!request.imatrix.empty() && !request.calib.empty())
+  if (!request.imatrix.empty() && learns(request))
     fail(ErrorCode::kInvalidArgument, "give an importance matrix or a calibration text, not both");
   check_imatrix(recipe, request);
   PlanOptions options;
@@ -240,7 +262,7 @@ Corridor prepare_gguf(const QuantizeRequest& request, const Recipe& recipe) {
   corridor.options.method = method_options(request);
   corridor.conversion = describe_for_gguf(request.input);
   if (!request.dry_run || !request.output.empty()) check_output(request.output, corridor.conversion);
-  corridor.conversion.facts.has_imatrix = !request.imatrix.empty() || !request.calib.empty();
+  corridor.conversion.facts.has_imatrix = !request.imatrix.empty() || learns(request);
   corridor.plan = make_plan(recipe, corridor.conversion.facts, plan_inputs(corridor.conversion), options);
   note_requantized(corridor.plan, corridor.conversion.notes);
   if (!request.imatrix.empty()) {
@@ -248,7 +270,7 @@ Corridor prepare_gguf(const QuantizeRequest& request, const Recipe& recipe) {
     corridor.options.importance = importance_of(imatrix, corridor.plan, corridor.conversion.notes);
     set_imatrix_keys(imatrix, request.imatrix, corridor.conversion.metadata);
   }
-  if (!request.calib.empty()) set_calibration(request, corridor);
+  set_calibration(request, corridor);
   corridor.report = report_plan(corridor.conversion, corridor.plan);
   return corridor;
 }

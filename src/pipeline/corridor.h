@@ -48,7 +48,8 @@ void check_output(const std::filesystem::path& output, const Conversion& convers
 std::vector<PlanInput> plan_inputs(const Conversion& conversion);
 // Notes weights that were quantized before and are again: their first error stays.
 void note_requantized(const QuantPlan& plan, std::vector<std::string>& notes);
-// A calibration text gives the statistics that an importance matrix would, and finer ones.
+// A calibration text, or what was saved of one, gives the statistics that an importance matrix would, and finer ones;
+// without either nothing is done.
 void set_calibration(const QuantizeRequest& request, Corridor& corridor);
 QuantizeReport report_plan(const Conversion& conversion, const QuantPlan& plan);
 

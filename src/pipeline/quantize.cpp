@@ -52,7 +52,7 @@ QuantizeReport quantize_to_folder(const QuantizeRequest& request, const OutputFo
   check_output(request.output, corridor.conversion);
   corridor.plan = make_folder_plan(corridor.conversion, form, options);
   note_requantized(corridor.plan, corridor.conversion.notes);
-  if (!request.calib.empty()) set_calibration(request, corridor);
+  set_calibration(request, corridor);
   corridor.report = report_plan(corridor.conversion, corridor.plan);
   return carry_out(corridor, request.output, request.dry_run, run, [&](ExecContext& context) {
     corridor.write_hf(context, request.output, container::kShardBytes, form.format);
