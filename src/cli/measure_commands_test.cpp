@@ -84,5 +84,20 @@ TEST(MeasureCommands, ImatrixAndBench) {
   EXPECT_THAT(result.out, HasSubstr("\"decode_tok_s\": "));
 }
 
+TEST(MeasureCommands, CalibrateForQuantize) {
+  const testing::TemporaryFolder folder;
+  const std::string out = folder / "statistics.safetensors";
+  ProgramResult result =
+      nibble("calibrate " + kModel + " --text " + kText + " --calib-tokens 512 --calib-ctx 64 -o " + out);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("warning: 8 inputs"));
+  result = nibble("calibrate --merge " + out + " --merge " + out);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("over 1024 tokens"));
+  result = nibble("quantize " + kModel + " -t q4_0 --method search --calib-stats " + out + " -o " + (folder / "q.gguf"));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(nibble("calibrate").exit_code, 2);
+}
+
 }  // namespace
 }  // namespace nibble::cli
