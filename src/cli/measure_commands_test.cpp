@@ -94,7 +94,8 @@ TEST(MeasureCommands, CalibrateForQuantize) {
   result = nibble("calibrate --merge " + out + " --merge " + out);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("over 1024 tokens"));
-  result = nibble("quantize " + kModel + " -t q4_0 --method search --calib-stats " + out + " -o " + (folder / "q.gguf"));
+  result =
+      nibble("quantize " + kModel + " -t q4_0 --method search --calib-stats " + out + " -o " + (folder / "q.gguf"));
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(nibble("calibrate").exit_code, 2);
 }
