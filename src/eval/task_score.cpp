@@ -84,45 +84,45 @@ class Encoder {
   const std::int64_t limit_;
 };
 
-// Requests [begin, end), each a sequence of one cache.
+using RequestPtr = const TaskRequest*;
+
+// Tokens of a sequence that holds the context and one choice after the other.
+std::int64_t room_of(const TaskRequest& request) {
+  std::size_t longest = 0;
+  for (const auto& tokens : request.continuations) longest = std::max(longest, tokens.size());
+  return static_cast<std::int64_t>(request.context.size() + longest) - 1;
+}
+
+// Some requests, the longest first, each a sequence of one cache.
 class Batch {
  public:
-  Batch(ExecContext& context, const Contender& contender, std::span<const TaskRequest> requests,
+  Batch(ExecContext& context, const Contender& contender, std::span<const RequestPtr> requests,
         std::span<const TaskItem> items, ItemScores& scores)
       : context_(context),
         contender_(contender),
         requests_(requests),
         items_(items),
         scores_(scores),
-        cache_(contender.model->spec(), contender.kv, static_cast<int>(requests.size()), longest(requests)) {}
+        cache_(contender.model->spec(), contender.kv, static_cast<int>(requests.size()), room_of(*requests[0])) {}
 
   void run() {
     run_contexts();
     std::size_t rounds = 0;
-    for (const TaskRequest& request : requests_) rounds = std::max(rounds, request.continuations.size());
+    for (const RequestPtr request : requests_) rounds = std::max(rounds, request->continuations.size());
     for (std::size_t choice = 0; choice < rounds; ++choice) run_choices(choice);
   }
 
  private:
-  static std::int64_t longest(std::span<const TaskRequest> requests) {
-    std::size_t most = 0;
-    for (const TaskRequest& request : requests) {
-      for (const auto& tokens : request.continuations)
-        most = std::max(most, request.context.size() + tokens.size() - 1);
-    }
-    return static_cast<std::int64_t>(most);
-  }
-
   // The logits behind a context decide the first token of each of its choices.
   void run_contexts() {
     std::vector<model::Segment> segments;
-    for (const TaskRequest& request : requests_) {
-      const auto last = static_cast<std::int64_t>(request.context.size()) - 1;
-      segments.push_back({static_cast<int>(segments.size()), request.context, last});
+    for (const RequestPtr request : requests_) {
+      const auto last = static_cast<std::int64_t>(request->context.size()) - 1;
+      segments.push_back({static_cast<int>(segments.size()), request->context, last});
     }
     contender_.model->forward(context_, cache_, segments,
                               [&](std::size_t segment, std::int64_t, std::int64_t, const float* logits) {
-                                const TaskRequest& request = requests_[segment];
+                                const TaskRequest& request = *requests_[segment];
                                 const LogitSummary summary = summarize_logits(logits, contender_.model->spec().vocab);
                                 for (std::size_t i = 0; i < request.continuations.size(); ++i) {
                                   add(request, i, request.continuations[i][0], logits, summary);
@@ -134,7 +134,7 @@ class Batch {
   void run_choices(std::size_t choice) {
     std::vector<model::Segment> segments;
     for (std::size_t i = 0; i < requests_.size(); ++i) {
-      const TaskRequest& request = requests_[i];
+      const TaskRequest& request = *requests_[i];
       if (choice >= request.continuations.size() || request.continuations[choice].size() < 2) continue;
       const std::span<const TokenId> tokens = request.continuations[choice];
       segments.push_back({static_cast<int>(i), tokens.first(tokens.size() - 1), 0});
@@ -150,14 +150,14 @@ class Batch {
               summaries[static_cast<std::size_t>(i)] = summarize_logits(logits + i * vocab, vocab);
             }
           });
-          const TaskRequest& request = requests_[static_cast<std::size_t>(segments[segment].sequence)];
+          const TaskRequest& request = *requests_[static_cast<std::size_t>(segments[segment].sequence)];
           for (std::int64_t i = 0; i < n; ++i) {
             const TokenId next = request.continuations[choice][static_cast<std::size_t>(first + i) + 1];
             add(request, choice, next, logits + i * vocab, summaries[static_cast<std::size_t>(i)]);
           }
         });
     for (const model::Segment& segment : segments) {
-      const TaskRequest& request = requests_[static_cast<std::size_t>(segment.sequence)];
+      const TaskRequest& request = *requests_[static_cast<std::size_t>(segment.sequence)];
       cache_.truncate(segment.sequence, static_cast<std::int64_t>(request.context.size()));
     }
   }
@@ -175,7 +175,7 @@ class Batch {
 
   ExecContext& context_;
   const Contender& contender_;
-  std::span<const TaskRequest> requests_;
+  std::span<const RequestPtr> requests_;
   std::span<const TaskItem> items_;
   ItemScores& scores_;
   model::KvCache cache_;
@@ -210,15 +210,18 @@ ItemScores score_tasks(ExecContext& context, std::span<const TaskItem> items, co
   check_tokens(requests, contender);
   ItemScores scores(items.size());
   for (std::size_t i = 0; i < items.size(); ++i) scores[i].resize(items[i].choices.size());
-  const std::span<const TaskRequest> all = requests.requests;
+  std::vector<RequestPtr> order;
+  for (const TaskRequest& request : requests.requests) order.push_back(&request);
+  std::ranges::stable_sort(order, std::greater{}, [](RequestPtr request) { return room_of(*request); });
+  const std::span<const RequestPtr> all = order;
   ProgressTask progress(context.progress, "tasks", all.size(), "contexts");
-  for (std::size_t begin = 0, end = 0; begin < all.size(); begin = end) {
+  for (std::size_t begin = 0; begin < all.size();) {
     context.check_cancelled();
-    std::int64_t tokens = 0;
-    do tokens += static_cast<std::int64_t>(all[end++].context.size());
-    while (end < all.size() && tokens + static_cast<std::int64_t>(all[end].context.size()) <= batch_tokens);
-    Batch(context, contender, all.subspan(begin, end - begin), items, scores).run();
-    progress.add(end - begin);
+    const std::int64_t fit = std::max<std::int64_t>(1, batch_tokens / room_of(*all[begin]));
+    const std::size_t n = std::min(all.size() - begin, static_cast<std::size_t>(fit));
+    Batch(context, contender, all.subspan(begin, n), items, scores).run();
+    progress.add(n);
+    begin += n;
   }
   return scores;
 }

@@ -38,8 +38,8 @@ struct ChoiceScore {
 };
 using ItemScores = std::vector<std::vector<ChoiceScore>>;  // by item and choice
 
-// Contexts of several requests are one batch of at most `batch_tokens`; a context is computed once, and its keys and
-// values serve all choices. Throws Error{kFormat} naming the model when its logits are not finite.
+// Requests of like length are one batch whose cache has room for `batch_tokens`; a context is computed once, and its
+// keys and values serve all choices. Throws Error{kFormat} naming the model when its logits are not finite.
 ItemScores score_tasks(ExecContext& context, std::span<const TaskItem> items, const TaskRequests& requests,
                        const Contender& contender, std::int64_t batch_tokens = 2048);
 
