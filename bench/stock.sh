@@ -5,22 +5,23 @@
 #   MODEL      a Hugging Face folder
 #   LLAMA_BIN  folder with llama.cpp's llama-imatrix, llama-quantize and llama-perplexity
 #   TEXT...    evaluation texts (default: text/books-eval.txt)
-# environment: TYPES, CTX (256), CHUNKS (150), CALIB (text/books-calib.txt), TOKENS (64000), NIBBLE, OUT (build/stock)
+# environment: MIX (auto: types chosen at the peer's size; stock: the peer's types), TYPES, CTX (256), CHUNKS (150),
+#   CALIB (text/books-calib.txt), TOKENS (32768), NIBBLE, OUT (build/stock)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 model=$1 llama=$2
 shift 2
 texts=("${@:-text/books-eval.txt}")
 types=${TYPES:-q2_k q3_k_m q4_0 iq4_xs q4_k_m}
-ctx=${CTX:-256} chunks=${CHUNKS:-150} tokens=${TOKENS:-64000} calib=${CALIB:-text/books-calib.txt}
+ctx=${CTX:-256} chunks=${CHUNKS:-150} tokens=${TOKENS:-32768} mix=${MIX:-auto} calib=${CALIB:-text/books-calib.txt}
 out=${OUT:-build/stock}/$(basename "$model")
 nibble=${NIBBLE:-build/release/nibble}
 mkdir -p "$out"
 
 "$nibble" convert "$model" -o "$out/f16.gguf" --type f16 -q >/dev/null
 if [ ! -f "$out/imatrix.gguf" ]; then
-  "$llama/llama-imatrix" -m "$out/f16.gguf" -f "$calib" -c "$ctx" --chunks $((tokens / ctx)) -o "$out/imatrix.gguf" \
+  "$llama/llama-imatrix" -m "$out/f16.gguf" -f "$calib" -c "$ctx" --chunks 250 -o "$out/imatrix.gguf" \
     >"$out/imatrix.log" 2>&1
 fi
 for text in "${texts[@]}"; do
@@ -39,11 +40,13 @@ peer_kld() {
 ratio() { awk "BEGIN { printf \"%.3f\", $1 / $2 }"; }
 printf '%-8s %-16s %9s %9s | %9s %9s %6s | %9s %9s %6s %8s\n' type text bytes peer exact peer ratio llama.cpp peer ratio seconds
 for type in $types; do
+  "$llama/llama-quantize" --imatrix "$out/imatrix.gguf" "$out/f16.gguf" "$out/peer-$type.gguf" "$type" >"$out/peer-$type.log" 2>&1
+  wanted=(--type "$type")
+  [ "$mix" = stock ] || wanted=(--type auto --size "$(stat -c %s "$out/peer-$type.gguf")")
   start=$(date +%s.%N)
-  "$nibble" quantize "$model" -o "$out/$type.gguf" --type "$type" --method gptq --calib "$calib" --calib-tokens "$tokens" -q \
+  "$nibble" quantize "$model" -o "$out/$type.gguf" "${wanted[@]}" --method gptq --calib "$calib" --calib-tokens "$tokens" -q \
     >"$out/$type.log"
   seconds=$(awk "BEGIN { printf \"%.0f\", $(date +%s.%N) - $start }")
-  "$llama/llama-quantize" --imatrix "$out/imatrix.gguf" "$out/f16.gguf" "$out/peer-$type.gguf" "$type" >"$out/peer-$type.log" 2>&1
   for text in "${texts[@]}"; do
     json="$out/$type-$(basename "$text" .txt).json"
     "$nibble" eval "$out/$type.gguf" --versus "$out/peer-$type.gguf" --reference "$model" --exact --text "$text" --ctx "$ctx" \
