@@ -86,9 +86,11 @@ TEST_F(TaskScore, BatchesAndThreadsChangeNothing) {
   ThreadPool one(1);
   ExecContext alone{one, cancel_, progress_};
   const ItemScores single = score_tasks(alone, items_, requests, model, 1);
+  // Tiles of AMX, which larger batches may go to, round in their own way.
+  const double rounding = best_isa() >= Isa::kAmx ? 2e-3 : 2e-5;
   for (std::size_t i = 0; i < whole.size(); ++i) {
     for (std::size_t c = 0; c < whole[i].size(); ++c) {
-      EXPECT_NEAR(single[i][c].log_probability, whole[i][c].log_probability, 2e-5) << i << " " << c;
+      EXPECT_NEAR(single[i][c].log_probability, whole[i][c].log_probability, rounding) << i << " " << c;
     }
   }
 }

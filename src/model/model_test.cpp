@@ -70,6 +70,9 @@ std::vector<double> differences(const Rows& a, const Rows& b) {
 
 double largest_difference(const Rows& a, const Rows& b) { return differences(a, b).back(); }
 
+// The best set whose kernels give a token the same bits beside many others as alone: tiles of AMX take over from 16 on.
+Isa isa_of_any_batch() { return std::min(best_isa(), Isa::kAvx512); }
+
 class TinyModel : public ::testing::TestWithParam<testing::TinyVariant> {
  protected:
   void SetUp() override {
@@ -77,8 +80,8 @@ class TinyModel : public ::testing::TestWithParam<testing::TinyVariant> {
     source_ = ModelSource::open(folder_.path());
     tokens_ = random_tokens(1, 100, source_->spec().vocab);
   }
-  std::shared_ptr<const Model> load(MathPath path, Runtime& runtime) const {
-    return Model::load(runtime.context, source_, {path, best_isa()});
+  std::shared_ptr<const Model> load(MathPath path, Runtime& runtime, Isa isa = best_isa()) const {
+    return Model::load(runtime.context, source_, {path, isa});
   }
   Rows run_alone(Runtime& runtime, const Model& model, KvType kv, std::span<const TokenId> tokens) const {
     KvCache cache(model.spec(), kv, 1, static_cast<std::int64_t>(tokens.size()));
@@ -102,7 +105,7 @@ TEST_P(TinyModel, SameBitsForAnyNumberOfThreads) {
 TEST_P(TinyModel, DecodingFromTheCacheEqualsOneBatch) {
   for (const auto& [path, kv] :
        {std::pair(MathPath::kExact, KvType::kF32), {MathPath::kFast, KvType::kF16}, {MathPath::kFast, KvType::kQ8_0}}) {
-    const auto model = load(path, runtime_);
+    const auto model = load(path, runtime_, isa_of_any_batch());
     const Rows expected = run_alone(runtime_, *model, kv, tokens_);
     KvCache cache(model->spec(), kv, 1, 100);
     Rows got;
@@ -119,7 +122,7 @@ TEST_P(TinyModel, DecodingFromTheCacheEqualsOneBatch) {
 }
 
 TEST_P(TinyModel, BatchOfSequencesEqualsEachAlone) {
-  const auto model = load(MathPath::kFast, runtime_);
+  const auto model = load(MathPath::kFast, runtime_, isa_of_any_batch());
   KvCache cache(model->spec(), KvType::kF16, 3, 100);
   const auto other = random_tokens(2, 70, model->spec().vocab);
   const std::span<const TokenId> a = tokens_, b = other;
@@ -129,6 +132,17 @@ TEST_P(TinyModel, BatchOfSequencesEqualsEachAlone) {
   EXPECT_LT(largest_difference(together[0], run_alone(runtime_, *model, KvType::kF16, b)), 1e-4);
   EXPECT_LT(largest_difference(together[1], Rows(alone_a.begin() + 30, alone_a.end())), 1e-4);
   EXPECT_LT(largest_difference(together[2], Rows(alone_a.begin(), alone_a.begin() + 1)), 1e-4);
+}
+
+// Tokens that came by tiles and tokens that did not differ by roundings alone.
+TEST_P(TinyModel, BatchesOfEverySizeStayClose) {
+  const auto model = load(MathPath::kFast, runtime_);
+  KvCache cache(model->spec(), KvType::kF32, 1, 100);
+  Rows one_by_one;
+  for (std::size_t i = 0; i < tokens_.size(); ++i)
+    one_by_one.push_back(forward_one(runtime_, *model, cache, {0, std::span(tokens_).subspan(i, 1), 0})[0]);
+  const std::vector<double> sorted = differences(one_by_one, run_alone(runtime_, *model, KvType::kF32, tokens_));
+  EXPECT_LT(sorted[sorted.size() / 2], 1e-3);
 }
 
 TEST_P(TinyModel, SmallerCachesStayClose) {
@@ -234,9 +248,9 @@ TEST_F(OneModel, ObserversSeeEveryLinearAndBlock) {
   source_->read_rows(0, tokens[7], tokens[7] + 1, embedding.data());
   const auto row = recorder.outputs[-1].begin() + 7 * model_->spec().hidden;
   EXPECT_TRUE(std::equal(embedding.begin(), embedding.end(), row));
-  // Watching changes nothing.
+  // Watching changes nothing but, where the last block has fewer tokens without it, roundings.
   cache.truncate(0, 0);
-  EXPECT_EQ(forward(runtime_, *model_, cache, {{0, tokens, 30}})[0], seen);
+  EXPECT_LT(largest_difference(forward(runtime_, *model_, cache, {{0, tokens, 30}})[0], seen), 1e-3);
 }
 
 TEST_F(OneModel, RefusesWhatIsOutOfRange) {

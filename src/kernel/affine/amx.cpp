@@ -51,9 +51,8 @@ void fill(const TileWeights& weights, int64_t panel_index, int64_t begin, int co
 
 template <int kP>
 void compute(const TileWeights& weights, const TileJob& job) {
-  TileProduct<1, 1>(job).run([&](int64_t panel, int64_t begin, int count, uint8_t* tiles) {
-    fill<kP>(weights, panel, begin, count, tiles);
-  });
+  TileProduct<1, 1>(job).run(
+      [&](int64_t panel, int64_t begin, int count, uint8_t* tiles) { fill<kP>(weights, panel, begin, count, tiles); });
 }
 
 }  // namespace
