@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "base/rng.h"
 #include "base/thread_pool.h"
+#include "linalg/core.h"
 
 namespace nibble::linalg {
 namespace {
@@ -15,6 +18,16 @@ std::vector<float> random_matrix(std::uint64_t stream, std::int64_t n) {
   std::vector<float> out(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = random_normal(1, stream, i);
   return out;
+}
+
+TEST(Core, TheUsersChoiceStands) {
+  setenv("OPENBLAS_CORETYPE", "Haswell", 1);
+  EXPECT_EQ(better_core(), nullptr);
+  unsetenv("OPENBLAS_CORETYPE");
+  const char* core = better_core();
+  if (core != nullptr) {
+    EXPECT_TRUE(std::string(core) == "SkylakeX" || std::string(core) == "Haswell");
+  }
 }
 
 TEST(Gemm, AgreesWithDoubleSumsAndRespectsStrides) {
