@@ -56,6 +56,7 @@ class Auto : public ::testing::Test {
   }
   TemporaryFolder folder_;
 };
+using AutoSlow = Auto;
 
 std::string message_of(const QuantizeRequest& r) {
   try {
@@ -87,7 +88,7 @@ TEST_F(Auto, KeepsToTheSizeAndIsNoWorseThanTheStockMix) {
   EXPECT_EQ(files(), (std::vector<std::string>{"out.gguf"}));
 }
 
-TEST_F(Auto, ByGptqForAnyThreads) {
+TEST_F(AutoSlow, ByGptqForAnyThreads) {
   QuantizeRequest r = request(7.5);
   r.method = "gptq";
   r.calib_tokens = 256;
@@ -111,7 +112,7 @@ TEST_F(Auto, TheRecipeMakesTheSameMix) {
 }
 
 // More bytes, less predicted loss; the tensors that lose most get the most bits.
-TEST_F(Auto, MoreBytesLoseLess) {
+TEST_F(AutoSlow, MoreBytesLoseLess) {
   double before = 1e9;
   for (const double bits : {7.0, 8.0, 9.0, 12.0}) {
     QuantizeRequest r = request(bits);

@@ -66,6 +66,7 @@ class Calibrate : public ::testing::Test {
 
   TemporaryFolder folder_;
 };
+using CalibrateSlow = Calibrate;
 
 std::vector<std::byte> data_of(const container::CheckpointReader& reader, const std::string& name) {
   const auto data = reader.at(name).view.data();
@@ -162,7 +163,7 @@ TEST_F(Calibrate, WhatDoesNotFitIsRefused) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "again.gguf"));
 }
 
-TEST_F(Calibrate, MergesAndLooks) {
+TEST_F(CalibrateSlow, MergesAndLooks) {
   const std::string first = made("first");
   CalibrateRequest second = request("second");
   write_file_atomically(folder_ / "other.txt", read_file(kText).substr(100000, 20000));

@@ -57,7 +57,7 @@ std::vector<std::byte> data_of(const container::TensorEntry& entry) {
 }
 
 // GGUF or folder, one thread or three: the same numbers.
-TEST(Calibrated, TheSameFromFolderAndFileForAnyThreads) {
+TEST(CalibratedSlow, TheSameFromFolderAndFileForAnyThreads) {
   const TemporaryFolder folder;
   const std::string model = tiny(folder, "llama");
   ConvertRequest convert;
@@ -80,7 +80,7 @@ TEST(Calibrated, TheSameFromFolderAndFileForAnyThreads) {
 }
 
 // Experts, latent attention, parallel halves, transposed weights.
-TEST(Calibrated, EveryKindOfBlock) {
+TEST(CalibratedSlow, EveryKindOfBlock) {
   for (const std::string type : {"qwen2_moe", "deepseek_v3", "phi", "gpt2", "gpt_oss"}) {
     SCOPED_TRACE(type);
     const TemporaryFolder folder;

@@ -64,6 +64,7 @@ class Measuring : public ::testing::Test {
 
   TemporaryFolder folder_;
 };
+using MeasuringSlow = Measuring;
 
 TEST_F(Measuring, ModelAgainstItself) {
   EvaluateRequest call = request();
@@ -129,7 +130,7 @@ TEST_F(Measuring, SavedLogProbabilitiesAreOfTheExactPathIfItIsRun) {
   EXPECT_EQ(read_file(folder_ / "again"), fast);
 }
 
-TEST_F(Measuring, TasksBesideAReferenceAndAnotherModel) {
+TEST_F(MeasuringSlow, TasksBesideAReferenceAndAnotherModel) {
   EvaluateRequest call;
   call.model = kModel;
   call.reference = kModel;
