@@ -18,6 +18,6 @@ TileJob tile_job(const ActivationFormat& format, const MatrixInfo& matrix, const
                  std::int64_t row_begin, std::int64_t row_end, float* out, std::int64_t ldo) noexcept;
 
 // From here on unpacking weights to tiles pays.
-inline constexpr std::int64_t kTileMinTokens = 16;
+inline constexpr std::int64_t kTileMinTokens = 9;
 
 }  // namespace nibble::kernel

@@ -172,6 +172,11 @@ class TileProduct {
   TileMemory<kPlanes> memory_;
 };
 
+// While one panel is unpacked, what lies `stride` bytes behind it, in the next, is fetched.
+inline void prefetch_behind(const uint8_t* begin, int n_bytes, int64_t stride) {
+  for (int line = 0; line < n_bytes; line += 64) _mm_prefetch(begin + stride + line, _MM_HINT_T0);
+}
+
 // Sixteen words of one column, then of the next, as a line of a tile.
 inline __m512i interleave_words(__m512i words) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,

@@ -70,7 +70,8 @@ std::vector<double> differences(const Rows& a, const Rows& b) {
 
 double largest_difference(const Rows& a, const Rows& b) { return differences(a, b).back(); }
 
-// The best set whose kernels give a token the same bits beside many others as alone: tiles of AMX take over from 16 on.
+// The best set whose kernels give a token the same bits beside many others as alone: tiles of AMX take over where they
+// are many.
 Isa isa_of_any_batch() { return std::min(best_isa(), Isa::kAvx512); }
 
 class TinyModel : public ::testing::TestWithParam<testing::TinyVariant> {

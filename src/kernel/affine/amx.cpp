@@ -43,6 +43,7 @@ void fill(const TileWeights& weights, int64_t panel_index, int64_t begin, int co
   GroupScale at = load_group(weights, panel, begin / geometry.group_blocks);
   for (int64_t b = begin; b < begin + count; ++b, block += block_bytes(kCodes), tiles += kTileBytes) {
     if (b % geometry.group_blocks == 0) at = load_group(weights, panel, b / geometry.group_blocks);
+    prefetch_behind(block, block_bytes(kCodes), geometry.bytes);
     __m512i w[kGroups];
     unpack_codes<kCodes.low_bits, kCodes.high_bits>(block, w);
     for (int g = 0; g < kGroups; ++g) store_group(w[g], at.scale, at.shift, tiles + g * 128);

@@ -12,7 +12,7 @@ namespace nibble::kernel::blocks {
 namespace {
 
 template <int kFormat>
-inline void fill(const uint8_t* panel, int64_t begin, int count, __m512i levels, uint8_t* tiles) {
+inline void fill(const uint8_t* panel, int64_t panel_bytes, int64_t begin, int count, __m512i levels, uint8_t* tiles) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
   constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
@@ -20,9 +20,12 @@ inline void fill(const uint8_t* panel, int64_t begin, int count, __m512i levels,
   int in_super = static_cast<int>(begin % kSuperBlocks);
   for (int b = 0; b < count; header += kSuperBytes, in_super = 0) {
     const Super super = load_super<kFormat>(header);
+    prefetch_behind(header, kF.header_bytes, panel_bytes);
     for (; in_super < kSuperBlocks && b < count; ++in_super, ++b, tiles += kTileBytes) {
+      const uint8_t* block = header + kF.header_bytes + in_super * kF.block_bytes;
+      prefetch_behind(block, kF.block_bytes, panel_bytes);
       __m512i w[kGroups];
-      unpack<kFormat>(header + kF.header_bytes + in_super * kF.block_bytes, levels, w);
+      unpack<kFormat>(block, levels, w);
       for (int s = 0; s < kSubs; ++s) {
         __m512 scale;
         __m512 min = _mm512_setzero_ps();
@@ -40,7 +43,7 @@ template <int kFormat>
 void compute(const TileWeights& weights, const TileJob& job) noexcept {
   const __m512i levels = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(weights.levels)));
   TileProduct<1, 1>(job).run([&](int64_t panel, int64_t begin, int count, uint8_t* tiles) {
-    fill<kFormat>(weights.packed + panel * weights.panel_bytes, begin, count, levels, tiles);
+    fill<kFormat>(weights.packed + panel * weights.panel_bytes, weights.panel_bytes, begin, count, levels, tiles);
   });
 }
 

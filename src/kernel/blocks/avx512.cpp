@@ -11,8 +11,8 @@ namespace nibble::kernel::blocks {
 
 namespace {
 
-constexpr int kStreamTokens = 4;    // most tokens of the streaming kernel
-constexpr int kStreamPanels = 4;    // that one token reads side by side
+constexpr int kStreamTokens = 8;    // that meet a block in registers
+constexpr int kStreamGroups = 3;    // of so many tokens, before tiles are better
 constexpr int kStreamBlocks = 256;  // blocks of 32 columns it works through before the next panel
 constexpr int kTileBlocks = 16;     // blocks of an unpacked tile: 16 KiB of codes
 constexpr int kTileTokens = 6;      // 2 panels x 6 tokens: 12 integer and 12 float sums in registers
@@ -73,26 +73,30 @@ inline __m512 add_block(__m512 y, __m512i dot, float a_scale, __m512 scale, __m5
   return y;
 }
 
-// What few tokens bring to a stretch of blocks.
-template <int kFormat, int kTokens>
+// What up to kStreamTokens tokens bring to a stretch of blocks.
+template <int kFormat>
 struct Inputs {
   static constexpr int kSubs = kBlock / kFormats[kFormat].sub;
-  alignas(64) int32_t corrections[kTokens][kStreamBlocks * kSubs];
-  const int8_t* codes[kTokens];
-  const float* scales[kTokens];
+  alignas(64) int32_t corrections[kStreamTokens][kStreamBlocks * kSubs];
+  const int8_t* codes[kStreamTokens];
+  const float* scales[kStreamTokens];
+  int64_t first_token;
+  int64_t tokens;
 
-  Inputs(const Activations& a, int64_t first_token, int64_t begin, int count) {
-    for (int t = 0; t < kTokens; ++t) {
-      correct<kFormat>(a, first_token + t, begin, count, corrections[t]);
-      codes[t] = codes_of(a, first_token + t) + begin * kBlock;
-      scales[t] = scales_of(a, first_token + t) + begin;
+  void prepare(const Activations& a, int64_t first, int64_t n, int64_t begin, int count) {
+    first_token = first;
+    tokens = n;
+    for (int64_t t = 0; t < n; ++t) {
+      correct<kFormat>(a, first + t, begin, count, corrections[t]);
+      codes[t] = codes_of(a, first + t) + begin * kBlock;
+      scales[t] = scales_of(a, first + t) + begin;
     }
   }
 };
 
 // Adds blocks [b, end) of the stretch, which lie in the super-block at `header`, to y.
 template <int kFormat, int kTokens>
-inline void stream_super(const Inputs<kFormat, kTokens>& inputs, const uint8_t* header, __m512i levels, int b, int end,
+inline void stream_super(const Inputs<kFormat>& inputs, const uint8_t* header, __m512i levels, int b, int end,
                          __m512 (&y)[kTokens]) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
@@ -124,12 +128,12 @@ inline void stream_super(const Inputs<kFormat, kTokens>& inputs, const uint8_t* 
 
 // A stretch of kPanels panels, a super-block of each in turn: memory gives more to several streams than to one.
 template <int kFormat, int kTokens, int kPanels>
-inline void stream_panels(const Job& job, const Inputs<kFormat, kTokens>& inputs, __m512i levels, int64_t first_token,
-                          int64_t row, int64_t begin, int count) {
+void stream_panels(const Job& job, const Inputs<kFormat>& inputs, int64_t row, int64_t begin, int count) {
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSuperBytes = kF.header_bytes + kSuperBlocks * kF.block_bytes;
+  const __m512i levels = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
   const uint8_t* header = job.packed + row / kPanelRows * job.panel_bytes + begin / kSuperBlocks * kSuperBytes;
-  float* out = job.out + first_token * job.ldo + row;
+  float* out = job.out + inputs.first_token * job.ldo + row;
   __m512 y[kPanels][kTokens];
   for (int p = 0; p < kPanels; ++p) {
     const __mmask16 mask = row_mask(job.row_end - row - p * kPanelRows);
@@ -149,19 +153,36 @@ inline void stream_panels(const Job& job, const Inputs<kFormat, kTokens>& inputs
   }
 }
 
-// Few tokens: every panel once, through registers.
-template <int kFormat, int kTokens>
-void stream(const Job& job, int64_t first_token) {
-  constexpr int kPanels = kTokens == 1 ? kStreamPanels : 2;
-  const __m512i levels = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
+template <int kFormat>
+using Stream = void (*)(const Job&, const Inputs<kFormat>&, int64_t, int64_t, int);
+
+// Few tokens: every panel once, through registers; its second group of tokens finds it in the cache.
+template <int kFormat>
+void stream(const Job& job) {
+  static constexpr Stream<kFormat> kOnePanel[kStreamTokens] = {
+      stream_panels<kFormat, 1, 1>, stream_panels<kFormat, 2, 1>, stream_panels<kFormat, 3, 1>,
+      stream_panels<kFormat, 4, 1>, stream_panels<kFormat, 5, 1>, stream_panels<kFormat, 6, 1>,
+      stream_panels<kFormat, 7, 1>, stream_panels<kFormat, 8, 1>};
+  static constexpr Stream<kFormat> kManyPanels[] = {stream_panels<kFormat, 1, 4>, stream_panels<kFormat, 2, 2>,
+                                                    stream_panels<kFormat, 3, 2>, stream_panels<kFormat, 4, 2>};
+  static constexpr int kPanels[] = {4, 2, 2, 2};
+  const int64_t groups = (job.n + kStreamTokens - 1) / kStreamTokens;
+  Inputs<kFormat> inputs[kStreamGroups];
   for (int64_t begin = 0; begin < job.blocks; begin += kStreamBlocks) {
     const int count = static_cast<int>(job.blocks - begin < kStreamBlocks ? job.blocks - begin : kStreamBlocks);
-    const Inputs<kFormat, kTokens> inputs(job.activations, first_token, begin, count);
+    for (int64_t i = 0; i < groups; ++i) {
+      const int64_t first = job.n * i / groups;
+      inputs[i].prepare(job.activations, first, job.n * (i + 1) / groups - first, begin, count);
+    }
     int64_t row = job.row_begin;
-    for (; row + (kPanels - 1) * kPanelRows < job.row_end; row += kPanels * kPanelRows)
-      stream_panels<kFormat, kTokens, kPanels>(job, inputs, levels, first_token, row, begin, count);
-    for (; row < job.row_end; row += kPanelRows)
-      stream_panels<kFormat, kTokens, 1>(job, inputs, levels, first_token, row, begin, count);
+    if (job.n <= 4) {
+      const int panels = kPanels[job.n - 1];
+      for (; row + (panels - 1) * kPanelRows < job.row_end; row += panels * kPanelRows)
+        kManyPanels[job.n - 1](job, inputs[0], row, begin, count);
+    }
+    for (; row < job.row_end; row += kPanelRows) {
+      for (int64_t i = 0; i < groups; ++i) kOnePanel[inputs[i].tokens - 1](job, inputs[i], row, begin, count);
+    }
   }
 }
 
@@ -284,18 +305,7 @@ void multiply_panels(const Job& job, int64_t row, __m512i levels) {
 
 template <int kFormat>
 void compute(const Job& job) noexcept {
-  switch (job.n) {
-    case 1:
-      return stream<kFormat, 1>(job, 0);
-    case 2:
-      return stream<kFormat, 2>(job, 0);
-    case 3:
-      return stream<kFormat, 3>(job, 0);
-    case kStreamTokens:
-      return stream<kFormat, 4>(job, 0);
-    default:
-      break;
-  }
+  if (job.n <= kStreamTokens * kStreamGroups) return stream<kFormat>(job);
   const __m512i levels = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(job.levels)));
   int64_t row = job.row_begin;
   for (; row + kPanelRows < job.row_end; row += 2 * kPanelRows) multiply_panels<kFormat, 2>(job, row, levels);
