@@ -111,6 +111,7 @@ inline void stream_super(const Inputs<kFormat>& inputs, const uint8_t* header, _
       __m512 scale;
       __m512 min = _mm512_setzero_ps();
       load_scale<kFormat>(header, super, in_super * kSubs + s, scale, min);
+#pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
         const int at = b * kSubs + s;
         const int8_t* a = inputs.codes[t] + b * kBlock + s * kF.sub;
@@ -135,8 +136,10 @@ void stream_panels(const Job& job, const Inputs<kFormat>& inputs, int64_t row, i
   const uint8_t* header = job.packed + row / kPanelRows * job.panel_bytes + begin / kSuperBlocks * kSuperBytes;
   float* out = job.out + inputs.first_token * job.ldo + row;
   __m512 y[kPanels][kTokens];
+#pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
     const __mmask16 mask = row_mask(job.row_end - row - p * kPanelRows);
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       y[p][t] = begin == 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, out + t * job.ldo + p * kPanelRows);
     }
@@ -147,8 +150,10 @@ void stream_panels(const Job& job, const Inputs<kFormat>& inputs, int64_t row, i
     for (int p = 0; p < kPanels; ++p)
       stream_super<kFormat, kTokens>(inputs, header + p * job.panel_bytes, levels, b, end, y[p]);
   }
+#pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
     const __mmask16 mask = row_mask(job.row_end - row - p * kPanelRows);
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) _mm512_mask_storeu_ps(out + t * job.ldo + p * kPanelRows, mask, y[p][t]);
   }
 }
