@@ -234,12 +234,15 @@ void multiply(const Job& job, const Tile<kFormat, kPanels>& tile, int64_t token,
   constexpr Format kF = kFormats[kFormat];
   constexpr int kSubs = kBlock / kF.sub;
   alignas(64) int32_t corrections[kTokens][kTileBlocks * kSubs];
+#pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) correct<kFormat>(job.activations, token + t, begin, count, corrections[t]);
   const int8_t* codes = codes_of(job.activations, token) + begin * kBlock;
   const float* scales = scales_of(job.activations, token) + begin;
   const int64_t stride = job.activations.stride;
   __m512 y[kPanels][kTokens];
+#pragma GCC unroll 8
   for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       y[p][t] = begin == 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(masks[p], out + t * job.ldo + p * kPanelRows);
     }
@@ -247,7 +250,9 @@ void multiply(const Job& job, const Tile<kFormat, kPanels>& tile, int64_t token,
   for (int b = 0; b < count; ++b) {
     for (int s = 0; s < kSubs; ++s) {
       __m512i dot[kPanels][kTokens];
+#pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 8
         for (int p = 0; p < kPanels; ++p) {
           dot[p][t] = kF.has_min ? _mm512_setzero_si512() : _mm512_set1_epi32(corrections[t][b * kSubs + s]);
         }
@@ -256,15 +261,20 @@ void multiply(const Job& job, const Tile<kFormat, kPanels>& tile, int64_t token,
       for (int g = 0; g < kGroups / kSubs; ++g) {
         const int group_in_block = s * (kGroups / kSubs) + g;
         __m512i w[kPanels];
+#pragma GCC unroll 8
         for (int p = 0; p < kPanels; ++p) w[p] = _mm512_load_si512(tile.codes[b][group_in_block][p]);
+#pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
           const __m512i a = broadcast(codes + t * stride + b * kBlock + group_in_block * 4);
+#pragma GCC unroll 8
           for (int p = 0; p < kPanels; ++p) dot[p][t] = _mm512_dpbusd_epi32(dot[p][t], w[p], a);
         }
       }
+#pragma GCC unroll 8
       for (int p = 0; p < kPanels; ++p) {
         const __m512 scale = _mm512_load_ps(tile.scales[b * kSubs + s][p]);
         const __m512 min = kF.has_min ? _mm512_load_ps(tile.mins[b * kSubs + s][p]) : _mm512_setzero_ps();
+#pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
           float a_sum;
           __builtin_memcpy(&a_sum, &corrections[t][b * kSubs + s], 4);
@@ -275,7 +285,9 @@ void multiply(const Job& job, const Tile<kFormat, kPanels>& tile, int64_t token,
       }
     }
   }
+#pragma GCC unroll 8
   for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) _mm512_mask_storeu_ps(out + t * job.ldo + p * kPanelRows, masks[p], y[p][t]);
   }
 }
