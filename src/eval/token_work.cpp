@@ -11,8 +11,8 @@ using model::Role;
 namespace {
 
 double& by_limit(Macs& macs, const kernel::LinearKernel& linear) {
-  const std::string_view activations = linear.activation->name;
-  return activations == "f32" ? macs.f32 : activations.starts_with("bf16") ? macs.bf16 : macs.integer;
+  const kernel::ProductKind kind = kernel::product_kind(linear);
+  return kind == kernel::ProductKind::kF32 ? macs.f32 : kind == kernel::ProductKind::kBf16 ? macs.bf16 : macs.integer;
 }
 
 double limit_seconds(const Macs& macs, const kernel::Roofline& roofline) {

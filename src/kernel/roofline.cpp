@@ -109,11 +109,17 @@ Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes)
   return result;
 }
 
-double peak_of(const LinearKernel& kernel, const Roofline& roofline) {
+ProductKind product_kind(const LinearKernel& kernel) {
   const std::string_view activations = kernel.activation->name;
-  return activations == "f32"              ? roofline.f32_ops_per_s
-         : activations.starts_with("bf16") ? roofline.bf16_ops_per_s
-                                           : roofline.int8_ops_per_s;
+  if (activations == "f32") return ProductKind::kF32;
+  return activations.starts_with("bf16") ? ProductKind::kBf16 : ProductKind::kInteger;
+}
+
+double peak_of(const LinearKernel& kernel, const Roofline& roofline) {
+  const ProductKind kind = product_kind(kernel);
+  return kind == ProductKind::kF32    ? roofline.f32_ops_per_s
+         : kind == ProductKind::kBf16 ? roofline.bf16_ops_per_s
+                                      : roofline.int8_ops_per_s;
 }
 
 Roofline better_of(const Roofline& a, const Roofline& b) {

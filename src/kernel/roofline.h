@@ -22,7 +22,9 @@ struct Roofline {
 // few times the last-level cache that these threads can reach, at least 1 GB for a figure worth quoting.
 Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes = std::uint64_t{1} << 30);
 
-// The limit of the products that a kernel with these activations executes.
+// What limits the products that a kernel executes; it follows from its activations.
+enum class ProductKind : std::uint8_t { kInteger, kF32, kBf16 };
+ProductKind product_kind(const LinearKernel& kernel);
 double peak_of(const LinearKernel& kernel, const Roofline& roofline);
 
 // The higher of each limit.
