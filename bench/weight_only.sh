@@ -3,7 +3,7 @@
 # usage: bench/weight_only.sh MODEL TEXT...
 #   MODEL    a Hugging Face folder
 #   TEXT...  evaluation texts
-# environment: PARTS (grids awq adaround codebooks), CTX (256), CHUNKS (40), CALIB (text/books-calib.txt), TOKENS (16384), OUT (build/weight_only)
+# environment: PARTS (grids awq adaround codebooks), CTX (256), CHUNKS (40), CALIB (text/books-calib.txt), TOKENS (16384), NIBBLE, OUT (build/weight_only)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -16,7 +16,7 @@ mkdir -p "$out"
 
 # The rows of one sweep.
 sweep() {
-  build/release/nibble sweep "$model" "${texts[@]}" --ctx "${CTX:-256}" --chunks "${CHUNKS:-40}" --calib "${CALIB:-text/books-calib.txt}" \
+  "${NIBBLE:-build/release/nibble}" sweep "$model" "${texts[@]}" --ctx "${CTX:-256}" --chunks "${CHUNKS:-40}" --calib "${CALIB:-text/books-calib.txt}" \
     --calib-tokens "${TOKENS:-16384}" -q "$@"
 }
 for part in ${PARTS:-grids awq adaround codebooks}; do
