@@ -24,7 +24,7 @@ for part in ${PARTS:-grids awq adaround codebooks}; do
     grids) sweep --types int4-g128,int3-g128,int2-g128,int4-channel,int3-channel,int2-channel --methods rtn,gptq ;;
     awq) sweep --types int4-g128,int3-g128 --methods rtn,gptq --transforms awq ;;
     adaround) sweep --types int4-g128,int3-g128 --methods adaround ;;
-    codebooks) sweep --types int4-g64,nf4 --methods rtn && sweep --types kmeans4-g512 --methods kmeans ;;
+    codebooks) sweep --types int4-g64,nf4,nf4-dq --methods rtn && sweep --types kmeans4-g512,kmeans4-g768 --methods kmeans ;;
     *) echo "no part '$part'" >&2 && exit 2 ;;
   esac | tee "$out/$part.md"
 done

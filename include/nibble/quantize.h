@@ -30,7 +30,7 @@ struct QuantizeRequest {
   std::vector<std::string> overrides;   // "REGEX=TYPE" over GGUF or Hugging Face names; the first that matches counts
   bool pure = false;                    // the type everywhere, the head included
   std::string rounding = "nearest";     // of method rtn: nearest, stochastic, floor, ceil
-  std::string range = "minmax";         // of method rtn: minmax, mse
+  std::string range;                    // of method rtn: minmax, mse, output; empty: output behind awq, else minmax
   std::uint64_t seed = 0;               // of stochastic rounding
   int effort = -1;                      // passes of methods that improve on their first answer; -1: theirs
   // Of methods that look at the inputs of a layer together (gptq, adaround):

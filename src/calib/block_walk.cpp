@@ -128,6 +128,11 @@ void BlockWalk::run_stage(ExecContext& context, const BlockModel& model, const S
                           std::int64_t n, float* states, model::ForwardObserver& observer) {
   float* x = states + first * length_ * spec().hidden;
   if (stage.layer < 0) return model.show_head_input(context, n, length_, x, observer);
+  if (stage.half == BlockModel::Half::kFeedForward && !behind_attention_) {
+    std::vector<float> passed(x, x + n * length_ * spec().hidden);
+    model.run(context, stage.layer, BlockModel::Half::kAttention, n, length_, passed.data());
+    return model.run(context, stage.layer, stage.half, n, length_, passed.data(), &observer);
+  }
   model.run(context, stage.layer, stage.half, n, length_, x, &observer);
 }
 
@@ -138,15 +143,21 @@ InputMoments BlockWalk::collect(ExecContext& context, const Stage& stage, const 
   const std::int64_t first = share == Share::kTrain ? 0 : n_train_, n = sequences(share);
   std::vector<float> there;  // what flows into the stage of the original, for the same tokens
   std::size_t taken_from_there = 0;
+  const auto divisors = divisors_.find({stage.layer, stage.roles[0]});
   StageInputs original(stage, [&](ExecContext&, const float* x, std::span<const std::int64_t> begins) {
+    const std::size_t begin = there.size();
     there.insert(there.end(), x, x + begins.back() * stage.cols);
+    if (divisors == divisors_.end()) return;
+    for (std::size_t i = begin; i < there.size(); ++i)
+      there[i] /= divisors->second[(i - begin) % divisors->second.size()];
   });
   StageInputs observer(stage, [&](ExecContext& pool, const float* x, std::span<const std::int64_t> begins) {
     moments.add(pool, x, begins, taken.cross ? there.data() + taken_from_there : nullptr);
     taken_from_there += static_cast<std::size_t>(begins.back() * stage.cols);
   });
   with_context(place_of(stage), [&] {
-    const std::int64_t step = taken.cross ? std::max<std::int64_t>(1, 2048 / length_) : std::max<std::int64_t>(1, n);
+    const bool in_steps = taken.cross || !behind_attention_;
+    const std::int64_t step = in_steps ? std::max<std::int64_t>(1, 2048 / length_) : std::max<std::int64_t>(1, n);
     for (std::int64_t begin = 0; begin < n; begin += step) {
       const std::int64_t count = std::min(step, n - begin);
       there.clear();
@@ -157,6 +168,14 @@ InputMoments BlockWalk::collect(ExecContext& context, const Stage& stage, const 
     moments.finish(context);
   });
   return moments;
+}
+
+void BlockWalk::divide_original_input(int layer, Role role, std::span<const float> factors) {
+  if (!original_) return;
+  std::erase_if(divisors_, [&](const auto& entry) { return entry.first.first < layer; });
+  std::vector<float>& divisors = divisors_[{layer, role}];
+  if (divisors.empty()) divisors.assign(factors.size(), 1.0f);
+  for (std::size_t i = 0; i < divisors.size(); ++i) divisors[i] *= factors[i];
 }
 
 std::vector<InputMoments> BlockWalk::collect_and_pass(ExecContext& context, std::span<const Stage> stages,
@@ -188,6 +207,7 @@ std::vector<float> BlockWalk::sample(ExecContext& context, const Stage& stage, s
 
 void BlockWalk::pass(ExecContext& context, int layer, BlockModel::Half half) {
   model_.run(context, layer, half, n_sequences_, length_, states_.floats());
+  behind_attention_ = half == BlockModel::Half::kAttention;
   if (original_) original_->run(context, layer, half, n_sequences_, length_, original_states_.floats());
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/exec_context.h"
@@ -46,7 +48,8 @@ class BlockWalk {
   // Of a block, in order of evaluation.
   std::vector<Stage> stages(ExecContext& context, int layer);
   Stage head_stage() const;
-  // Statistics of the stage's inputs at its place in the block the walk stands before. Means. `cross` is left out for
+  // Statistics of the stage's inputs at its place in the block the walk stands before or, of the feed-forward half, in.
+  // Means. `cross` is left out for
   // stacks, as the same token may go to other experts in the original. Throws Error{kFormat} naming the block when an
   // input is not finite.
   InputMoments collect(ExecContext& context, const Stage& stage, const Wanted& wanted, Share share);
@@ -56,6 +59,9 @@ class BlockWalk {
   // The inputs themselves of the first `n_tokens` or so tokens of the share, (n, cols); not of a stack.
   std::vector<float> sample(ExecContext& context, const Stage& stage, std::int64_t n_tokens);
   void reload(ExecContext& context, int layer) { model_.reload(context, layer); }  // after weights were exchanged
+  // What flows into a linear of a block has become that of the original divided by `factors`, (cols), as a fold leaves
+  // it: statistics that compare the two divide the original's likewise.
+  void divide_original_input(int layer, model::Role role, std::span<const float> factors);
   // On to behind the half.
   void pass(ExecContext& context, int layer, model::BlockModel::Half half);
   // The hidden states before the block the walk stands before, (tokens of kTrain, hidden), and how they are cut.
@@ -65,12 +71,15 @@ class BlockWalk {
 
  private:
   std::int64_t sequences(Share share) const { return share == Share::kTrain ? n_train_ : n_sequences_ - n_train_; }
+  // Sequences [first, first + n) of `states`, which stay as they are.
   void run_stage(ExecContext& context, const model::BlockModel& model, const Stage& stage, std::int64_t first,
                  std::int64_t n, float* states, model::ForwardObserver& observer);
 
   model::BlockModel model_;
   std::optional<model::BlockModel> original_;
+  std::map<std::pair<int, model::Role>, std::vector<float>> divisors_;  // of the original's inputs
   std::int64_t length_ = 0, n_sequences_ = 0, n_train_ = 0;
+  bool behind_attention_ = false;         // of a block
   SpillBuffer states_, original_states_;  // (sequences, length, hidden), those held out last
 };
 

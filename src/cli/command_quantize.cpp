@@ -90,7 +90,8 @@ RunCommand setup(CLI::App& app) {
   app.add_option("--rounding", request->rounding, "of rtn: nearest, stochastic, floor, ceil")
       ->type_name("NAME")
       ->capture_default_str();
-  app.add_option("--range", request->range, "of rtn: minmax, mse")->type_name("NAME")->capture_default_str();
+  app.add_option("--range", request->range, "of rtn: minmax, mse, output; default: output behind awq, else minmax")
+      ->type_name("NAME");
   app.add_option("--seed", request->seed, "of stochastic rounding")->type_name("N")->capture_default_str();
   app.add_flag_callback(
       "--list-methods",

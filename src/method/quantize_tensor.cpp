@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "encoding/encoding.h"
+#include "method/layer.h"
+
 namespace nibble::method {
 
 namespace {
@@ -45,6 +48,17 @@ Tensor quantize(ExecContext& context, const Method& method, const Job& job, std:
   Tensor out = encoding::allocate(*job.target, job.shape);
   quantize_into(context, method, job, Values(values, job.shape), 0, out);
   return out;
+}
+
+double layer_error(ExecContext& context, const Method& method, const Job& job, std::span<const float> weights,
+                   std::span<const float> judge) {
+  const Tensor tensor = quantize(context, method, job, weights);
+  const std::int64_t rows = job.shape.rows();
+  std::vector<float> decoded(weights.size());
+  encoding::decode_rows(tensor.view(), 0, rows, decoded.data());
+  double sum = 0;
+  for (const double each : row_errors(rows, job.shape.cols(), decoded, weights, judge)) sum += each;
+  return sum;
 }
 
 }  // namespace nibble::method

@@ -15,4 +15,9 @@ void quantize_into(ExecContext& context, const Method& method, const Job& job, c
 // values: (rows, cols) of job.shape.
 Tensor quantize(ExecContext& context, const Method& method, const Job& job, std::span<const float> values);
 
+// What the method changes in the output of a layer: Σ over rows of (v - w) judge (v - w)ᵀ, judge (cols, cols) the gram
+// of inputs. weights: (rows, cols) of job.shape.
+double layer_error(ExecContext& context, const Method& method, const Job& job, std::span<const float> weights,
+                   std::span<const float> judge);
+
 }  // namespace nibble::method

@@ -35,7 +35,9 @@ struct Statistics {
 };
 
 enum class Rounding : std::uint8_t { kNearest, kStochastic, kFloor, kCeil };
-enum class RangeRule : std::uint8_t { kMinMax, kMse };
+// How a scale follows from the weights. kOutput: least error of what a group adds to the layer's output, which asks for
+// the gram (method/output_range.h); where a scale belongs to a whole tensor, and on block types and codebooks, as kMse.
+enum class RangeRule : std::uint8_t { kMinMax, kMse, kOutput };
 
 struct Options {
   Rounding rounding = Rounding::kNearest;
@@ -84,6 +86,9 @@ struct Method {
   std::unique_ptr<Quantizer> (*make)(const Job& job);
   bool needs_gram = false;  // of the inputs: from a calibration text
 };
+inline bool asks_for_gram(const Method& method, const Options& options) {
+  return method.needs_gram || options.range == RangeRule::kOutput;
+}
 
 std::span<const Method* const> all_entries();
 const Method& get(std::string_view name);  // throws Error{kInvalidArgument}

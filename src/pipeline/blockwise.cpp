@@ -61,7 +61,8 @@ class Blockwise {
       if (slot != kNoSlot && targets_[slot].target != nullptr) slots.push_back(slot);
     }
     if (slots.empty()) return false;
-    const bool gram = std::ranges::any_of(slots, [&](std::size_t slot) { return targets_[slot].method->needs_gram; });
+    const bool gram = std::ranges::any_of(
+        slots, [&](std::size_t slot) { return method::asks_for_gram(*targets_[slot].method, options_.method); });
     const StageMoments moments = collect_moments(context_, walk_, stage, gram, options_.cross);
     const SlotSolver solver{context_, *source_, options_.method};
     for (const std::size_t slot : slots)

@@ -77,6 +77,13 @@ std::vector<container::PlannedTensor> planned_tensors(const QuantPlan& plan) {
 
 }  // namespace
 
+// awq's second half is a search of ranges.
+std::string range_of(const QuantizeRequest& request) {
+  if (!request.range.empty()) return request.range;
+  return std::ranges::find(request.transforms, "awq") != request.transforms.end() && request.method == "rtn" ? "output"
+                                                                                                             : "minmax";
+}
+
 method::Options method_options(const QuantizeRequest& request) {
   static constexpr std::array<std::pair<std::string_view, method::Rounding>, 4> kRoundings = {{
       {"nearest", method::Rounding::kNearest},
@@ -84,13 +91,14 @@ method::Options method_options(const QuantizeRequest& request) {
       {"floor", method::Rounding::kFloor},
       {"ceil", method::Rounding::kCeil},
   }};
-  static constexpr std::array<std::pair<std::string_view, method::RangeRule>, 2> kRanges = {{
+  static constexpr std::array<std::pair<std::string_view, method::RangeRule>, 3> kRanges = {{
       {"minmax", method::RangeRule::kMinMax},
       {"mse", method::RangeRule::kMse},
+      {"output", method::RangeRule::kOutput},
   }};
   method::Options options;
   options.rounding = parse_choice<method::Rounding>("rounding", request.rounding, kRoundings);
-  options.range = parse_choice<method::RangeRule>("range", request.range, kRanges);
+  options.range = parse_choice<method::RangeRule>("range", range_of(request), kRanges);
   options.seed = request.seed;
   if (request.effort >= 0) options.effort = request.effort;
   options.correction = request.correction;
@@ -107,7 +115,7 @@ const method::Method* chosen_method(const QuantizeRequest& request) {
          request.transforms[0]);
   if (request.method.empty()) return learns(request) ? &method::get("gptq") : nullptr;
   const method::Method& method = method::get(request.method);
-  if (method.needs_gram && !learns(request))
+  if (method::asks_for_gram(method, method_options(request)) && !learns(request))
     fail(ErrorCode::kInvalidArgument, "method '{}' learns from a text: give one with --calib TEXT", request.method);
   return &method;
 }

@@ -14,7 +14,8 @@ using calib::StatisticsFile;
 // The slots to quantize, by layer and by the input that they share.
 using Work = std::map<int, std::map<std::size_t, std::vector<std::size_t>>>;
 
-Work work_of(const model::ModelSpec& spec, const StatisticsFile& statistics, const std::vector<SlotTarget>& targets) {
+Work work_of(const model::ModelSpec& spec, const StatisticsFile& statistics, const std::vector<SlotTarget>& targets,
+             const method::Options& options) {
   const std::string file = statistics.path().string();
   Work work;
   for (std::size_t slot = 0; slot < targets.size(); ++slot) {
@@ -22,7 +23,7 @@ Work work_of(const model::ModelSpec& spec, const StatisticsFile& statistics, con
     const model::WeightSlot& weight = spec.weights[slot];
     const auto input = statistics.find(weight.gguf_name);
     if (!input) fail(ErrorCode::kInvalidArgument, "statistics '{}' hold nothing of '{}'", file, weight.hf_name);
-    if (targets[slot].method->needs_gram && !statistics.header().kinds.gram) {
+    if (method::asks_for_gram(*targets[slot].method, options) && !statistics.header().kinds.gram) {
       fail(ErrorCode::kInvalidArgument,
            "tensor '{}': {} needs the gram of its inputs, which statistics '{}' do not hold", weight.hf_name,
            targets[slot].method->name, file);
@@ -40,7 +41,7 @@ std::vector<SlotOutcome> quantize_from_statistics(ExecContext& context,
                                                   const std::vector<SlotTarget>& targets,
                                                   const method::Options& options,
                                                   const std::function<void(int)>& block_done) {
-  Work work = work_of(source->spec(), statistics, targets);
+  Work work = work_of(source->spec(), statistics, targets, options);
   std::vector<SlotOutcome> outcomes(targets.size());
   const SlotSolver solver{context, *source, options};
   const int n_layers = source->spec().n_layers();
@@ -49,7 +50,8 @@ std::vector<SlotOutcome> quantize_from_statistics(ExecContext& context,
     const int layer = i < n_layers ? i : -1;  // the head at last
     context.check_cancelled();
     for (const auto& [input, slots] : work[layer]) {
-      const bool gram = std::ranges::any_of(slots, [&](std::size_t slot) { return targets[slot].method->needs_gram; });
+      const bool gram = std::ranges::any_of(
+          slots, [&](std::size_t slot) { return method::asks_for_gram(*targets[slot].method, options); });
       const StageMoments moments{statistics.train(input), gram ? statistics.held_out(input) : calib::InputMoments()};
       const calib::StatisticsInput& of = statistics.header().inputs[input];
       const calib::Stage stage{layer, {}, {}, of.matrices, of.cols};

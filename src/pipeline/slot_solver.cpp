@@ -39,6 +39,15 @@ class MatrixRows final : public method::RowSource {
   Shape shape_;
 };
 
+// Errors of queries and keys meet in a product: the size of each says little, and AWQ's reference leaves them out.
+bool meets_in_scores(Role role) { return role == Role::kAttnQ || role == Role::kAttnK || role == Role::kAttnQkv; }
+
+// A range by what inputs make of it needs inputs.
+void without_inputs(method::Job& job) {
+  if (job.options.range == method::RangeRule::kOutput && job.statistics.gram.empty())
+    job.options.range = method::RangeRule::kMse;
+}
+
 }  // namespace
 
 StageMoments collect_moments(ExecContext& context, calib::BlockWalk& walk, const Stage& stage, bool gram, bool cross) {
@@ -75,7 +84,10 @@ method::Job SlotSolver::job_of(std::size_t slot, const Stage& stage, const Stage
   job.target = to.target;
   job.shape = weight.shape.rank() == 3 ? Shape{weight.shape[1], weight.shape[2]} : weight.shape;
   job.options = options;
+  if (options.range == method::RangeRule::kOutput && meets_in_scores(weight.role))
+    job.options.range = method::RangeRule::kMinMax;
   if (!alone) job.statistics = statistics_of(moments, matrix);
+  without_inputs(job);
   method = alone ? &method::default_for(*to.target) : to.method;
   return job;
 }
@@ -115,16 +127,14 @@ double SlotSolver::relative_error(std::size_t slot, const Stage& stage, const St
     const method::Method* method = nullptr;
     method::Job job = job_of(slot, stage, moments, m, to, method);
     const std::int64_t rows = job.shape.rows(), cols = job.shape.cols(), n = std::min(rows, most_rows);
-    std::vector<float> weights(static_cast<std::size_t>(n * cols)), decoded(weights.size());
+    std::vector<float> weights(static_cast<std::size_t>(n * cols));
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t row = m * rows + i * rows / n;
       source.read_rows(slot, row, row + 1, weights.data() + i * cols);
     }
     job.shape = {n, cols};
-    const Tensor solved = method::quantize(context, *method, job, weights);
-    encoding::decode_rows(solved.view(), 0, n, decoded.data());
     const auto tokens = static_cast<double>(judge.count(m));
-    for (const double each : method::row_errors(n, cols, decoded, weights, judge.gram(m))) changed += tokens * each;
+    changed += tokens * method::layer_error(context, *method, job, weights, judge.gram(m));
     const std::vector<float> zeros(weights.size());
     for (const double each : method::row_errors(n, cols, weights, zeros, judge.gram(m))) whole += tokens * each;
   }
@@ -138,6 +148,7 @@ Tensor SlotSolver::solve_alone(std::size_t slot, const SlotTarget& to) const {
   job.target = to.target;
   job.shape = weight.shape;
   job.options = options;
+  without_inputs(job);
   Tensor tensor = encoding::allocate(*to.target, weight.shape);
   method::quantize_into(context, *to.method, job, MatrixRows(source, slot, 0, weight.shape), 0, tensor);
   return tensor;

@@ -87,14 +87,14 @@ void fold(BlockScope& scope, const Link& link, std::vector<float>& scale) {
   } else {
     divide_rows(scope, link, scale);
   }
+  std::vector<float> factors;  // by channel
+  for (std::int64_t c = 0; c < link.channels; ++c) factors.push_back(scale[static_cast<std::size_t>(link.row_of(c))]);
   for (const model::Role role : link.consumers) {
     const std::size_t slot = slot_index(scope.source.spec(), role, scope.layer);
     std::vector<float> values = read_weight(scope.source, slot);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const auto channel = static_cast<std::int64_t>(i) % link.channels;
-      values[i] *= scale[static_cast<std::size_t>(link.row_of(channel))];
-    }
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] *= factors[i % factors.size()];
     write_weight(scope.source, slot, values);
+    scope.walk.divide_original_input(scope.layer, role, factors);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "method/affine_range.h"
 #include "method/input.h"
+#include "method/output_range.h"
 #include "method/rtn/quantizers.h"
 #include "method/rtn/round.h"
 
@@ -19,7 +20,9 @@ using encoding::ScaleZero;
 
 class Affine final : public Quantizer {
  public:
-  explicit Affine(const Job& job) : job_(job), params_(affine_params(job)), importance_(prepare_importance(job)) {}
+  explicit Affine(const Job& job) : job_(job), params_(affine_params(job)), importance_(prepare_importance(job)) {
+    if (by_output()) require_gram(job, "rtn");
+  }
 
   // A per-tensor range needs the whole tensor.
   void prepare(ExecContext& context, const RowSource& weights) override {
@@ -38,6 +41,8 @@ class Affine final : public Quantizer {
     const std::int64_t n_groups = encoding::groups_per_row(params_, cols);
     const std::uint64_t row_bytes = encoding::row_code_bytes(params_, cols);
     std::vector<std::uint8_t> stored(static_cast<std::size_t>(cols));
+    std::vector<ScaleZero> scales;
+    if (by_output()) scales = choose_scales_by_output(params_, weights, n_rows, cols, job_.statistics.gram);
     if (per_tensor && row_begin == 0) encoding::store_scale_zero(params_, whole_, out.parts[1], out.parts[2], 0);
     for (std::int64_t r = 0; r < n_rows; ++r) {
       const float* row = weights + r * cols;
@@ -45,8 +50,9 @@ class Affine final : public Quantizer {
         const std::int64_t begin = g * width, end = std::min(cols, begin + width);
         ScaleZero at = whole_;
         if (!per_tensor) {
-          at = choose_scale(params_, job_.options.range, row + begin,
-                            importance_at(job_, importance_, row_begin + r, begin), end - begin);
+          at = by_output() ? scales[static_cast<std::size_t>(r * n_groups + g)]
+                           : choose_scale(params_, job_.options.range, row + begin,
+                                          importance_at(job_, importance_, row_begin + r, begin), end - begin);
           encoding::store_scale_zero(params_, at, out.parts[1], out.parts[2], r * n_groups + g);
         }
         round_group(row, begin, end, row_begin + r, at, stored.data());
@@ -56,6 +62,10 @@ class Affine final : public Quantizer {
   }
 
  private:
+  bool by_output() const {
+    return job_.options.range == RangeRule::kOutput && params_.granularity != Granularity::kTensor;
+  }
+
   void round_group(const float* row, std::int64_t begin, std::int64_t end, std::int64_t row_index, const ScaleZero& at,
                    std::uint8_t* stored) const {
     const encoding::CodeRange codes = encoding::code_range(params_);
