@@ -35,6 +35,7 @@ constexpr WeightLayout kLayout{kPanelRows, packed_bytes, pack, unpack_row};
 
 const LinearKernel kKernels[] = {
     {"affine/amx", Isa::kAmx, accepts, &kBf16Activations, kLayout, compute_tiles, kTileMinTokens},
+    {"affine/avx512", Isa::kAvx512, accepts, &kQ8ActivationsAvx512, kLayout, compute<compute_avx512>},
     {"affine/avx2", Isa::kAvx2, accepts, &kQ8ActivationsAvx2, kLayout, compute<compute_avx2>},
     {"affine/scalar", Isa::kScalar, accepts, &kQ8ActivationsScalar, kLayout, compute<compute_scalar>},
 };

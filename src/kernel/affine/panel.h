@@ -61,6 +61,7 @@ struct Job {
 
 void compute_scalar(const Job& job) noexcept;
 void compute_avx2(const Job& job) noexcept;
+void compute_avx512(const Job& job) noexcept;
 
 // The weights of a call of the tile kernel, as in Job.
 struct TileWeights {
