@@ -115,7 +115,8 @@ void stream(const Job& job) {
   int64_t row = job.row_begin;
   if (job.n <= 4) {
     const int panels = kPanels[job.n - 1];
-    for (; row + (panels - 1) * kPanelRows < job.row_end; row += panels * kPanelRows) kManyPanels[job.n - 1](job, 0, row);
+    for (; row + (panels - 1) * kPanelRows < job.row_end; row += panels * kPanelRows)
+      kManyPanels[job.n - 1](job, 0, row);
   }
   for (; row < job.row_end; row += kPanelRows) {
     for (int64_t i = 0; i < groups; ++i) {
