@@ -25,8 +25,7 @@ constexpr std::int64_t kGroup = 32;
 void list_groups(const std::string& name, bool uneven, std::span<std::byte> list) {
   const std::size_t key = name.find("k_proj");
   std::uint64_t seed = 0;
-  for (std::size_t i = 0; i < name.size(); ++i)
-    seed = seed * 31 + static_cast<std::uint64_t>(i == key ? 'q' : name[i]);
+  for (std::size_t i = 0; i < name.size(); ++i) seed = seed * 31 + static_cast<std::uint64_t>(i == key ? 'q' : name[i]);
   std::vector<std::int32_t> groups(list.size() / 4);
   for (std::size_t c = 0; c < groups.size(); ++c) {
     groups[c] = static_cast<std::int32_t>(c / kGroup);
@@ -62,7 +61,8 @@ Tensor quantized(const container::TensorEntry& entry, const encoding::EncodingIn
       at.push_back(encoding::scale_of_range(params, low[g], high[g]));
       at[g].zero = std::max(at[g].zero, 1);  // a file of GPTQ cannot say 0
       encoding::store_scale_zero(params, at[g], tensor.mutable_part(PartRole::kScales).data(),
-                                 tensor.mutable_part(PartRole::kZeros).data(), r * groups + static_cast<std::int64_t>(g));
+                                 tensor.mutable_part(PartRole::kZeros).data(),
+                                 r * groups + static_cast<std::int64_t>(g));
     }
     for (std::size_t c = 0; c < row.size(); ++c)
       codes[c] = static_cast<std::uint8_t>(encoding::nearest_code(params, row[c], at[group_of[c]]));
