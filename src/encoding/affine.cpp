@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "base/checked.h"
 #include "encoding/block_fit.h"
@@ -214,6 +215,32 @@ std::int64_t group_of_column(const AffineParams& params, std::int64_t cols, cons
   std::int32_t group;
   std::memcpy(&group, index + 4 * col, 4);
   return group;
+}
+
+std::vector<std::int32_t> columns_by_group(const TensorView& view) {
+  const AffineParams& params = view.encoding->affine;
+  const std::byte* index = params.group_index ? view.part(PartRole::kGroupIndex).bytes.data() : nullptr;
+  const auto group = [&](std::int64_t c) {
+    return static_cast<std::size_t>(group_of_column(params, view.cols(), index, c));
+  };
+  std::vector<std::int32_t> next(static_cast<std::size_t>(groups_per_row(params, view.cols())) + 1);
+  for (std::int64_t c = 0; c < view.cols(); ++c) ++next[group(c) + 1];
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  std::vector<std::int32_t> columns(static_cast<std::size_t>(view.cols()));
+  for (std::int64_t c = 0; c < view.cols(); ++c)
+    columns[static_cast<std::size_t>(next[group(c)]++)] = static_cast<std::int32_t>(c);
+  return columns;
+}
+
+bool has_even_groups(const TensorView& view) {
+  const AffineParams& params = view.encoding->affine;
+  if (view.encoding->family != Family::kAffine || !params.group_index) return true;
+  const std::byte* index = view.part(PartRole::kGroupIndex).bytes.data();
+  std::int64_t at = 0;
+  for (const std::int32_t column : columns_by_group(view)) {
+    if (group_of_column(params, view.cols(), index, column) != at++ / params.group) return false;
+  }
+  return true;
 }
 
 ScaleZero scale_of_range(const AffineParams& params, float lowest, float highest) {

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "encoding/encoding.h"
 
@@ -38,6 +39,10 @@ std::uint64_t row_code_bytes(const AffineParams& params, std::int64_t cols);
 Shape scales_shape(const AffineParams& params, const Shape& shape);
 // The group of a column; `index` is the bytes of kGroupIndex, null without that part.
 std::int64_t group_of_column(const AffineParams& params, std::int64_t cols, const std::byte* index, std::int64_t col);
+// The columns of a valid view by their group, then by their number: as they come where groups are not listed.
+std::vector<std::int32_t> columns_by_group(const TensorView& view);
+// Would the columns need no list in that order, as every group has as many as the encoding says (the last the rest)?
+bool has_even_groups(const TensorView& view);
 
 struct ScaleZero {
   float scale = 0;  // a value of the scale dtype, at least 0

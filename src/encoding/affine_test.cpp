@@ -228,6 +228,22 @@ TEST_P(AffineRoundTrip, ErrsByHalfAStep) {
   }
 }
 
+TEST(AffineGroups, AreSortedWhereColumnsListThem) {
+  const Shape shape = {1, 7};
+  Tensor listed = allocate(get("int4-g3-gidx"), shape);
+  const auto list = [&](std::vector<std::int32_t> groups) {
+    std::memcpy(listed.mutable_part(PartRole::kGroupIndex).data(), groups.data(), groups.size() * 4);
+  };
+  list({1, 0, 2, 1, 0, 0, 1});
+  EXPECT_EQ(columns_by_group(listed.view()), (std::vector<std::int32_t>{1, 4, 5, 0, 3, 6, 2}));
+  EXPECT_TRUE(has_even_groups(listed.view()));
+  list({1, 0, 2, 1, 0, 2, 1});
+  EXPECT_EQ(columns_by_group(listed.view()), (std::vector<std::int32_t>{1, 4, 0, 3, 6, 2, 5}));
+  EXPECT_FALSE(has_even_groups(listed.view()));
+  EXPECT_TRUE(has_even_groups(allocate(get("int4-g3"), shape).view()));
+  EXPECT_TRUE(has_even_groups(allocate(get("f32"), shape).view()));
+}
+
 // The same scales and zeros as PyTorch's observers, and the values that follow (testdata/affine.txt).
 TEST(AffineGolden, AgreesWithPyTorch) {
   constexpr std::int64_t kRows = 6;

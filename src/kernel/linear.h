@@ -41,6 +41,10 @@ struct WeightLayout {
   // One row back as f32: the exact values of the source (embedding lookups, checks).
   void (*unpack_row)(const MatrixInfo& matrix, const std::byte* packed, std::int64_t row,
                      float* out) noexcept = nullptr;
+  // Of a layout that sorts columns (null: it does not): the order of those of a matrix, (cols), in `packed`; null where
+  // they lie as they come. Activations are brought into it before they are quantized: number i is that of column
+  // order[i].
+  const std::int32_t* (*column_order)(const MatrixInfo& matrix, const std::byte* packed) noexcept = nullptr;
 };
 
 struct LinearKernel {
@@ -63,9 +67,12 @@ struct LinearKernel {
 // In order of preference: the first that accepts is the best one.
 std::span<const LinearKernel* const> all_entries();
 // The best kernel for one token and these weights whose isa is at most `isa`; there is always one for every encoding
-// that decodes (the generic scalar kernel). Throws Error{kUnsupported} otherwise.
-const LinearKernel& choose_linear(const encoding::EncodingInfo& weights, std::int64_t cols, Isa isa);
+// that decodes (the generic scalar kernel). Throws Error{kUnsupported} otherwise. `even_groups`: what
+// encoding::has_even_groups says of the weights; layouts that sort columns take no others.
+const LinearKernel& choose_linear(const encoding::EncodingInfo& weights, std::int64_t cols, Isa isa,
+                                  bool even_groups = true);
 // The one that takes over from it on the same layout at `min_tokens` tokens; itself where there is none.
-const LinearKernel& choose_wide(const encoding::EncodingInfo& weights, std::int64_t cols, Isa isa);
+const LinearKernel& choose_wide(const encoding::EncodingInfo& weights, std::int64_t cols, Isa isa,
+                                bool even_groups = true);
 
 }  // namespace nibble::kernel

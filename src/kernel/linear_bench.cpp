@@ -52,8 +52,8 @@ std::vector<const encoding::EncodingInfo*> encodings() {
   for (const encoding::EncodingInfo* info : encoding::all_entries()) {
     if (info->encode != nullptr) all.push_back(info);
   }
-  for (const char* name : {"int4-g32", "int4-g128", "int4-g128-asym-f16", "int8-g128", "int8-channel", "nf4",
-                           "kmeans4-channel", "kmeans4-g512", "kmeans3-channel", "kmeans2-channel"}) {
+  for (const char* name : {"int4-g32", "int4-g128", "int4-g128-asym-f16", "int4-g128-gidx", "int8-g128", "int8-channel",
+                           "nf4", "kmeans4-channel", "kmeans4-g512", "kmeans3-channel", "kmeans2-channel"}) {
     all.push_back(&encoding::get(name));
   }
   return all;
@@ -79,6 +79,12 @@ Tensor make_weights(const encoding::EncodingInfo& info, std::int64_t rows, std::
       dtype.encode(&value, bytes.data() + at, 1);
     }
     return tensor;
+  }
+  if (info.affine.group_index) {  // columns of a group lie as far apart as they can
+    std::vector<std::int32_t> groups(static_cast<std::size_t>(cols));
+    for (std::int64_t c = 0; c < cols; ++c)
+      groups[static_cast<std::size_t>(c)] = static_cast<std::int32_t>(c % encoding::groups_per_row(info.affine, cols));
+    std::memcpy(tensor.mutable_part(PartRole::kGroupIndex).data(), groups.data(), groups.size() * 4);
   }
   std::byte* scales = tensor.mutable_part(PartRole::kScales).data();
   std::byte* zeros = info.affine.symmetric ? nullptr : tensor.mutable_part(PartRole::kZeros).data();

@@ -255,6 +255,44 @@ TEST(ChooseLinear, TakesTheIntegerKernelForAffineGroupsOfWholeBlocks) {
   EXPECT_TRUE(choose_linear(encoding::get("int8-channel"), 40, Isa::kAvx512).name.starts_with("generic/"));
 }
 
+// Listed groups are sorted where that makes them even, and taken one by one elsewhere.
+TEST(ChooseLinear, TakesTheIntegerKernelForListedGroupsThatAreEven) {
+  constexpr std::int64_t kRows = 37, kCols = 288, kTokens = 33;
+  for (const char* name : {"int4-g128-gidx", "int4-g96-gidx-asym-f16"}) {
+    const encoding::EncodingInfo& info = encoding::get(name);
+    Tensor tensor = make_weights(info, kRows, kCols, 4);
+    ASSERT_TRUE(encoding::has_even_groups(tensor.view()));
+    const LinearKernel& even = choose_linear(info, kCols, machine_isa(), true);
+    EXPECT_TRUE(even.name.starts_with("affine/")) << name;
+    const LinearKernel& any = choose_linear(info, kCols, machine_isa(), false);
+    EXPECT_TRUE(any.name.starts_with("generic/")) << name;
+    const Packed packed = pack_all(even, tensor.view());
+    const auto x = sort_columns(even, packed, make_activations(kTokens, kCols, 5), true);
+    const auto a = compute(even, packed, x, kTokens), b = compute(any, pack_all(any, tensor.view()), x, kTokens);
+    double square = 0, largest = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      square += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+      largest = std::max(largest, static_cast<double>(std::fabs(a[i] - b[i])));
+    }
+    EXPECT_LT(largest, 1e-5 * std::sqrt(square / static_cast<double>(a.size()))) << name;
+
+    const auto list = tensor.mutable_part(PartRole::kGroupIndex);
+    std::int32_t moved = 0;
+    std::memcpy(&moved, list.data() + 40, 4);
+    moved = (moved + 1) % 2;
+    std::memcpy(list.data() + 40, &moved, 4);
+    EXPECT_FALSE(encoding::has_even_groups(tensor.view())) << name;
+    std::vector<float> weights(kRows * kCols);
+    encoding::decode_rows(tensor.view(), 0, kRows, weights.data());
+    const auto out = compute(any, pack_all(any, tensor.view()), x, kTokens);
+    for (std::int64_t i = 0; i < kTokens * kRows; ++i) {
+      const float* row = weights.data() + i % kRows * kCols;
+      const double sum = std::inner_product(row, row + kCols, x.begin() + i / kRows * kCols, 0.0);
+      ASSERT_NEAR(out[static_cast<std::size_t>(i)], sum, 1e-2) << name;
+    }
+  }
+}
+
 TEST(ChooseLinear, TakesTheIntegerKernelForCodebooksInRowsOfWholeBlocks) {
   for (const char* name : {"nf4", "nf4-dq-b4096", "fp4", "kmeans4-channel", "kmeans2-tensor", "kmeans3-g64"}) {
     EXPECT_TRUE(choose_linear(encoding::get(name), 96, Isa::kAvx512).name.starts_with("codebook/")) << name;

@@ -75,7 +75,7 @@ TEST_P(Linear, ProductsMatchTheDecodedWeights) {
     }
     const Packed packed = pack_all(*kernel, view);
     constexpr std::int64_t kTokens = 33;
-    const auto x = make_activations(kTokens, cols, 5);
+    const auto x = sort_columns(*kernel, packed, make_activations(kTokens, cols, 5), true);
     const auto out = compute(*kernel, packed, x, kTokens);
     for (std::int64_t t = 0; t < kTokens; ++t) {
       for (std::int64_t r = 0; r < rows; ++r) {
@@ -133,6 +133,22 @@ TEST_P(Linear, AValueDoesNotDependOnTheBatch) {
       const auto some = compute(*kernel, packed, x, n);
       ASSERT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << cols << " columns, " << n << " tokens";
     }
+  }
+}
+
+// More tokens than a pass over the panels takes.
+TEST_P(Linear, PassesOfTokensDoNotChangeAValue) {
+  const auto& [kernel, info] = GetParam();
+  constexpr std::int64_t kRows = 17, kCols = 2304, kTokens = 150;
+  ASSERT_TRUE(kernel->accepts(*info, kCols));
+  const Tensor tensor = make_weights(*info, kRows, kCols, 19);
+  const Packed packed = pack_all(*kernel, tensor.view());
+  const auto x = make_activations(kTokens, kCols, 3);
+  const auto all = compute(*kernel, packed, x, kTokens);
+  for (const std::int64_t first : {0, 100, 120, 140}) {
+    const std::vector<float> part(x.begin() + first * kCols, x.begin() + (first + 10) * kCols);
+    const auto some = compute(*kernel, packed, part, 10);
+    ASSERT_TRUE(std::equal(some.begin(), some.end(), all.begin() + first * kRows)) << "from token " << first;
   }
 }
 

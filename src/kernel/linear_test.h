@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,17 @@ inline void random_block(const encoding::EncodingInfo& info, std::uint64_t seed,
   } while (!all_finite(decoded.data(), info.block_elements));
 }
 
+// A list of the groups of columns in no order, each group as large as without a list.
+inline void list_groups(const encoding::AffineParams& params, std::int64_t cols, std::uint64_t seed,
+                        std::span<std::byte> list) {
+  std::vector<std::int32_t> groups(static_cast<std::size_t>(cols));
+  for (std::size_t c = 0; c < groups.size(); ++c) {
+    groups[c] = static_cast<std::int32_t>(static_cast<std::int64_t>(c) / params.group);
+    std::swap(groups[c], groups[random_bits(seed, 6, c) % (c + 1)]);
+  }
+  std::memcpy(list.data(), groups.data(), list.size());
+}
+
 inline Tensor make_affine(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols,
                           std::uint64_t seed) {
   const encoding::AffineParams& params = info.affine;
@@ -41,6 +53,8 @@ inline Tensor make_affine(const encoding::EncodingInfo& info, std::int64_t rows,
   const auto scales = tensor.add_part(PartRole::kScales, params.scale_dtype, scales_shape);
   std::span<std::byte> zeros;
   if (!params.symmetric) zeros = tensor.add_part(PartRole::kZeros, Dtype::kU8, scales_shape);
+  if (params.group_index)
+    list_groups(params, cols, seed, tensor.add_part(PartRole::kGroupIndex, Dtype::kI32, Shape{cols}));
   std::vector<std::uint8_t> stored(static_cast<std::size_t>(cols));
   std::uint64_t draw = 0;
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -164,10 +178,25 @@ inline AlignedBuffer quantize(const LinearKernel& kernel, const std::vector<floa
   return out;
 }
 
+// Rows of activations in the order in which the packed matrix takes their columns; or, with `back`, out of it.
+inline std::vector<float> sort_columns(const LinearKernel& kernel, const Packed& packed, const std::vector<float>& x,
+                                       bool back = false) {
+  const auto column_order = kernel.layout.column_order;
+  const std::int32_t* order = column_order != nullptr ? column_order(packed.matrix, packed.buffer.data()) : nullptr;
+  if (order == nullptr) return x;
+  std::vector<float> out(x.size());
+  const auto cols = static_cast<std::size_t>(packed.matrix.cols);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const std::size_t other = i / cols * cols + static_cast<std::size_t>(order[i % cols]);
+    back ? out[other] = x[i] : out[i] = x[other];
+  }
+  return out;
+}
+
 inline std::vector<float> compute(const LinearKernel& kernel, const Packed& packed, const std::vector<float>& x,
                                   std::int64_t n) {
   const MatrixInfo& matrix = packed.matrix;
-  const AlignedBuffer activations = quantize(kernel, x, n, matrix.cols);
+  const AlignedBuffer activations = quantize(kernel, sort_columns(kernel, packed, x), n, matrix.cols);
   const std::int64_t ldo = matrix.rows + 3;
   std::vector<float> out(static_cast<std::size_t>(n * ldo), -1.0f);
   const std::int64_t block = kernel.layout.row_block;
@@ -189,23 +218,25 @@ inline std::vector<float> compute(const LinearKernel& kernel, const Packed& pack
 // The fixed encodings and some of the parameterised families: every width, grain and scale type.
 inline std::vector<const encoding::EncodingInfo*> encodings() {
   std::vector<const encoding::EncodingInfo*> all(encoding::all_entries().begin(), encoding::all_entries().end());
-  for (const char* name : {"int2-g16-asym",    "int2-g64-asym",
-                           "int3-g32",         "int4-g2048-asym",
-                           "int7-tensor-asym", "int4-g32-asym-f16",
-                           "int4-g128",        "int4-g128-asym-bf16",
-                           "int4-g48",         "int5-g64-asym",
-                           "int6-channel",     "int7-g96",
-                           "int8-channel",     "int8-channel-asym",
-                           "int8-tensor",      "int8-g256-restricted",
-                           "fp8-tensor",       "fp8-channel-bf16",
-                           "fp8-block128x128", "fp8-block16x48-f16",
-                           "mxfp4-hf",         "nf4",
-                           "nf4-dq-b128",      "nf4-b4096",
-                           "fp4-b32",          "fp4-dq",
-                           "kmeans4-channel",  "kmeans4-g512",
-                           "kmeans4-g96",      "kmeans4-tensor",
-                           "kmeans3-channel",  "kmeans3-g64",
-                           "kmeans3-g40",      "kmeans2-g256",
+  for (const char* name : {"int2-g16-asym",     "int2-g64-asym",
+                           "int3-g32",          "int4-g2048-asym",
+                           "int7-tensor-asym",  "int4-g32-asym-f16",
+                           "int4-g128",         "int4-g128-asym-bf16",
+                           "int4-g48",          "int5-g64-asym",
+                           "int6-channel",      "int7-g96",
+                           "int8-channel",      "int8-channel-asym",
+                           "int8-tensor",       "int8-g256-restricted",
+                           "int4-g128-gidx",    "int3-g64-gidx-asym",
+                           "int8-g32-gidx-f16", "int4-g48-gidx",
+                           "fp8-tensor",        "fp8-channel-bf16",
+                           "fp8-block128x128",  "fp8-block16x48-f16",
+                           "mxfp4-hf",          "nf4",
+                           "nf4-dq-b128",       "nf4-b4096",
+                           "fp4-b32",           "fp4-dq",
+                           "kmeans4-channel",   "kmeans4-g512",
+                           "kmeans4-g96",       "kmeans4-tensor",
+                           "kmeans3-channel",   "kmeans3-g64",
+                           "kmeans3-g40",       "kmeans2-g256",
                            "kmeans2-tensor"}) {
     all.push_back(&encoding::get(name));
   }

@@ -7,61 +7,39 @@ namespace nibble::kernel {
 
 namespace {
 
-// Where the bits of group g lie: vector, and bit within each byte.
-struct Place {
-  int vector;
-  int bit;
-};
-
-Place low_place(CodePlanes planes, int g) {
-  switch (planes.low_bits) {
-    case 8:
-      return {g, 0};
-    case 4:
-      return {g % 4, g / 4 * 4};
-    default:
-      return {g / 4, g % 4 * 2};
-  }
-}
-Place high_place(CodePlanes planes, int g) { return planes.high_bits == 1 ? Place{0, g} : Place{g / 4, g % 4 * 2}; }
-
-int low_bytes(CodePlanes planes) { return kPanelRows * kBlock * planes.low_bits / 8; }
-
-// The same `bits` low bits in each of four bytes.
-std::uint32_t mask_bytes(int bits) { return ((1u << bits) - 1) * 0x01010101u; }
+std::uint32_t four_times(std::uint8_t byte) { return byte * 0x01010101u; }
 
 }  // namespace
 
 void store_codes(CodePlanes planes, const std::uint8_t* code, int row, std::uint8_t* block) noexcept {
-  const auto add = [row](std::uint8_t* plane, Place place, std::uint32_t bits) {
+  const auto add = [row, block](int vector, int bit, std::uint32_t bits) {
     std::uint32_t word;
-    std::uint8_t* at = plane + place.vector * 64 + row * 4;
+    std::uint8_t* at = block + vector * 64 + row * 4;
     std::memcpy(&word, at, 4);
-    word |= bits << place.bit;
+    word |= bits << bit;
     std::memcpy(at, &word, 4);
   };
+  const std::uint32_t low = four_times(code_mask(planes.low_bits)), high = four_times(code_mask(planes.high_bits));
   for (int g = 0; g < kGroups; ++g) {
+    const CodePlace place = code_place(planes, g);
     std::uint32_t four;
     std::memcpy(&four, code + g * 4, 4);
-    add(block, low_place(planes, g), four & mask_bytes(planes.low_bits));
-    if (planes.high_bits > 0) {
-      add(block + low_bytes(planes), high_place(planes, g), four >> planes.low_bits & mask_bytes(planes.high_bits));
-    }
+    add(place.low_vector, place.low_bit, four & low);
+    if (planes.high_bits > 0) add(place.high_vector, place.high_bit, four >> planes.low_bits & high);
   }
 }
 
 void load_codes(CodePlanes planes, const std::uint8_t* block, int row, std::uint8_t* code) noexcept {
+  const auto bits_at = [row, block](int vector, int bit) {
+    std::uint32_t word;
+    std::memcpy(&word, block + vector * 64 + row * 4, 4);
+    return word >> bit;
+  };
+  const std::uint32_t low = four_times(code_mask(planes.low_bits)), high = four_times(code_mask(planes.high_bits));
   for (int g = 0; g < kGroups; ++g) {
-    const auto bits_at = [row](const std::uint8_t* plane, Place place) {
-      std::uint32_t word;
-      std::memcpy(&word, plane + place.vector * 64 + row * 4, 4);
-      return word >> place.bit;
-    };
-    std::uint32_t four = bits_at(block, low_place(planes, g)) & mask_bytes(planes.low_bits);
-    if (planes.high_bits > 0) {
-      four |= (bits_at(block + low_bytes(planes), high_place(planes, g)) & mask_bytes(planes.high_bits))
-              << planes.low_bits;
-    }
+    const CodePlace place = code_place(planes, g);
+    std::uint32_t four = bits_at(place.low_vector, place.low_bit) & low;
+    if (planes.high_bits > 0) four |= (bits_at(place.high_vector, place.high_bit) & high) << planes.low_bits;
     std::memcpy(code + g * 4, &four, 4);
   }
 }

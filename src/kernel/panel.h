@@ -24,6 +24,25 @@ struct CodePlanes {
   int low_bits;   // 2, 4 or 8
   int high_bits;  // 0, 1 or 2
 };
+
+// Where the codes of group g of a block lie, as said above: in which vectors, counted from the first of the block, and
+// from which bit of their bytes on. A plane of n bits fills n vectors.
+struct CodePlace {
+  int low_vector;
+  int low_bit;
+  int high_vector;
+  int high_bit;
+};
+constexpr CodePlace code_place(CodePlanes planes, int g) {
+  CodePlace place{g, 0, planes.low_bits, g};
+  if (planes.low_bits == 4) place.low_vector = g % 4, place.low_bit = g / 4 * 4;
+  if (planes.low_bits == 2) place.low_vector = g / 4, place.low_bit = g % 4 * 2;
+  if (planes.high_bits == 2) place.high_vector = planes.low_bits + g / 4, place.high_bit = g % 4 * 2;
+  return place;
+}
+// The same `bits` bits from `bit` on, in each byte.
+constexpr uint8_t code_mask(int bits, int bit = 0) { return static_cast<uint8_t>(((1 << bits) - 1) << bit); }
+
 // The kBlock codes of one row of a block; store_codes adds them to zeroed bytes.
 void store_codes(CodePlanes planes, const uint8_t* code, int row, uint8_t* block) noexcept;
 void load_codes(CodePlanes planes, const uint8_t* block, int row, uint8_t* code) noexcept;

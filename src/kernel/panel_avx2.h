@@ -25,17 +25,13 @@ inline __m256i shift_right(__m256i x) {
 // The codes of columns 4G..4G+3; `block` is that of the panel, moved by 32 bytes for its second half.
 template <int kLowBits, int kHighBits, int kG>
 inline __m256i code_group(const uint8_t* block) {
-  if constexpr (kLowBits == 8) return load(block + kG * 64);
-  constexpr int kVector = kLowBits == 4 ? kG % 4 : kG / 4;
-  constexpr int kBit = kLowBits == 4 ? kG / 4 * 4 : kG % 4 * 2;
-  __m256i code =
-      _mm256_and_si256(shift_right<kBit>(load(block + kVector * 64)), _mm256_set1_epi8(kLowBits == 4 ? 15 : 3));
+  constexpr CodePlace kPlace = code_place({kLowBits, kHighBits}, kG);
+  __m256i code = load(block + kPlace.low_vector * 64);
+  if constexpr (kLowBits == 8) return code;
+  code = _mm256_and_si256(shift_right<kPlace.low_bit>(code), _mm256_set1_epi8(code_mask(kLowBits)));
   if constexpr (kHighBits > 0) {
-    constexpr int kLowBytes = kPanelRows * kBlock * kLowBits / 8;
-    constexpr int kHighVector = kHighBits == 1 ? 0 : kG / 4;
-    constexpr int kHighBit = kHighBits == 1 ? kG : kG % 4 * 2;
-    const __m256i high = shift_right<kHighBit - kLowBits>(load(block + kLowBytes + kHighVector * 64));
-    const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1 << kHighBits) - 1) << kLowBits));
+    const __m256i high = shift_right<kPlace.high_bit - kLowBits>(load(block + kPlace.high_vector * 64));
+    const __m256i mask = _mm256_set1_epi8(static_cast<char>(code_mask(kHighBits, kLowBits)));
     code = _mm256_or_si256(code, _mm256_and_si256(high, mask));
   }
   return code;

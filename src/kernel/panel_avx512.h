@@ -28,17 +28,13 @@ inline __m512i shift_right(__m512i x) {
 // The codes of columns 4G..4G+3 of a block.
 template <int kLowBits, int kHighBits, int kG>
 inline __m512i code_group(const uint8_t* block) {
-  if constexpr (kLowBits == 8) return load_codes(block + kG * 64);
-  constexpr int kVector = kLowBits == 4 ? kG % 4 : kG / 4;
-  constexpr int kBit = kLowBits == 4 ? kG / 4 * 4 : kG % 4 * 2;
-  __m512i code =
-      _mm512_and_si512(shift_right<kBit>(load_codes(block + kVector * 64)), _mm512_set1_epi8(kLowBits == 4 ? 15 : 3));
+  constexpr CodePlace kPlace = code_place({kLowBits, kHighBits}, kG);
+  __m512i code = load_codes(block + kPlace.low_vector * 64);
+  if constexpr (kLowBits == 8) return code;
+  code = _mm512_and_si512(shift_right<kPlace.low_bit>(code), _mm512_set1_epi8(code_mask(kLowBits)));
   if constexpr (kHighBits > 0) {
-    constexpr int kLowBytes = kPanelRows * kBlock * kLowBits / 8;
-    constexpr int kHighVector = kHighBits == 1 ? 0 : kG / 4;
-    constexpr int kHighBit = kHighBits == 1 ? kG : kG % 4 * 2;
-    const __m512i high = shift_right<kHighBit - kLowBits>(load_codes(block + kLowBytes + kHighVector * 64));
-    const __m512i mask = _mm512_set1_epi8(static_cast<char>(((1 << kHighBits) - 1) << kLowBits));
+    const __m512i high = shift_right<kPlace.high_bit - kLowBits>(load_codes(block + kPlace.high_vector * 64));
+    const __m512i mask = _mm512_set1_epi8(static_cast<char>(code_mask(kHighBits, kLowBits)));
     code = _mm512_ternarylogic_epi32(code, high, mask, 0xF8);  // code | (high & mask)
   }
   return code;

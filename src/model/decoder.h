@@ -139,14 +139,21 @@ class ForwardPart {
   void finish_logits(float* logits);
 
   void norm(const Norm& norm, const float* x, std::int64_t n, float* out) const;
-  // norm(x) for n rows of the hidden size (x itself where there is no norm), rounded to every format that `linears` ask
-  // for.
-  const float* norm_and_round(const float* x, const Norm& norm, std::span<const Linear* const> linears);
-  // Rounds x, (n, cols), to those formats.
-  void round_activations(const float* x, std::int64_t cols, std::span<const Linear* const> linears);
-  void choose_formats(std::int64_t cols, std::span<const Linear* const> linears);
-  void round_row(const float* x, std::int64_t cols, std::int64_t row);
+  // norm(x) for n rows of the hidden size (x itself where there is no norm), rounded as the linears ask.
+  const float* norm_and_round(const float* x, const Norm& norm, std::span<const LinearUse> uses);
+  // Rounds x, (n, cols), as they ask.
+  void round_activations(const float* x, std::int64_t cols, std::span<const LinearUse> uses);
+  void plan_rounding(std::int64_t cols, std::span<const LinearUse> uses);
+  // `sorted`: work memory.
+  void round_row(const float* x, std::int64_t cols, std::int64_t row, std::vector<float>& sorted);
   const std::byte* activations_of(const LinearUse& use, const float* x);
+  // The input, rounded for those of its linears that take the same: a format and, of matrices whose columns have an
+  // order of their own, that order.
+  struct Rounded {
+    const kernel::ActivationFormat* format = nullptr;
+    std::vector<const std::int32_t*> orders;  // of each row, null where none is asked for; empty: as columns come
+  };
+  bool serves(const Rounded& rounded, const LinearUse& use) const;
   // Products of the rounded activations with every linear. kKeep: each into its own out. kAddTo: out is then added to
   // the residual stream. kGate: the first out becomes activation(first) * second; kActivate: out becomes
   // activation(out).
@@ -161,6 +168,9 @@ class ForwardPart {
   // Tokens that a linear meets, about.
   std::int64_t batch_size() const { return n_ / experts_in_flight_; }
   std::int64_t rows_of(const LinearUse& use) const { return use.n_rows == kAllRows ? n_ : use.n_rows; }
+  static std::int64_t first_input(const LinearUse& use) {
+    return use.input_row == kSameRow ? use.first_row : use.input_row;
+  }
   float* thread_scratch(int thread) { return scratch_ + thread * scratch_floats_; }
 
   ExecContext& context_;
@@ -178,8 +188,8 @@ class ForwardPart {
   float* x_ = nullptr;                  // residual stream, (n, hidden)
   float* scratch_ = nullptr;
   std::int64_t scratch_floats_ = 0;
-  const kernel::ActivationFormat* formats_[Workspace::kFormats] = {};
-  std::size_t n_formats_ = 0;
+  Rounded rounded_[Workspace::kRounded];
+  std::size_t n_rounded_ = 0;
   // Tokens sorted by expert: of expert e those in [expert_begin_[e], expert_begin_[e + 1]), with the weight of each.
   struct Routed {
     std::int64_t row;

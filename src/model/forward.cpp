@@ -122,10 +122,9 @@ void ForwardPart::embed() {
     float* rows = cache_.work.normed.floats();
     look_up_tokens(rows);
     static constexpr Role kInput[] = {Role::kEmbeddingIn};
-    const Linear* const linear[] = {&decoder_.embedding_in};
-    observe_input(-1, kInput, rows, width);
-    round_activations(rows, width, linear);
     const LinearUse in[] = {{&decoder_.embedding_in, x_}};
+    observe_input(-1, kInput, rows, width);
+    round_activations(rows, width, in);
     run_linears(in, rows, After::kKeep);
   }
   if (decoder_.positions != nullptr) add_positions();
@@ -243,10 +242,9 @@ void ForwardPart::project_queries(int layer, const DecoderBlock& block) {
   Workspace& work = cache_.work;
   static constexpr Role kInputs[] = {Role::kAttnQ, Role::kAttnK, Role::kAttnV};
   static constexpr Role kFusedInput[] = {Role::kAttnQkv};
-  const Linear* const inputs[] = {&block.q, &block.k, &block.v};
-  const float* x = norm_and_round(x_, block.attn_norm, inputs);
-  observe_input(layer, block.spec.qkv_fused ? std::span<const Role>(kFusedInput) : kInputs, x, decoder_.spec.hidden);
   const LinearUse qkv[] = {{&block.q, work.q.floats()}, {&block.k, work.k.floats()}, {&block.v, work.v.floats()}};
+  const float* x = norm_and_round(x_, block.attn_norm, qkv);
+  observe_input(layer, block.spec.qkv_fused ? std::span<const Role>(kFusedInput) : kInputs, x, decoder_.spec.hidden);
   run_linears(qkv, x, After::kKeep);
 }
 
@@ -260,13 +258,12 @@ void ForwardPart::run_attention(int layer, const DecoderBlock& block) {
   if (n_ == 0) return;
 
   static constexpr Role kOutputs[] = {Role::kAttnOutput};
-  const Linear* const outputs[] = {&block.output};
   float* attended = latent ? latent_values(layer, block) : work.attended.floats();
   const std::int64_t cols = block.output.matrix->cols();
   observe_input(layer, kOutputs, attended, cols);
-  round_activations(attended, cols, outputs);
   float* out = block.spec.parallel ? work.attention_out.floats() : work.projected.floats();
   const LinearUse output[] = {{&block.output, out}};
+  round_activations(attended, cols, output);
   const bool plain = !block.spec.parallel && block.attn_post_norm.empty() && decoder_.spec.residual_scale == 1;
   run_linears(output, attended, plain ? After::kAddTo : After::kKeep);
   if (!plain) finish_half(block.attn_post_norm, out, !block.spec.parallel, block.spec.norm_sums);
@@ -276,10 +273,10 @@ void ForwardPart::run_feed_forward(int layer, const DecoderBlock& block) {
   Workspace& work = cache_.work;
   static constexpr Role kInputs[] = {Role::kFfnGate, Role::kFfnUp};
   static constexpr Role kFusedInput[] = {Role::kFfnGateUp};
-  const Linear* const inputs[] = {&block.up, &block.gate};
-  const std::span<const Linear* const> used(inputs, block.spec.gated ? 2 : 1);
+  const LinearUse gate_up[] = {{&block.gate, work.gate.floats()}, {&block.up, work.up.floats()}};
+  const std::span<const LinearUse> uses = std::span(gate_up).subspan(block.spec.gated ? 0 : 1);
   const bool shared = block.spec.parallel && block.ffn_norm.empty();
-  const float* x = norm_and_round(x_, shared ? block.attn_norm : block.ffn_norm, used);
+  const float* x = norm_and_round(x_, shared ? block.attn_norm : block.ffn_norm, uses);
   const std::span<const Role> roles(kInputs);
   observe_input(layer,
                 !block.spec.gated          ? roles.subspan(1)
@@ -287,16 +284,12 @@ void ForwardPart::run_feed_forward(int layer, const DecoderBlock& block) {
                                            : roles,
                 x, decoder_.spec.hidden);
   float* inner = block.spec.gated ? work.gate.floats() : work.up.floats();
-  const LinearUse gate_up[] = {{&block.gate, work.gate.floats()}, {&block.up, work.up.floats()}};
-  const std::span<const LinearUse> uses(gate_up);
-  run_linears(block.spec.gated ? uses : uses.subspan(1), x, block.spec.gated ? After::kGate : After::kActivate,
-              block.spec.activation);
+  run_linears(uses, x, block.spec.gated ? After::kGate : After::kActivate, block.spec.activation);
 
   static constexpr Role kOutputs[] = {Role::kFfnDown};
-  const Linear* const outputs[] = {&block.down};
-  observe_input(layer, kOutputs, inner, block.spec.ffn);
-  round_activations(inner, block.spec.ffn, outputs);
   const LinearUse down[] = {{&block.down, work.projected.floats()}};
+  observe_input(layer, kOutputs, inner, block.spec.ffn);
+  round_activations(inner, block.spec.ffn, down);
   const bool plain = block.ffn_post_norm.empty() && decoder_.spec.residual_scale == 1;
   run_linears(down, inner, plain ? After::kAddTo : After::kKeep);
   if (!plain) finish_half(block.ffn_post_norm, work.projected.floats(), true, block.spec.norm_sums);
@@ -347,14 +340,13 @@ const float* ForwardPart::norm_for_head(const float* x) {
   static constexpr Role kHead[] = {Role::kOutput};
   static constexpr Role kOut[] = {Role::kEmbeddingOut};
   const std::int64_t hidden = decoder_.spec.hidden, width = decoder_.spec.embedding_size();
-  const Linear* const head[] = {&decoder_.head};
   const bool projected = decoder_.embedding_out.matrix != nullptr;
-  const Linear* const out[] = {&decoder_.embedding_out};
+  const LinearUse head[] = {{&decoder_.head, nullptr}};
+  const LinearUse out[] = {{&decoder_.embedding_out, cache_.work.projected.floats()}};
   x = norm_and_round(x, decoder_.output_norm, projected ? out : head);
   if (projected) {
     observe_input(-1, kOut, x, hidden);
-    const LinearUse use[] = {{&decoder_.embedding_out, cache_.work.projected.floats()}};
-    run_linears(use, x, After::kKeep);
+    run_linears(out, x, After::kKeep);
     x = cache_.work.projected.floats();
     round_activations(x, width, head);
   }

@@ -15,11 +15,11 @@ void ForwardPart::run_experts(int layer, const DecoderBlock& block) {
   Workspace& work = cache_.work;
   static constexpr Role kInputs[] = {Role::kRouter, Role::kSharedGate, Role::kSharedUp};
   const bool shared = block.spec.experts.shared > 0;
-  const Linear* const linears[] = {&block.router, &block.experts[0].gate, &block.experts[0].up};
-  const float* x = norm_and_round(x_, block.ffn_norm, std::span(linears, takes_input_as_it_is(block) ? 3 : 1));
+  const LinearUse uses[] = {
+      {&block.router, work.scores.floats()}, {&block.experts[0].gate, nullptr}, {&block.experts[0].up, nullptr}};
+  const float* x = norm_and_round(x_, block.ffn_norm, std::span(uses, takes_input_as_it_is(block) ? 3 : 1));
   observe_input(layer, std::span(kInputs, shared ? 3 : 1), x, decoder_.spec.hidden);
-  const LinearUse router[] = {{&block.router, work.scores.floats()}};
-  run_linears(router, x, After::kKeep);
+  run_linears(std::span(uses, 1), x, After::kKeep);
   route(block, work.scores.floats());
   const std::int64_t hidden = decoder_.spec.hidden;
   float* out = work.projected.floats();
@@ -133,15 +133,13 @@ void ForwardPart::run_shared_expert(int layer, const DecoderBlock& block, const 
   Workspace& work = cache_.work;
   const std::int64_t hidden = decoder_.spec.hidden, ffn = block.spec.experts.shared;
   float* inner = work.gate.floats();
-  const Linear* const inputs[] = {&block.shared.gate, &block.shared.up};
-  round_activations(x, hidden, inputs);
   const LinearUse gate_up[] = {{&block.shared.gate, inner}, {&block.shared.up, work.up.floats()}};
+  round_activations(x, hidden, gate_up);
   run_linears(gate_up, x, After::kGate, block.spec.activation);
   static constexpr Role kOutputs[] = {Role::kSharedDown};
-  const Linear* const outputs[] = {&block.shared.down};
-  observe_input(layer, kOutputs, inner, ffn);
-  round_activations(inner, ffn, outputs);
   const LinearUse down[] = {{&block.shared.down, out}};
+  observe_input(layer, kOutputs, inner, ffn);
+  round_activations(inner, ffn, down);
   run_linears(down, inner, After::kKeep);
   if (block.shared_scale.empty()) return;
   for_rows(hidden, [&](std::int64_t row) {
@@ -158,9 +156,12 @@ void ForwardPart::observe_stack(int layer, std::span<const Role> roles, const fl
   if (observer_ != nullptr) observer_->stack_inputs(context_, layer, roles, x, begins, cols);
 }
 
-// One token's experts all multiply the same row, so it need not be copied for each.
+// One token's experts all multiply the same row, so it need not be copied for each, unless its columns are sorted for
+// each.
 bool ForwardPart::takes_input_as_it_is(const DecoderBlock& block) const {
-  return n_ == 1 && observer_ == nullptr && !block.spec.experts.weigh_inputs;
+  const FeedForward& expert = block.experts[0];
+  const bool sorted = expert.gate.matrix->column_order() != nullptr || expert.up.matrix->column_order() != nullptr;
+  return n_ == 1 && observer_ == nullptr && !block.spec.experts.weigh_inputs && !sorted;
 }
 
 void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const float* x, float* out) {
@@ -189,16 +190,14 @@ void ForwardPart::run_routed_experts(int layer, const DecoderBlock& block, const
     down.push_back({&expert.down, routed, begin, count});
   }
   static constexpr Role kInputs[] = {Role::kExpertGate, Role::kExpertUp};
-  const Linear* const inputs[] = {&block.experts[0].gate, &block.experts[0].up};
   if (!as_it_is) {
     observe_stack(layer, kInputs, routed, expert_begin_, hidden);
-    round_activations(routed, hidden, inputs);
+    round_activations(routed, hidden, gate_up);
   }
   run_linears(gate_up, as_it_is ? x : routed, After::kGate, block.spec.activation);
   static constexpr Role kOutputs[] = {Role::kExpertDown};
-  const Linear* const outputs[] = {&block.experts[0].down};
   observe_stack(layer, kOutputs, work.gate.floats(), expert_begin_, ffn);
-  round_activations(work.gate.floats(), ffn, outputs);
+  round_activations(work.gate.floats(), ffn, down);
   run_linears(down, work.gate.floats(), After::kKeep);
 
   n_ = n_tokens;

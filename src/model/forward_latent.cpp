@@ -53,20 +53,19 @@ float* ForwardPart::latent_projections(int layer, const DecoderBlock& block) {
   Workspace& work = cache_.work;
   const std::int64_t rank = block.spec.latent.q_rank;
   static constexpr Role kRoles[] = {Role::kAttnQ, Role::kAttnKvA}, kLatentRoles[] = {Role::kAttnQA, Role::kAttnKvA};
-  const Linear* const inputs[] = {rank > 0 ? &block.latent.q_a : &block.q, &block.latent.kv_a};
   float *queries = work.head_outputs.floats(), *latent = work.q_latent.floats();
-  const float* x = norm_and_round(x_, block.attn_norm, inputs);
+  const LinearUse first[] = {{rank > 0 ? &block.latent.q_a : &block.q, rank > 0 ? latent : queries},
+                             {&block.latent.kv_a, work.v.floats()}};
+  const float* x = norm_and_round(x_, block.attn_norm, first);
   observe_input(layer, rank > 0 ? kLatentRoles : kRoles, x, decoder_.spec.hidden);
-  const LinearUse first[] = {{inputs[0], rank > 0 ? latent : queries}, {&block.latent.kv_a, work.v.floats()}};
   run_linears(first, x, After::kKeep);
   if (rank == 0) return queries;
   for_rows(rank,
            [&](std::int64_t row) { norm(block.latent.q_a_norm, latent + row * rank, rank, latent + row * rank); });
   static constexpr Role kSecond[] = {Role::kAttnQB};
-  const Linear* const second[] = {&block.q};
-  observe_input(layer, kSecond, latent, rank);
-  round_activations(latent, rank, second);
   const LinearUse expand[] = {{&block.q, queries}};
+  observe_input(layer, kSecond, latent, rank);
+  round_activations(latent, rank, expand);
   run_linears(expand, latent, After::kKeep);
   return queries;
 }
@@ -104,8 +103,7 @@ const float* ForwardPart::run_heads(int layer, Role role, std::span<const Linear
   }
   observe_stack(layer, {&role, 1}, x, begins, cols);
   n_ *= heads;
-  const Linear* const rounded_for[] = {&linears[0]};
-  round_activations(x, cols, rounded_for);
+  round_activations(x, cols, uses);
   run_linears(uses, x, After::kKeep);
   n_ = n_tokens;
   return work.head_outputs.floats();

@@ -20,31 +20,63 @@ void ForwardPart::observe_input(int layer, std::span<const Role> roles, const fl
   if (observer_ != nullptr) observer_->linear_input(context_, layer, roles, x, n_, cols);
 }
 
-void ForwardPart::choose_formats(std::int64_t cols, std::span<const Linear* const> linears) {
-  n_formats_ = 0;
-  for (const Linear* linear : linears) {
-    const kernel::ActivationFormat* format = linear->matrix->activation(batch_size());
-    if (format == nullptr || std::find(formats_, formats_ + n_formats_, format) != formats_ + n_formats_) continue;
-    if (n_formats_ == Workspace::kFormats)
-      fail(ErrorCode::kInternal, "more than {} activation formats", Workspace::kFormats);
-    cache_.work.activations[n_formats_].bytes(static_cast<std::uint64_t>(n_) * format->row_bytes(cols));
-    formats_[n_formats_++] = format;
+// Does it hold the rows that the use takes, or has it room for them?
+bool ForwardPart::serves(const Rounded& rounded, const LinearUse& use) const {
+  const Matrix& matrix = *use.linear->matrix;
+  const std::int32_t* order = matrix.column_order();
+  if (rounded.format != matrix.activation(batch_size()) || rounded.orders.empty() != (order == nullptr)) return false;
+  const std::int32_t* equal = order;
+  for (std::int64_t row = 0; row < rows_of(use) && order != nullptr; ++row) {
+    const std::int32_t* other = rounded.orders[static_cast<std::size_t>(first_input(use) + row)];
+    if (other == nullptr || other == equal) continue;
+    if (!std::equal(order, order + matrix.cols(), other)) return false;
+    equal = other;
+  }
+  return true;
+}
+
+void ForwardPart::plan_rounding(std::int64_t cols, std::span<const LinearUse> uses) {
+  n_rounded_ = 0;
+  for (const LinearUse& use : uses) {
+    const kernel::ActivationFormat* format = use.linear->matrix->activation(batch_size());
+    if (format == nullptr) continue;
+    const std::int32_t* order = use.linear->matrix->column_order();
+    std::size_t i = 0;
+    while (i < n_rounded_ && !serves(rounded_[i], use)) ++i;
+    if (i == n_rounded_) {
+      if (i == Workspace::kRounded) fail(ErrorCode::kInternal, "an input rounded in more than {} ways", i);
+      cache_.work.activations[i].bytes(static_cast<std::uint64_t>(n_) * format->row_bytes(cols));
+      rounded_[i].format = format;
+      rounded_[i].orders.assign(static_cast<std::size_t>(order != nullptr ? n_ : 0), nullptr);
+      ++n_rounded_;
+    }
+    if (order != nullptr) std::fill_n(rounded_[i].orders.begin() + first_input(use), rows_of(use), order);
   }
 }
 
-void ForwardPart::round_row(const float* x, std::int64_t cols, std::int64_t row) {
-  for (std::size_t i = 0; i < n_formats_; ++i) {
+void ForwardPart::round_row(const float* x, std::int64_t cols, std::int64_t row, std::vector<float>& sorted) {
+  for (std::size_t i = 0; i < n_rounded_; ++i) {
+    const Rounded& rounded = rounded_[i];
+    const float* from = x;
+    if (!rounded.orders.empty()) {
+      const std::int32_t* order = rounded.orders[static_cast<std::size_t>(row)];
+      if (order == nullptr) continue;
+      sorted.resize(static_cast<std::size_t>(cols));
+      for (std::int64_t c = 0; c < cols; ++c) sorted[static_cast<std::size_t>(c)] = x[order[c]];
+      from = sorted.data();
+    }
     std::byte* out =
-        cache_.work.activations[i].bytes(0) + static_cast<std::uint64_t>(row) * formats_[i]->row_bytes(cols);
-    formats_[i]->quantize(x, cols, 1, cols, out);
+        cache_.work.activations[i].bytes(0) + static_cast<std::uint64_t>(row) * rounded.format->row_bytes(cols);
+    rounded.format->quantize(from, cols, 1, cols, out);
   }
 }
 
-void ForwardPart::round_activations(const float* x, std::int64_t cols, std::span<const Linear* const> linears) {
-  choose_formats(cols, linears);
-  if (n_formats_ == 0) return;
+void ForwardPart::round_activations(const float* x, std::int64_t cols, std::span<const LinearUse> uses) {
+  plan_rounding(cols, uses);
+  if (n_rounded_ == 0) return;
   const auto body = [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) round_row(x + row * cols, cols, row);
+    std::vector<float> sorted;
+    for (std::int64_t row = begin; row < end; ++row) round_row(x + row * cols, cols, row, sorted);
   };
   context_.pool.parallel_for(n_, n_ * cols < kSerialNumbers ? n_ : 1, body);
 }
@@ -55,18 +87,19 @@ void ForwardPart::norm(const Norm& norm, const float* x, std::int64_t n, float* 
   ops_.layer_norm(x, norm.weight.data(), norm.bias.empty() ? nullptr : norm.bias.data(), eps, n, out);
 }
 
-const float* ForwardPart::norm_and_round(const float* x, const Norm& norm, std::span<const Linear* const> linears) {
+const float* ForwardPart::norm_and_round(const float* x, const Norm& norm, std::span<const LinearUse> uses) {
   const std::int64_t hidden = decoder_.spec.hidden;
   if (norm.empty()) {
-    round_activations(x, hidden, linears);
+    round_activations(x, hidden, uses);
     return x;
   }
-  choose_formats(hidden, linears);
+  plan_rounding(hidden, uses);
   float* normed = cache_.work.normed.floats();
   const auto body = [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> sorted;
     for (std::int64_t row = begin; row < end; ++row) {
       this->norm(norm, x + row * hidden, hidden, normed + row * hidden);
-      round_row(normed + row * hidden, hidden, row);
+      round_row(normed + row * hidden, hidden, row, sorted);
     }
   };
   context_.pool.parallel_for(n_, n_ * hidden < kSerialNumbers ? n_ : 1, body);
@@ -80,14 +113,12 @@ void ForwardPart::for_rows(std::int64_t cols, const std::function<void(std::int6
 }
 
 const std::byte* ForwardPart::activations_of(const LinearUse& use, const float* x) {
-  const Matrix& matrix = *use.linear->matrix;
-  const std::int64_t row = use.input_row == kSameRow ? use.first_row : use.input_row;
-  for (std::size_t i = 0; i < n_formats_; ++i) {
-    if (formats_[i] != matrix.activation(batch_size())) continue;
-    return cache_.work.activations[i].bytes(0) +
-           static_cast<std::uint64_t>(row) * formats_[i]->row_bytes(matrix.cols());
+  const std::int64_t row = first_input(use), cols = use.linear->matrix->cols();
+  for (std::size_t i = 0; i < n_rounded_; ++i) {
+    if (!serves(rounded_[i], use)) continue;
+    return cache_.work.activations[i].bytes(0) + static_cast<std::uint64_t>(row) * rounded_[i].format->row_bytes(cols);
   }
-  return reinterpret_cast<const std::byte*>(x + row * matrix.cols());
+  return reinterpret_cast<const std::byte*>(x + row * cols);
 }
 
 void ForwardPart::finish_tile(std::span<const LinearUse> uses, After after, Activation activation,

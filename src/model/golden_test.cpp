@@ -105,7 +105,8 @@ bool rounds_inputs(const ModelSource& source) {
   for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
     const StoredRows& weight = source.weight(i);
     if (weight.entry == nullptr || weight.view.encoding->family == encoding::Family::kPlain) continue;
-    const auto* format = kernel::choose_linear(*weight.view.encoding, weight.cols(), best_isa()).activation;
+    const auto* format =
+        kernel::choose_linear(*weight.view.encoding, weight.cols(), best_isa(), weight.has_even_groups()).activation;
     if (format != nullptr && format->name != "f32") return true;
   }
   return false;

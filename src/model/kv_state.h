@@ -27,11 +27,11 @@ class WorkBuffer {
 };
 
 struct Workspace {
-  static constexpr std::size_t kFormats = 4;  // activation formats that linears of one input may ask for
+  static constexpr std::size_t kRounded = 4;  // ways in which linears of one input may ask for it to be rounded
 
   WorkBuffer residual, normed, q, k, v, attended, projected, attention_out, gate, up, logits, cos, sin, local_cos,
       local_sin, threads, scores, routed, shared, q_latent, head_inputs, head_outputs;
-  WorkBuffer activations[kFormats];
+  WorkBuffer activations[kRounded];
 };
 
 struct KvCache::State {

@@ -35,6 +35,10 @@ class PackedMatrix final : public Matrix {
   }
 
   const kernel::ActivationFormat* activation(std::int64_t batch) const override { return of(batch).activation; }
+  const std::int32_t* column_order() const override {
+    const auto order = linear_.layout.column_order;
+    return order != nullptr ? order(info_, packed_) : nullptr;
+  }
   std::int64_t grain() const override { return linear_.layout.row_block; }
   std::int64_t scratch_floats() const override { return 0; }
   void compute(const std::byte* activations, std::int64_t batch, std::int64_t n, std::int64_t row_begin,
@@ -65,6 +69,7 @@ class DecodedMatrix final : public Matrix {
         panel_(std::clamp<std::int64_t>((1 << 18) / cols / 16 * 16, 16, 256)) {}
 
   const kernel::ActivationFormat* activation(std::int64_t /*batch*/) const override { return nullptr; }
+  const std::int32_t* column_order() const override { return nullptr; }
   std::int64_t grain() const override { return panel_; }
   std::int64_t scratch_floats() const override { return panel_ * cols(); }
   void compute(const std::byte* activations, std::int64_t /*batch*/, std::int64_t n, std::int64_t row_begin,
@@ -131,8 +136,9 @@ std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& con
                                                                 std::uint64_t& packed_bytes) {
   const StoredRows& whole = source.weight(rows.slot);
   const encoding::EncodingInfo& encoding = packed_from(whole);
-  const kernel::LinearKernel& linear = kernel::choose_linear(encoding, whole.cols(), isa);
-  const kernel::LinearKernel& wide = kernel::choose_wide(encoding, whole.cols(), isa);
+  const bool even_groups = whole.has_even_groups();
+  const kernel::LinearKernel& linear = kernel::choose_linear(encoding, whole.cols(), isa, even_groups);
+  const kernel::LinearKernel& wide = kernel::choose_wide(encoding, whole.cols(), isa, even_groups);
   const std::int64_t height = (rows.end - rows.begin) / count;
   const kernel::MatrixInfo info = {&encoding, height, whole.cols()};
   constexpr std::uint64_t kAlignment = AlignedBuffer::kAlignment;

@@ -23,6 +23,8 @@ class Matrix {
   // How activations are handed to compute(); null: f32 rows, contiguous. `batch`: tokens that come in a call, about;
   // the format and the roundings of the products depend on it, n does not change them.
   virtual const kernel::ActivationFormat* activation(std::int64_t batch) const = 0;
+  // The order that columns of those have, (cols); null: as they come.
+  virtual const std::int32_t* column_order() const = 0;
   // Row ranges given to compute() begin at multiples of this.
   virtual std::int64_t grain() const = 0;
   virtual std::int64_t scratch_floats() const = 0;  // work memory of one compute() call

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "encoding/encoding.h"
+#include "encoding/affine.h"
 
 namespace nibble::model {
 
@@ -39,6 +39,10 @@ StoredRows StoredRows::part_of(std::int64_t& row_begin, std::int64_t& row_end) c
 std::int64_t StoredRows::cols() const {
   if (!strides.empty()) return shape.cols();
   return transposed ? view.rows() : view.cols();
+}
+
+bool StoredRows::has_even_groups() const {
+  return std::ranges::all_of(entries(), [](const auto* part) { return encoding::has_even_groups(part->view); });
 }
 
 void StoredRows::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {

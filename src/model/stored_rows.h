@@ -34,6 +34,7 @@ struct StoredRows {
   // Rows [row_begin, row_end) as f32; a vector is one row.
   void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
   std::int64_t cols() const;
+  bool has_even_groups() const;  // as the encoding's, of all parts
 
  private:
   void read_parts(std::int64_t row_begin, std::int64_t row_end, float* out) const;

@@ -2,7 +2,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "kernel/affine/panel.h"
+#include "kernel/affine/scales_avx512.h"
 #include "kernel/tile_amx.h"
 
 namespace nibble::kernel::affine {
@@ -15,21 +15,9 @@ struct GroupScale {
 };
 
 GroupScale load_group(const TileWeights& weights, const uint8_t* panel, int64_t group) {
-  const int64_t index = group * kPanelRows;
   GroupScale at;
-  if (weights.scale_type == ScaleType::kF32) {
-    at.scale = _mm512_loadu_ps(panel + index * 4);
-  } else if (weights.scale_type == ScaleType::kF16) {
-    at.scale = load_f16(panel + index * 2);
-  } else {
-    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + index * 2));
-    at.scale = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-  }
-  __m512 zero = _mm512_set1_ps(static_cast<float>(weights.zero));
-  if (weights.zero < 0) {
-    const uint8_t* zeros = panel + weights.geometry.zeros_at + index;
-    zero = unsigned_to_f32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros)));
-  }
+  at.scale = load_scale(weights.scale_type, panel, group);
+  const __m512 zero = _mm512_cvtepi32_ps(load_zero(weights.zero, panel + weights.geometry.zeros_at, group));
   at.shift = _mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(zero, at.scale));
   return at;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -20,6 +21,10 @@ int planes_index(int bits) {
       std::find_if(kPlanes, kPlanes + kPlanesCount, [&](CodePlanes p) { return bits_of(p) == held; }) - kPlanes);
 }
 
+std::int64_t order_bytes(const encoding::EncodingInfo& info, std::int64_t cols) {
+  return info.affine.group_index ? round_up(cols * 4) : 0;
+}
+
 // Scales and zeros of one row, into lane `lane` of the header.
 void pack_header(const TensorView& weights, const Geometry& geometry, std::int64_t row, int lane, std::byte* panel) {
   const encoding::AffineParams& params = weights.encoding->affine;
@@ -30,34 +35,43 @@ void pack_header(const TensorView& weights, const Geometry& geometry, std::int64
   for (std::int64_t g = 0; g < groups; ++g) {
     const encoding::ScaleZero at = encoding::load_scale_zero(params, scales, zeros, first + g);
     if (!std::isfinite(at.scale)) {
-      fail(ErrorCode::kFormat, "row {}, columns from {}: the scale of a group is NaN or infinite", row,
-           g * geometry.group_blocks * kBlock);
+      fail(ErrorCode::kFormat, "row {}: the scale of group {} is NaN or infinite", row, g);
     }
     encoding::store_scale_zero(params, at, panel, panel + geometry.zeros_at, g * kPanelRows + lane);
   }
 }
 
-// The (zeroed) codes of one row.
-void pack_codes(const TensorView& weights, const Geometry& geometry, std::int64_t row, int lane, std::byte* panel) {
-  const int bits = weights.encoding->affine.bits;
-  const CodePlanes planes = kPlanes[geometry.planes];
-  const std::uint64_t stride = encoding::row_code_bytes(weights.encoding->affine, weights.cols());
-  const std::byte* src = weights.data().data() + static_cast<std::uint64_t>(row) * stride;
-  auto* dst = reinterpret_cast<std::uint8_t*>(panel + geometry.codes_at);
-  std::uint8_t code[kStretchBlocks * kBlock];
-  for (std::int64_t begin = 0; begin < geometry.blocks; begin += kStretchBlocks) {
-    const std::int64_t count = std::min<std::int64_t>(kStretchBlocks, geometry.blocks - begin);
-    encoding::unpack_codes(bits, src + begin * kBlock * bits / 8, count * kBlock, code);
-    for (std::int64_t b = 0; b < count; ++b, dst += block_bytes(planes)) {
-      store_codes(planes, code + b * kBlock, lane, dst);
-    }
+// Codes of rows, in the order of the panel.
+class CodeReader {
+ public:
+  explicit CodeReader(const TensorView& weights)
+      : weights_(weights), stride_(encoding::row_code_bytes(weights.encoding->affine, weights.cols())) {
+    codes_.resize(static_cast<std::size_t>(weights.cols()));
+    if (!weights.encoding->affine.group_index) return;
+    columns_ = encoding::columns_by_group(weights);
+    sorted_.resize(codes_.size());
   }
-}
+
+  // (cols)
+  const std::uint8_t* read(std::int64_t row) {
+    const std::byte* src = weights_.data().data() + static_cast<std::uint64_t>(row) * stride_;
+    encoding::unpack_codes(weights_.encoding->affine.bits, src, weights_.cols(), codes_.data());
+    if (columns_.empty()) return codes_.data();
+    for (std::size_t i = 0; i < sorted_.size(); ++i) sorted_[i] = codes_[static_cast<std::size_t>(columns_[i])];
+    return sorted_.data();
+  }
+
+ private:
+  const TensorView& weights_;
+  std::uint64_t stride_;
+  std::vector<std::int32_t> columns_;
+  std::vector<std::uint8_t> codes_, sorted_;
+};
 
 }  // namespace
 
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
-  return info.family == encoding::Family::kAffine && !info.affine.group_index && cols > 0 && cols % kBlock == 0 &&
+  return info.family == encoding::Family::kAffine && cols > 0 && cols % kBlock == 0 &&
          encoding::group_columns(info.affine, cols) % kBlock == 0;
 }
 
@@ -76,12 +90,28 @@ Geometry geometry_of(const encoding::EncodingInfo& info, std::int64_t cols) {
 
 std::uint64_t packed_bytes(const MatrixInfo& matrix) {
   const auto panels = static_cast<std::uint64_t>((matrix.rows + kPanelRows - 1) / kPanelRows);
-  return checked_mul(panels, static_cast<std::uint64_t>(geometry_of(*matrix.encoding, matrix.cols).bytes));
+  return checked_add(checked_mul(panels, static_cast<std::uint64_t>(geometry_of(*matrix.encoding, matrix.cols).bytes)),
+                     static_cast<std::uint64_t>(order_bytes(*matrix.encoding, matrix.cols)));
+}
+
+const std::byte* panels_of(const MatrixInfo& matrix, const std::byte* packed) noexcept {
+  return packed + order_bytes(*matrix.encoding, matrix.cols);
+}
+
+const std::int32_t* column_order(const MatrixInfo& matrix, const std::byte* packed) noexcept {
+  return matrix.encoding->affine.group_index ? reinterpret_cast<const std::int32_t*>(packed) : nullptr;
 }
 
 void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t row_begin, std::int64_t row_end,
           std::byte* packed) {
   const Geometry geometry = geometry_of(*weights.encoding, weights.cols());
+  const CodePlanes planes = kPlanes[geometry.planes];
+  if (weights.encoding->affine.group_index && row_begin == 0) {
+    const std::vector<std::int32_t> columns = encoding::columns_by_group(weights);
+    std::memcpy(packed, columns.data(), columns.size() * 4);
+  }
+  packed += order_bytes(*weights.encoding, weights.cols());
+  CodeReader codes(weights);
   for (std::int64_t first = row_begin; first < row_end; first += kPanelRows) {
     std::byte* panel = packed + first / kPanelRows * geometry.bytes;
     std::memset(panel, 0, static_cast<std::size_t>(geometry.bytes));
@@ -89,7 +119,10 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
     for (int lane = 0; lane < rows; ++lane) {
       const std::int64_t row = row_map != nullptr ? row_map[first + lane] : first + lane;
       pack_header(weights, geometry, row, lane, panel);
-      pack_codes(weights, geometry, row, lane, panel);
+      const std::uint8_t* code = codes.read(row);
+      auto* block = reinterpret_cast<std::uint8_t*>(panel + geometry.codes_at);
+      for (std::int64_t b = 0; b < geometry.blocks; ++b, code += kBlock, block += block_bytes(planes))
+        store_codes(planes, code, lane, block);
     }
   }
 }
@@ -98,7 +131,8 @@ void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t 
   const encoding::AffineParams& params = matrix.encoding->affine;
   const Geometry geometry = geometry_of(*matrix.encoding, matrix.cols);
   const CodePlanes planes = kPlanes[geometry.planes];
-  const std::byte* panel = packed + row / kPanelRows * geometry.bytes;
+  const std::int32_t* columns = column_order(matrix, packed);
+  const std::byte* panel = panels_of(matrix, packed) + row / kPanelRows * geometry.bytes;
   const auto* block = reinterpret_cast<const std::uint8_t*>(panel + geometry.codes_at);
   const int lane = static_cast<int>(row % kPanelRows);
   const int offset = encoding::stored_offset(params);
@@ -107,7 +141,10 @@ void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t 
     const encoding::ScaleZero at = encoding::load_scale_zero(params, panel, panel + geometry.zeros_at,
                                                              b / geometry.group_blocks * kPanelRows + lane);
     load_codes(planes, block, lane, code);
-    for (const std::uint8_t stored : code) *out++ = encoding::decode_code(stored - offset, at);
+    for (std::int64_t i = 0; i < kBlock; ++i) {
+      const std::int64_t c = b * kBlock + i;
+      out[columns != nullptr ? columns[c] : c] = encoding::decode_code(code[i] - offset, at);
+    }
   }
 }
 

@@ -1,5 +1,8 @@
 // How weights of the affine encodings lie in memory for the integer kernels, and the plain types those share.
 //
+// Where the groups of columns are listed (act-order), columns are sorted by group, which then needs no list; their
+// order, i32 (cols) padded to 64 bytes, lies before the first panel, and activations come in it.
+//
 // A panel (kernel/panel.h) is a header and its blocks of 32 columns one after another. The header: the scales of the
 // groups [groups][16] in the dtype of the encoding, padded to 64 bytes; asymmetric: their zeros u8 [groups][16], padded
 // to 64. A value is scale * level with level = code - zero, where codes are as stored and the zero of a symmetric
@@ -61,6 +64,7 @@ struct Job {
 
 void compute_scalar(const Job& job) noexcept;
 void compute_avx2(const Job& job) noexcept;
+void compute_avx512(const Job& job) noexcept;
 
 // The weights of a call of the tile kernel, as in Job.
 struct TileWeights {
