@@ -33,7 +33,7 @@ Place place_of(int bits, int lane, std::int64_t col) {
   const std::int64_t strip_cols = std::int64_t{kBlock} * strip_blocks(bits);
   const int run = static_cast<int>(col % strip_cols / kRun);
   const int half = lane / 8, pair = lane % 4, side = lane % 8 / 4, plane = kPairs * kVectorBytes;
-  const std::int64_t base = col / strip_cols * strip_bytes(bits) + (half * 4 + pair) * kVectorBytes + side * kRun;
+  const std::int64_t base = col / strip_cols * strip_bytes(bits) + (pair * 2 + half) * kVectorBytes + side * kRun;
   if (bits == 4) return {base, run * 4, 0, 0};
   if (bits == 2) return {base, run * 2, 0, 0};
   return {base + run / 4 * plane, run % 4 * 2, base + 2 * plane, run};

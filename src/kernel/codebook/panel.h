@@ -2,9 +2,9 @@
 //
 // Sixteen rows form a panel: a header, then the codes. The header has for each group of columns that share a table or a
 // scale: sixteen f32 scales; of kmeans also the centroids in f16, [table_rows][2^bits], one table for all rows of a
-// panel or one for each. Codes are looked up by bytes, so the codes of a row stay side by side: a vector of 32 bytes
-// holds sixteen bytes of row p of half a panel and sixteen of row p + 4, p = 0 .. 3. Strips of columns, zeros where a
-// row ends before:
+// panel or one for each. Codes are looked up by bytes, so the codes of a row stay side by side: a vector of 64 bytes
+// holds sixteen bytes of each of the rows v, v + 4, v + 8 and v + 12, v = 0 .. 3. Strips of columns, zeros where a row
+// ends before:
 //   4 bits, 32 columns: columns 0-15 in the low halves of the bytes, 16-31 in the high halves
 //   2 bits, 64 columns: sixteen columns in each two bits
 //   3 bits, 128 columns: the low two bits of columns 0-63, those of 64-127, then the high bits of sixteen columns each
@@ -22,12 +22,13 @@
 #include <stdint.h>
 
 #include "kernel/panel.h"
+#include "kernel/tile.h"
 
 namespace nibble::kernel::codebook {
 
 constexpr int kStretchBlocks = 16;
 constexpr int kMaxLevels = 16;
-constexpr int kPairs = 8;         // of rows, in a panel
+constexpr int kPairs = 8;         // of rows, in a panel: v and v + 4, v + 8 and v + 12
 constexpr int kVectorBytes = 32;  // a pair's codes
 
 enum class Levels { kNf4, kFp4, kCentroids };
@@ -78,5 +79,14 @@ struct Job {
 
 void compute_scalar(const Job& job) noexcept;
 void compute_avx2(const Job& job) noexcept;
+void compute_avx512(const Job& job) noexcept;
+
+// The weights of a call of the tile kernel.
+struct TileWeights {
+  Geometry geometry;
+  const uint8_t* packed;
+  const float* levels;  // of nf4 and fp4, exact
+};
+void compute_amx(const TileWeights& weights, const TileJob& job) noexcept;
 
 }  // namespace nibble::kernel::codebook
