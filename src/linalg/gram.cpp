@@ -37,7 +37,9 @@ void add_gram(ExecContext& context, std::int64_t k, std::int64_t n, const float*
     std::int64_t row = tiles - 1;
     for (; i > row; --row) i -= row + 1;
     const Range rows = tile(row, n), cols = tile(i, n);
-    add_tile(k, x, n, rows, x, n, cols, h);
+    if (row > i) return add_tile(k, x, n, rows, x, n, cols, h);
+    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, blas(rows.size), blas(k), 1.0f, x + rows.begin, blas(n), 1.0f,
+                h + rows.begin * (n + 1), blas(n));
   });
 }
 

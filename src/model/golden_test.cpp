@@ -1,10 +1,12 @@
 // The decoder against logits that transformers computed for tiny models of each architecture (testdata/,
 // dev/golden/models.py).
+
+#include "testing/golden.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/format.h"
 #include "kernel/linear.h"
@@ -23,20 +25,12 @@ struct Golden {
   std::vector<float> logits;  // (tokens, vocab)
 };
 
-template <typename T>
-std::vector<T> values(const container::CheckpointReader& reader, std::string_view name) {
-  const auto bytes = reader.at(name).view.data();
-  std::vector<T> out(bytes.size() / sizeof(T));
-  std::memcpy(out.data(), bytes.data(), bytes.size());
-  return out;
-}
-
 class GoldenModel : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     source_ = ModelSource::open(kData / GetParam());
-    const auto reader = container::open(kData / GetParam() / "golden.safetensors");
-    golden_ = {values<token::TokenId>(*reader, "tokens"), values<float>(*reader, "logits")};
+    const nibble::testing::GoldenFile file(kData / GetParam() / "golden.safetensors");
+    golden_ = {file.values<token::TokenId>("tokens"), file.values<float>("logits")};
     ASSERT_EQ(golden_.tokens.size(), 80u);
   }
 

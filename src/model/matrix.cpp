@@ -59,14 +59,15 @@ class PackedMatrix final : public Matrix {
 
 class DecodedMatrix final : public Matrix {
  public:
-  // Panels of about a megabyte, so that one stays in a core's cache between decoding and the product. Their height
-  // depends on the matrix alone: the library under gemm_nt may sum differently for different shapes.
+  // Panels of up to four megabytes: every one reads all inputs again, so few high ones are faster than what a core's
+  // cache would hold between decoding and the product (long rows: 120 against 65 GFLOPS). Their height depends on the
+  // matrix alone: the library under gemm_nt may sum differently for different shapes.
   DecodedMatrix(const ModelSource& source, const SlotRows& rows, std::int64_t cols)
       : Matrix(rows.end - rows.begin, cols),
         source_(source),
         slot_(rows.slot),
         first_(rows.begin),
-        panel_(std::clamp<std::int64_t>((1 << 18) / cols / 16 * 16, 16, 256)) {}
+        panel_(std::clamp<std::int64_t>((1 << 20) / cols / 16 * 16, 16, 256)) {}
 
   const kernel::ActivationFormat* activation(std::int64_t /*batch*/) const override { return nullptr; }
   const std::int32_t* column_order() const override { return nullptr; }

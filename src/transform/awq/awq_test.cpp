@@ -3,17 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
 
-#include "container/checkpoint.h"
 #include "encoding/affine.h"
 #include "method/affine_range.h"
 #include "method/layer.h"
 #include "method/output_range.h"
 #include "model/links.h"
+#include "testing/golden.h"
 #include "transform/awq/link_search.h"
 #include "transform/fold.h"
 
@@ -28,13 +27,10 @@ const std::filesystem::path kRoot = NIBBLE_SOURCE_DIR;
 class AwqGolden : public ::testing::TestWithParam<int> {
  protected:
   AwqGolden() : pool_(2), context_{pool_, cancel_, progress_} {
-    golden_ = container::open(kRoot / "src/transform/testdata/awq.safetensors");
     source_ = model::ModelSource::open(kRoot / "models/books-7m")->exchangeable();
     chunks_.context = 256;
     chunks_.n_chunks = 4;
-    const auto bytes = golden_->at("tokens").view.data();
-    chunks_.tokens.resize(1024);
-    std::memcpy(chunks_.tokens.data(), bytes.data(), bytes.size());
+    chunks_.tokens = golden_.values<token::TokenId>("tokens");
     walk_ = std::make_unique<calib::BlockWalk>(context_, source_, nullptr, chunks_,
                                                calib::WalkOptions{best_isa(), 0, std::uint64_t{2} << 30});
     for (int layer = 0; layer < GetParam(); ++layer) walk_->pass(context_, layer, model::BlockModel::Half::kBoth);
@@ -45,10 +41,7 @@ class AwqGolden : public ::testing::TestWithParam<int> {
     }
   }
   std::vector<float> theirs(const std::string& name) {
-    const TensorView& view = golden_->at(std::to_string(GetParam()) + "." + name).view;
-    std::vector<float> values(static_cast<std::size_t>(view.shape.elements()));
-    std::memcpy(values.data(), view.data().data(), values.size() * sizeof(float));
-    return values;
+    return golden_.values<float>(std::to_string(GetParam()) + "." + name);
   }
   Stage stage_of(Role role) {
     const std::vector<Stage> stages = walk_->stages(context_, GetParam());
@@ -60,7 +53,7 @@ class AwqGolden : public ::testing::TestWithParam<int> {
   CancelToken cancel_;
   NullProgress progress_;
   ExecContext context_;
-  std::unique_ptr<container::CheckpointReader> golden_;
+  const testing::GoldenFile golden_{kRoot / "src/transform/testdata/awq.safetensors"};
   std::shared_ptr<model::ModelSource> source_;
   calib::TokenChunks chunks_;
   std::unique_ptr<calib::BlockWalk> walk_;
@@ -72,10 +65,10 @@ TEST_P(AwqGolden, ChoosesTheFactorsOfThePublishedSearch) {
   BlockScope scope{context_, *walk_, *source_, targets_, options_, GetParam()};
   int compared = 0;
   for (const model::Link& link : model::block_links(source_->spec(), GetParam())) {
-    const std::string consumer = link.consumers[0] == Role::kAttnQ      ? "q_proj"
-                                 : link.consumers[0] == Role::kFfnGate  ? "gate_proj"
+    const std::string consumer = link.consumers[0] == Role::kAttnQ     ? "q_proj"
+                                 : link.consumers[0] == Role::kFfnGate ? "gate_proj"
                                  : link.consumers[0] == Role::kFfnDown ? "down_proj"
-                                                                        : "";
+                                                                       : "";
     if (consumer.empty()) continue;
     std::vector<std::size_t> slots;
     for (const Role role : link.consumers) slots.push_back(slot_index(source_->spec(), role, GetParam()));

@@ -140,8 +140,8 @@ double LinkSearch::solved_error(const std::vector<float>& scale, const Moments& 
 
 // mean |x| of the consumers' input, over the channels that share a factor: (link.rows()).
 std::vector<double> LinkSearch::input_means() const {
-  const calib::InputMoments moments = scope_.walk.collect(
-      scope_.context, stage_, {.gram = false, .cross = false, .ranges = true}, Share::kTrain);
+  const calib::InputMoments moments =
+      scope_.walk.collect(scope_.context, stage_, {.gram = false, .cross = false, .ranges = true}, Share::kTrain);
   std::vector<double> means(static_cast<std::size_t>(link_.rows()));
   for (std::int64_t m = 0; m < stage_.n_matrices; ++m) {
     for (std::int64_t c = 0; c < link_.channels; ++c)
