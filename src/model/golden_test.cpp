@@ -25,7 +25,7 @@ struct Golden {
   std::vector<float> logits;  // (tokens, vocab)
 };
 
-class GoldenModel : public testing::TestWithParam<std::string> {
+class GoldenModel : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     source_ = ModelSource::open(kData / GetParam());
@@ -138,7 +138,7 @@ std::vector<std::string> cases() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenModel, testing::ValuesIn(cases()), [](const auto& name) { return name.param; });
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenModel, ::testing::ValuesIn(cases()), [](const auto& name) { return name.param; });
 
 }  // namespace
 }  // namespace nibble::model
