@@ -72,6 +72,14 @@ struct ComparedFile {
   double kld = 0;  // mean, nats, on tokens of the calibration text that nothing learned from; 0: not measured
 };
 
+// Where a method that learns from a text spent its time, in seconds.
+struct PhaseSeconds {
+  double forward = 0;     // running the blocks
+  double statistics = 0;  // sums of products of what flows into linears
+  double transforms = 0;
+  double solving = 0;
+};
+
 struct QuantizeReport {
   std::string input, output, recipe;
   std::string architecture;
@@ -83,6 +91,7 @@ struct QuantizeReport {
   std::uint64_t file_bytes = 0;    // of the output; 0 for a dry run
   double bits_per_weight = 0;      // 8 * file_bytes / parameters (of a dry run: tensor_bytes)
   double seconds = 0;
+  PhaseSeconds phases;
   int fallbacks = 0;                   // tensors whose rows did not fit the recipe's type
   std::uint64_t size_limit = 0;        // of type auto
   double predicted_kld = 0;            // of type auto with a calibration text: the sum over tensors

@@ -1,6 +1,7 @@
 #include "calib/block_walk.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "base/error.h"
@@ -78,6 +79,10 @@ class MomentsOfStages final : public model::ForwardObserver {
   std::span<const Stage> stages_;
 };
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 std::string place_of(const Stage& stage) {
   return stage.layer >= 0 ? format_text("block {}, {}", stage.layer, model::role_name(stage.roles[0])) : "head";
 }
@@ -143,6 +148,8 @@ InputMoments BlockWalk::collect(ExecContext& context, const Stage& stage, const 
   const std::int64_t first = share == Share::kTrain ? 0 : n_train_, n = sequences(share);
   std::vector<float> there;  // what flows into the stage of the original, for the same tokens
   std::size_t taken_from_there = 0;
+  const auto begun = std::chrono::steady_clock::now();
+  double summing = 0;
   const auto divisors = divisors_.find({stage.layer, stage.roles[0]});
   StageInputs original(stage, [&](ExecContext&, const float* x, std::span<const std::int64_t> begins) {
     const std::size_t begin = there.size();
@@ -152,7 +159,9 @@ InputMoments BlockWalk::collect(ExecContext& context, const Stage& stage, const 
       there[i] /= divisors->second[(i - begin) % divisors->second.size()];
   });
   StageInputs observer(stage, [&](ExecContext& pool, const float* x, std::span<const std::int64_t> begins) {
+    const auto start = std::chrono::steady_clock::now();
     moments.add(pool, x, begins, taken.cross ? there.data() + taken_from_there : nullptr);
+    summing += seconds_since(start);
     taken_from_there += static_cast<std::size_t>(begins.back() * stage.cols);
   });
   with_context(place_of(stage), [&] {
@@ -167,6 +176,8 @@ InputMoments BlockWalk::collect(ExecContext& context, const Stage& stage, const 
     }
     moments.finish(context);
   });
+  statistics_s_ += summing;
+  forward_s_ += seconds_since(begun) - summing;
   return moments;
 }
 
@@ -206,9 +217,11 @@ std::vector<float> BlockWalk::sample(ExecContext& context, const Stage& stage, s
 }
 
 void BlockWalk::pass(ExecContext& context, int layer, BlockModel::Half half) {
+  const auto start = std::chrono::steady_clock::now();
   model_.run(context, layer, half, n_sequences_, length_, states_.floats());
   behind_attention_ = half == BlockModel::Half::kAttention;
   if (original_) original_->run(context, layer, half, n_sequences_, length_, original_states_.floats());
+  forward_s_ += seconds_since(start);
 }
 
 }  // namespace nibble::calib

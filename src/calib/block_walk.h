@@ -68,6 +68,9 @@ class BlockWalk {
   std::int64_t sequence_length() const { return length_; }
   const float* states() const { return states_.floats(); }
   const model::BlockModel& model() const { return model_; }
+  // Spent so far, in seconds: running blocks, summing statistics.
+  double forward_seconds() const { return forward_s_; }
+  double statistics_seconds() const { return statistics_s_; }
 
  private:
   std::int64_t sequences(Share share) const { return share == Share::kTrain ? n_train_ : n_sequences_ - n_train_; }
@@ -79,7 +82,8 @@ class BlockWalk {
   std::optional<model::BlockModel> original_;
   std::map<std::pair<int, model::Role>, std::vector<float>> divisors_;  // of the original's inputs
   std::int64_t length_ = 0, n_sequences_ = 0, n_train_ = 0;
-  bool behind_attention_ = false;         // of a block
+  bool behind_attention_ = false;  // of a block
+  double forward_s_ = 0, statistics_s_ = 0;
   SpillBuffer states_, original_states_;  // (sequences, length, hidden), those held out last
 };
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -95,10 +96,10 @@ TEST_P(Walk, SeesWhatAWholePassSees) {
   EXPECT_EQ(walk.n_tokens(Share::kTrain), 320);
   EXPECT_EQ(walk.n_tokens(Share::kHeldOut), 40);
   const Wanted wanted = {true, true, true};
-  std::size_t seen = 0;
+  std::set<std::pair<int, Role>> seen;
   const auto compare = [&](const Stage& stage) {
     if (stage.n_matrices > 1) return;
-    ++seen;
+    seen.insert({stage.layer, stage.roles[0]});
     SCOPED_TRACE(format_text("{} {}", stage.layer, model::role_name(stage.roles[0])));
     const std::pair<int, Role> key = {stage.layer, stage.roles[0]};
     InputMoments moments = walk.collect(context_, stage, wanted, Share::kTrain);
@@ -110,13 +111,14 @@ TEST_P(Walk, SeesWhatAWholePassSees) {
   };
   for (int layer = 0; layer < walk.spec().n_layers(); ++layer) {
     const std::vector<Stage> stages = walk.stages(context_, layer);
+    for (const Stage& stage : stages) compare(stage);  // from before the block
     for (std::size_t i = 0; i < stages.size(); ++i) {
-      compare(stages[i]);
+      compare(stages[i]);  // at its place
       if (i + 1 == stages.size() || stages[i + 1].half != stages[i].half) walk.pass(context_, layer, stages[i].half);
     }
   }
   compare(walk.head_stage());
-  EXPECT_EQ(seen, train.of.size());
+  EXPECT_EQ(seen.size(), train.of.size());
 }
 
 TEST_P(Walk, HiddenStatesMayLieOnDisk) {

@@ -1,6 +1,7 @@
 #include "pipeline/blockwise.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "calib/block_walk.h"
 #include "pipeline/slot_solver.h"
@@ -39,12 +40,22 @@ class Blockwise {
     block_done(-1);
   }
   std::vector<SlotOutcome> take_outcomes() { return std::move(outcomes_); }
+  PhaseSeconds spent() const {
+    PhaseSeconds spent = spent_;
+    spent.forward = walk_.forward_seconds();
+    spent.statistics = walk_.statistics_seconds();
+    return spent;
+  }
 
  private:
   void run_block(int layer) {
     for (const transform::Transform* transform : options_.transforms) {
       transform::BlockScope scope{context_, walk_, *source_, targets_, options_.method, layer};
+      const auto start = std::chrono::steady_clock::now();
+      const double walked = walk_.forward_seconds() + walk_.statistics_seconds();
       transform->apply(scope);
+      spent_.transforms += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() -
+                           (walk_.forward_seconds() + walk_.statistics_seconds() - walked);
     }
     const std::vector<Stage> stages = walk_.stages(context_, layer);
     for (std::size_t i = 0; i < stages.size(); ++i) {
@@ -67,6 +78,7 @@ class Blockwise {
     const SlotSolver solver{context_, *source_, options_.method};
     for (const std::size_t slot : slots)
       source_->exchange(slot, solver.solve(slot, stage, moments, targets_[slot], outcomes_[slot]));
+    for (const std::size_t slot : slots) spent_.solving += outcomes_[slot].seconds;
     return true;
   }
 
@@ -76,16 +88,18 @@ class Blockwise {
   const BlockwiseOptions& options_;
   std::vector<SlotOutcome> outcomes_;
   BlockWalk walk_;
+  PhaseSeconds spent_;  // less what the walk counts
 };
 
 }  // namespace
 
 std::vector<SlotOutcome> quantize_blockwise(ExecContext& context, const std::shared_ptr<ModelSource>& source,
                                             const calib::TokenChunks& chunks, const std::vector<SlotTarget>& targets,
-                                            const BlockwiseOptions& options,
-                                            const std::function<void(int)>& block_done) {
+                                            const BlockwiseOptions& options, const std::function<void(int)>& block_done,
+                                            PhaseSeconds& spent) {
   Blockwise blockwise(context, source, chunks, targets, options);
   blockwise.run(block_done);
+  spent = blockwise.spent();
   return blockwise.take_outcomes();
 }
 

@@ -12,6 +12,7 @@
 #include "calib/token_chunks.h"
 #include "method/quantizer.h"
 #include "model/source.h"
+#include "nibble/quantize.h"
 #include "pipeline/slot_solver.h"
 #include "transform/transform.h"
 
@@ -29,10 +30,10 @@ struct BlockwiseOptions {
 // in `source` for its quantized form, what transforms rewrite beside it too; `block_done` is called after each block
 // with its number, and after the head with -1, and may take the weights of the block away again (ModelSource::restore).
 // Returns what became of each slot. Throws Error{kInvalidArgument} for a text shorter than one chunk, Error{kFormat}
-// for weights or inputs that are no numbers.
+// for weights or inputs that are no numbers. `spent` is filled in.
 std::vector<SlotOutcome> quantize_blockwise(ExecContext& context, const std::shared_ptr<model::ModelSource>& source,
                                             const calib::TokenChunks& chunks, const std::vector<SlotTarget>& targets,
                                             const BlockwiseOptions& options,
-                                            const std::function<void(int layer)>& block_done);
+                                            const std::function<void(int layer)>& block_done, PhaseSeconds& spent);
 
 }  // namespace nibble::pipeline

@@ -57,7 +57,8 @@ void settle_methods(const Conversion& conversion, QuantPlan& plan) {
 
 std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion& conversion, QuantPlan& plan,
                                                const TransferOptions& options, const BlockwiseOptions& blockwise,
-                                               const calib::TokenChunks& chunks, container::CheckpointWriter& writer) {
+                                               const calib::TokenChunks& chunks, container::CheckpointWriter& writer,
+                                               PhaseSeconds& spent) {
   const auto source = conversion.model->exchangeable();
   const model::ModelSpec& spec = source->spec();
   std::vector<SlotTarget> targets(spec.weights.size());
@@ -93,7 +94,7 @@ std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion&
   const std::vector<SlotOutcome> solved =
       blockwise.statistics
           ? quantize_from_statistics(context, source, *blockwise.statistics, targets, blockwise.method, write_block)
-          : quantize_blockwise(context, source, chunks, targets, blockwise, write_block);
+          : quantize_blockwise(context, source, chunks, targets, blockwise, write_block, spent);
   for (const auto& [layer, indices] : by_layer) {
     for (const std::size_t i : indices) {
       if (plan.tensors[i].method == nullptr) continue;

@@ -30,6 +30,7 @@ void settle_methods(const Conversion& conversion, QuantPlan& plan);
 // statistics.
 std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion& conversion, QuantPlan& plan,
                                                const TransferOptions& options, const BlockwiseOptions& blockwise,
-                                               const calib::TokenChunks& chunks, container::CheckpointWriter& writer);
+                                               const calib::TokenChunks& chunks, container::CheckpointWriter& writer,
+                                               PhaseSeconds& spent);
 
 }  // namespace nibble::pipeline

@@ -179,7 +179,8 @@ std::uint64_t Corridor::gguf_bytes() {
 
 std::vector<TensorOutcome> Corridor::transfer_all(ExecContext& context, container::CheckpointWriter& writer) {
   if (calibration) {
-    auto outcomes = transfer_calibrated(context, conversion, plan, options, blockwise, *calibration, writer);
+    auto outcomes =
+        transfer_calibrated(context, conversion, plan, options, blockwise, *calibration, writer, report.phases);
     for (std::size_t i = 0; i < plan.tensors.size(); ++i) report.tensors[i].note = plan.tensors[i].note;
     return outcomes;
   }

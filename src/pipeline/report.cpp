@@ -108,6 +108,22 @@ std::string auto_text(const QuantizeReport& report) {
   return text + "\n";
 }
 
+json::Value phases_json(const PhaseSeconds& phases) {
+  json::Value value;
+  value.set("forward_s", phases.forward);
+  value.set("statistics_s", phases.statistics);
+  value.set("transforms_s", phases.transforms);
+  value.set("solving_s", phases.solving);
+  return value;
+}
+
+std::string phases_text(const PhaseSeconds& phases) {
+  std::string text = format_text("running blocks {}, statistics {}, ", format_duration(phases.forward),
+                                 format_duration(phases.statistics));
+  if (phases.transforms > 0) text += format_text("transforms {}, ", format_duration(phases.transforms));
+  return text + format_text("solving {}\n", format_duration(phases.solving));
+}
+
 }  // namespace
 
 std::string to_json(const QuantizeReport& report) {
@@ -126,6 +142,7 @@ std::string to_json(const QuantizeReport& report) {
   if (!report.dry_run) {
     value.set("threads", report.threads);
     value.set("seconds", report.seconds);
+    if (report.phases.solving > 0) value.set("phases", phases_json(report.phases));
   }
   if (report.size_limit > 0) add_auto(report, value);
   json::Array notes;
@@ -147,6 +164,7 @@ std::string to_text(const QuantizeReport& report) {
   if (report.fallbacks > 0) {
     text += format_text("{} tensors have rows that do not fit the recipe's type and got another\n", report.fallbacks);
   }
+  if (report.phases.solving > 0) text += phases_text(report.phases);
   if (report.size_limit > 0) text += auto_text(report);
   if (report.dry_run) {
     text += format_text("would write {} of weights, {:.2f} bits per weight, from {}\n",

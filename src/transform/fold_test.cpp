@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/rng.h"
@@ -76,6 +77,32 @@ TEST_P(Folds, LeaveTheFunctionAsItIs) {
     walk.pass(context_, layer, model::BlockModel::Half::kBoth);
   }
   EXPECT_GE(links, walk.spec().n_layers());
+}
+
+// Where weights were folded and nothing else was done, what flows is that of the original in other units.
+TEST_P(Folds, TheOriginalIsSeenInTheSameUnits) {
+  calib::BlockWalk walk(context_, source_, source_->exchangeable(), chunks_, {best_isa(), 0});
+  const std::vector<SlotTarget> targets(source_->spec().weights.size());
+  const method::Options options;
+  BlockScope scope{context_, walk, *source_, targets, options, 0};
+  std::vector<model::Role> consumers;
+  for (const model::Link& link : model::block_links(walk.spec(), 0)) {
+    std::vector<float> scale(static_cast<std::size_t>(link.rows()));
+    for (std::size_t i = 0; i < scale.size(); ++i) scale[i] = std::exp(0.5f * random_normal(12, consumers.size(), i));
+    fold(scope, link, scale);
+    consumers.push_back(link.consumers[0]);
+  }
+  walk.reload(context_, 0);
+  for (const calib::Stage& stage : walk.stages(context_, 0)) {
+    if (stage.n_matrices > 1 || std::ranges::find(consumers, stage.roles[0]) == consumers.end()) continue;
+    SCOPED_TRACE(model::role_name(stage.roles[0]));
+    const calib::InputMoments moments =
+        walk.collect(context_, stage, {.gram = true, .cross = true, .ranges = false}, calib::Share::kTrain);
+    const auto gram = moments.gram(0), cross = moments.cross(0);
+    float largest = 0;
+    for (const float value : gram) largest = std::max(largest, std::fabs(value));
+    for (std::size_t i = 0; i < gram.size(); ++i) ASSERT_NEAR(cross[i], gram[i], 1e-4f * largest) << i;
+  }
 }
 
 std::vector<std::string> names() {
