@@ -4,7 +4,7 @@ For each format MODEL is quantized (`nibble quantize --format F --type T --metho
   compressed-tensors  the package's decompressor, and transformers: the model is loaded and its logits are compared with those of the f32 folder
   gptq, gptq_v2       GPTQModel's torch layer; with --llama-cpp also llama.cpp's converter to GGUF
   awq                 AutoAWQ's own unpacking (a copy of its packing_utils.py is named with --autoawq), and the AWQ converter of compressed-tensors
-All in f32: scale * (code - zero) rounded once. Made for compressed-tensors 0.20, transformers 5.23, GPTQModel 7.7, AutoAWQ 0.2.9.
+All in f32: scale * (code - zero) rounded once. Made for compressed-tensors 0.20, transformers 5.24, GPTQModel 7.7, AutoAWQ 0.2.9.
 Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py]
 """
 import argparse
@@ -82,6 +82,20 @@ def by_autoawq(folder, arguments):
         yield stem, module.dequantize_gemm(qweight, qzeros, scales.float(), 4, qweight.shape[0] // scales.shape[0]).T
 
 
+def by_converter_of_compressed_tensors(folder, arguments):
+    from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
+    from compressed_tensors.entrypoints.convert.converters.autoawq import AutoAWQConverter
+
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    converter = AutoAWQConverter.from_autoawq_config(config)
+    (scheme,) = converter._build_quant_config().config_groups.values()
+    tensors = converter.process(tensors_of(folder))
+    for stem in stems(tensors, ".weight_packed"):
+        state = {name[len(stem) + 1 :]: value for name, value in tensors.items() if name.startswith(stem + ".")}
+        state["weight_scale"] = state["weight_scale"].float()
+        yield stem, PackedQuantizationCompressor.decompress(state, scheme)["weight"]
+
+
 def by_llama_cpp(folder, arguments):
     """llama.cpp's converter makes GGUF names; its values are looked up by the names of Nibble's own GGUF file."""
     sys.path.insert(0, str(pathlib.Path(arguments.llama_cpp) / "gguf-py"))
@@ -120,7 +134,7 @@ def main():
     parser.add_argument("--llama-cpp")
     parser.add_argument("--autoawq")
     arguments = parser.parse_args()
-    decoders = {"compressed-tensors": by_compressed_tensors, "gptq": by_gptqmodel, "gptq_v2": by_gptqmodel, "awq": by_autoawq}
+    decoders = {"compressed-tensors": [by_compressed_tensors], "gptq": [by_gptqmodel], "gptq_v2": [by_gptqmodel], "awq": [by_autoawq, by_converter_of_compressed_tensors]}
     fine = True
     for form, types in TYPES.items():
         for kind in types:
@@ -130,9 +144,10 @@ def main():
                                 ["convert", folder, "-o", plain, "--type", "f32"]):
                     subprocess.run([arguments.nibble, *map(str, command), "-q"], check=True, stdout=subprocess.DEVNULL)
                 ours = tensors_of(plain)
-                results = [torch.equal(ours[stem + ".weight"], values) for stem, values in decoders[form](folder, arguments)]
-                if results:
-                    fine &= report(f"{form} {kind}: {decoders[form].__name__}", sum(results), len(results))
+                for decoder in decoders[form]:
+                    results = [torch.equal(ours[stem + ".weight"], values) for stem, values in decoder(folder, arguments)]
+                    if results:
+                        fine &= report(f"{form} {kind}: {decoder.__name__}", sum(results), len(results))
                 if form == "compressed-tensors":
                     tokens = torch.arange(1, 65)[None]
                     theirs, own = logits_by_transformers(folder, tokens), logits_by_transformers(plain, tokens)

@@ -42,6 +42,7 @@ inline const std::vector<float>& gram_of_inputs(std::int64_t cols, std::uint64_t
   ExecContext context{pool, cancel, progress};
   gram.resize(static_cast<std::size_t>(cols * cols));
   linalg::add_gram(context, n, cols, x.data(), gram.data());
+  linalg::fill_upper(context, cols, gram.data());
   return gram;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "linalg/gemm.h"
 #include "linalg/gram.h"
@@ -23,16 +24,54 @@ void check(const Job& job, std::span<const float> matrix, std::string_view what)
   fail(ErrorCode::kInvalidArgument, "tensor '{}': its {} are not all finite", job.tensor, what);
 }
 
-// out (n, n) = a (n, n) (Uᵀ U), by tiles of rows.
-void times_inverse(ExecContext& context, std::int64_t n, const std::vector<float>& a, const std::vector<float>& factor,
-                   std::vector<float>& out) {
-  context.pool.parallel_dynamic((n + kTileRows - 1) / kTileRows, [&](std::int64_t tile) {
-    context.check_cancelled();
-    const std::int64_t row = tile * kTileRows, rows = std::min(kTileRows, n - row);
-    std::vector<float> half(static_cast<std::size_t>(rows * n));
-    linalg::gemm_nt(rows, n, n, a.data() + row * n, n, factor.data(), n, half.data(), n);
-    linalg::gemm(rows, n, n, half.data(), n, factor.data(), n, out.data() + row * n, n);
-  });
+using Rows = std::vector<float>;  // (rows, cols)
+
+// H + λ, and the factor U of its inverse Uᵀ U.
+struct Damped {
+  std::span<const float> gram;
+  float added;
+  std::int64_t n;
+  std::vector<float> factor;
+
+  Rows times_inverse(const Rows& rows) const {
+    Rows half(rows.size()), out(rows.size());
+    const std::int64_t count = static_cast<std::int64_t>(rows.size()) / n;
+    linalg::gemm_nt(count, n, n, rows.data(), n, factor.data(), n, half.data(), n);
+    linalg::gemm(count, n, n, half.data(), n, factor.data(), n, out.data(), n);
+    return out;
+  }
+  // rows (H + λ)⁻¹ with one step of refinement: f32 loses as many digits as the matrix has in its condition.
+  Rows solve(Rows rows) const {
+    Rows out = times_inverse(rows);
+    const std::int64_t count = static_cast<std::int64_t>(rows.size()) / n;
+    linalg::gemm_subtract(count, n, n, out.data(), n, gram.data(), n, rows.data(), n);
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] -= added * out[i];
+    const Rows more = times_inverse(rows);
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] += more[i];
+    return out;
+  }
+};
+
+// rows (plus - minus).
+Rows times_difference(const Rows& rows, std::span<const float> plus, std::span<const float> minus, std::int64_t n) {
+  Rows out(rows.size());
+  const std::int64_t count = static_cast<std::int64_t>(rows.size()) / n;
+  linalg::gemm(count, n, n, rows.data(), n, plus.data(), n, out.data(), n);
+  linalg::gemm_subtract(count, n, n, rows.data(), n, minus.data(), n, out.data(), n);
+  return out;
+}
+
+// Added to until there is a factor, as in make_hessian() of gptq.
+Damped damp(const Job& job, double mean) {
+  Damped damped{job.statistics.gram, 0, job.shape.cols(), {}};
+  for (double damping = std::max(job.options.damping, 1e-6); damping <= 10; damping *= 10) {
+    damped.added = static_cast<float>(damping * mean);
+    damped.factor.assign(damped.gram.begin(), damped.gram.end());
+    for (std::int64_t i = 0; i < damped.n; ++i)
+      damped.factor[static_cast<std::size_t>(i * damped.n + i)] += damped.added;
+    if (linalg::factor_of_inverse(damped.n, damped.factor.data())) return damped;
+  }
+  fail(ErrorCode::kFormat, "tensor '{}': the products of its inputs make no positive definite matrix", job.tensor);
 }
 
 double dot(const std::vector<float>& a, const std::vector<float>& b) {
@@ -51,27 +90,27 @@ void Target::prepare(ExecContext& context, const Job& job, const RowSource& weig
   check(job, gram, "products of inputs");
   check(job, cross, "products of the inputs before and after");
   cols_ = job.shape.cols();
-  std::vector<float> damped(gram.begin(), gram.end()), change(damped.size());
   double mean = 0;
   for (std::int64_t i = 0; i < cols_; ++i)
     mean += static_cast<double>(gram[static_cast<std::size_t>(i * cols_ + i)]) / static_cast<double>(cols_);
-  for (std::int64_t i = 0; i < cols_; ++i)
-    damped[static_cast<std::size_t>(i * cols_ + i)] += static_cast<float>(std::max(job.options.damping, 1e-6) * mean);
-  for (std::size_t i = 0; i < change.size(); ++i) change[i] = cross[i] - gram[i];
-  std::vector<float> factor = damped;
-  if (!linalg::factor_of_inverse(cols_, factor.data()))
-    fail(ErrorCode::kFormat, "tensor '{}': the products of its inputs make no positive definite matrix", job.tensor);
-  step_.resize(change.size());
-  times_inverse(context, cols_, change, factor, step_);
-  // One step of refinement: f32 loses as many digits as the matrix has in its condition.
-  context.pool.parallel_dynamic((cols_ + kTileRows - 1) / kTileRows, [&](std::int64_t tile) {
-    const std::int64_t row = tile * kTileRows, rows = std::min(kTileRows, cols_ - row);
-    linalg::gemm_subtract(rows, cols_, cols_, step_.data() + row * cols_, cols_, damped.data(), cols_,
-                          change.data() + row * cols_, cols_);
+  const Damped damped = damp(job, mean);
+  by_row_ = weights.rows() <= cols_;
+  const std::int64_t n_rows = by_row_ ? weights.rows() : cols_;
+  step_.resize(static_cast<std::size_t>(n_rows * cols_));
+  context.pool.parallel_dynamic((n_rows + kTileRows - 1) / kTileRows, [&](std::int64_t tile) {
+    context.check_cancelled();
+    const std::int64_t row = tile * kTileRows, end = std::min(n_rows, row + kTileRows);
+    Rows change;
+    if (by_row_) {
+      Rows w(static_cast<std::size_t>((end - row) * cols_));
+      weights.read(row, end, w.data());
+      change = times_difference(w, cross, gram, cols_);
+    } else {
+      for (std::int64_t i = row * cols_; i < end * cols_; ++i)
+        change.push_back(cross[static_cast<std::size_t>(i)] - gram[static_cast<std::size_t>(i)]);
+    }
+    std::ranges::copy(damped.solve(std::move(change)), step_.begin() + row * cols_);
   });
-  std::vector<float> more(change.size());
-  times_inverse(context, cols_, change, factor, more);
-  for (std::size_t i = 0; i < step_.size(); ++i) step_[i] += more[i];
   share_ = job.options.correction;
   if (job.statistics.held_out.empty() || job.statistics.held_out_cross.empty()) return;
   check(job, job.statistics.held_out, "products of held-out inputs");
@@ -82,16 +121,14 @@ void Target::prepare(ExecContext& context, const Job& job, const RowSource& weig
 // With w + a δ for w, the error on what was held out changes by 2 a δ·(w H - w C) + a² δ·(δ H).
 double Target::best_share(ExecContext& context, const Job& job, const RowSource& weights) const {
   const std::span<const float> held_out = job.statistics.held_out, cross = job.statistics.held_out_cross;
-  std::vector<float> change(held_out.size());
-  for (std::size_t i = 0; i < change.size(); ++i) change[i] = held_out[i] - cross[i];
   const std::int64_t n_tiles = (weights.rows() + kTileRows - 1) / kTileRows;
   std::vector<std::array<double, 2>> sums(static_cast<std::size_t>(n_tiles));
   context.pool.parallel_dynamic(n_tiles, [&](std::int64_t tile) {
     const std::int64_t row = tile * kTileRows, rows = std::min(kTileRows, weights.rows() - row);
-    std::vector<float> w(static_cast<std::size_t>(rows * cols_)), delta(w.size()), product(w.size());
+    Rows w(static_cast<std::size_t>(rows * cols_));
     weights.read(row, row + rows, w.data());
-    linalg::gemm(rows, cols_, cols_, w.data(), cols_, step_.data(), cols_, delta.data(), cols_);
-    linalg::gemm(rows, cols_, cols_, w.data(), cols_, change.data(), cols_, product.data(), cols_);
+    const Rows delta = change_of(w.data(), row, rows);
+    Rows product = times_difference(w, held_out, cross, cols_);
     auto& [linear, square] = sums[static_cast<std::size_t>(tile)];
     linear = dot(delta, product);
     linalg::gemm(rows, cols_, cols_, delta.data(), cols_, held_out.data(), cols_, product.data(), cols_);
@@ -112,12 +149,18 @@ double Target::best_share(ExecContext& context, const Job& job, const RowSource&
   return best;
 }
 
-void Target::correct(float* weights, std::int64_t n_rows) const {
+std::vector<float> Target::change_of(const float* weights, std::int64_t row_begin, std::int64_t n_rows) const {
+  const auto begin = step_.begin() + row_begin * cols_;
+  if (by_row_) return {begin, begin + n_rows * cols_};
+  Rows change(static_cast<std::size_t>(n_rows * cols_));
+  linalg::gemm(n_rows, cols_, cols_, weights, cols_, step_.data(), cols_, change.data(), cols_);
+  return change;
+}
+
+void Target::correct(float* weights, std::int64_t row_begin, std::int64_t n_rows) const {
   if (!(share_ > 0)) return;
-  const std::vector<float> before(weights, weights + n_rows * cols_);
-  std::vector<float> delta(before.size());
-  linalg::gemm(n_rows, cols_, cols_, before.data(), cols_, step_.data(), cols_, delta.data(), cols_);
-  for (std::size_t i = 0; i < delta.size(); ++i) weights[i] += static_cast<float>(share_) * delta[i];
+  const Rows change = change_of(weights, row_begin, n_rows);
+  for (std::size_t i = 0; i < change.size(); ++i) weights[i] += static_cast<float>(share_) * change[i];
 }
 
 }  // namespace nibble::method

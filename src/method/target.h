@@ -20,15 +20,19 @@ class Target {
   void prepare(ExecContext& context, const Job& job, const RowSource& weights);
 
   double share() const { return share_; }
-  // weights: (n_rows, cols), replaced.
-  void correct(float* weights, std::int64_t n_rows) const;
+  // weights: rows from `row_begin` on, (n_rows, cols), replaced.
+  void correct(float* weights, std::int64_t row_begin, std::int64_t n_rows) const;
 
  private:
   double best_share(ExecContext& context, const Job& job, const RowSource& weights) const;
+  // W* - W of those rows.
+  std::vector<float> change_of(const float* weights, std::int64_t row_begin, std::int64_t n_rows) const;
 
   std::int64_t cols_ = 0;
   double share_ = 0;
-  std::vector<float> step_;  // (cols, cols): (C - Ĥ)(Ĥ + λ)⁻¹; empty: nothing to correct
+  // The smaller of W* - W, (rows, cols), and (C - Ĥ)(Ĥ + λ)⁻¹, (cols, cols); empty: nothing to correct.
+  std::vector<float> step_;
+  bool by_row_ = false;  // the first of them
 };
 
 }  // namespace nibble::method

@@ -66,9 +66,12 @@ struct Case {
   std::vector<float> gram, cross, held_out, held_out_cross;
   Job job;
 
-  Case(float real, float noise, std::int64_t tokens = 600)
-      : p{12, 96, {}, {}}, seen(make_inputs(tokens, 96, 1, real, noise)), unseen(make_inputs(500, 96, 2, real, noise)) {
-    for (std::uint64_t i = 0; i < 12 * 96; ++i) p.weights.push_back(0.05f * random_normal(3, 0, i));
+  Case(float real, float noise, std::int64_t tokens = 600, std::int64_t rows = 12)
+      : p{rows, 96, {}, {}},
+        seen(make_inputs(tokens, 96, 1, real, noise)),
+        unseen(make_inputs(500, 96, 2, real, noise)) {
+    for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(rows * 96); ++i)
+      p.weights.push_back(0.05f * random_normal(3, 0, i));
     p.gram = gram = seen.products(seen.after, seen.after);
     cross = seen.products(seen.before, seen.after);
     held_out = unseen.products(unseen.after, unseen.after);
@@ -87,13 +90,16 @@ struct Case {
   }
   std::vector<float> corrected() const {
     std::vector<float> values = p.weights;
-    prepared().correct(values.data(), p.rows);
+    prepared().correct(values.data(), 0, p.rows);
     return values;
   }
 };
 
-TEST(Target, WholeWayIsTheLeastError) {
-  Case c(0.1f, 0.05f);
+class TargetOf : public ::testing::TestWithParam<std::int64_t> {};  // so many rows: fewer and more than columns
+INSTANTIATE_TEST_SUITE_P(Rows, TargetOf, ::testing::Values(12, 130));
+
+TEST_P(TargetOf, WholeWayIsTheLeastError) {
+  Case c(0.1f, 0.05f, 600, GetParam());
   c.job.options.correction = 1;
   c.job.options.damping = 0;
   const auto values = c.corrected();

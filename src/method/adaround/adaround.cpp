@@ -95,7 +95,7 @@ class AdaRound final : public Quantizer {
     if (!prepared_) fail(ErrorCode::kInternal, "tensor '{}': not prepared", job_.tensor);
     const std::int64_t cols = job_.shape.cols();
     std::vector<float> target(weights, weights + n_rows * cols);
-    corrected_.correct(target.data(), n_rows);
+    corrected_.correct(target.data(), row_begin, n_rows);
     AffineRows rows = nearest(target, n_rows, RangeRule::kMse);
     const AffineRows learned = learn(rows, target);
     keep_better(learned, target, rows);

@@ -34,8 +34,8 @@ class Affine final : public Quantizer {
   explicit Affine(const Job& job) : job_(job), params_(affine_params(job)) {}
 
   void prepare(ExecContext& context, const RowSource& weights) override {
+    corrected_.prepare(context, job_, weights);  // its memory is free again before more is taken
     hessian_ = make_hessian(job_);
-    corrected_.prepare(context, job_, weights);
     const std::int64_t cols = job_.shape.cols();
     for (std::int64_t c = 0; c < cols; ++c)
       diagonal_.push_back(job_.statistics.gram[static_cast<std::size_t>(c * cols + c)]);
@@ -54,7 +54,7 @@ class Affine final : public Quantizer {
     const std::int64_t cols = job_.shape.cols();
     // Weights of inputs that are never there are zero, as in the reference.
     std::vector<float> target(weights, weights + n_rows * cols);
-    corrected_.correct(target.data(), n_rows);
+    corrected_.correct(target.data(), row_begin, n_rows);
     for (std::size_t i = 0; i < target.size(); ++i)
       if (hessian_->dead[i % static_cast<std::size_t>(cols)]) target[i] = 0;
     AffineRows rows = sweep(target, n_rows, {job_.options.range, false});

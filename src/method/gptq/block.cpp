@@ -51,8 +51,8 @@ class Block final : public Quantizer {
   }
 
   void prepare(ExecContext& context, const RowSource& weights) override {
+    corrected_.prepare(context, job_, weights);  // its memory is free again before more is taken
     hessian_ = make_hessian(job_);
-    corrected_.prepare(context, job_, weights);
     const std::int64_t n_blocks = job_.shape.cols() / grid_.block;
     conditional_.resize(static_cast<std::size_t>(n_blocks));
     fixed_.resize(static_cast<std::size_t>(job_.options.effort > 0 ? n_blocks : 0));
@@ -73,7 +73,7 @@ class Block final : public Quantizer {
     rows.n = n_rows;
     rows.cols = job_.shape.cols();
     rows.target.assign(weights, weights + n_rows * rows.cols);
-    corrected_.correct(rows.target.data(), n_rows);
+    corrected_.correct(rows.target.data(), row_begin, n_rows);
     for (std::int64_t i = 0; i < n_rows * rows.cols; ++i)
       if (hessian_->dead[static_cast<std::size_t>(i % rows.cols)]) rows.target[static_cast<std::size_t>(i)] = 0;
     rows.values.resize(rows.target.size());
