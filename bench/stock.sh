@@ -32,12 +32,17 @@ done
 
 # Figure number $3 (default 1) under key $2 of JSON file $1.
 value() { sed -n "s/^ *\"$2\": \([^,]*\),\{0,1\}$/\1/p" "$1" | sed -n "${3:-1}p"; }
-# Mean KL divergence of file $1 on text $2, as llama.cpp has it.
+# Mean KL divergence of file $1 on text $2, as llama.cpp has it; "-" where it says none three times over.
 peer_kld() {
-  "$llama/llama-perplexity" -m "$1" -f "$2" -c "$ctx" --chunks "$chunks" --kl-divergence-base "$out/$(basename "$2" .txt).kld" \
-    --kl-divergence 2>&1 | sed -n 's/^Mean *KLD: *\([0-9.e-]*\).*/\1/p'
+  local mean try
+  for try in 1 2 3; do
+    mean=$("$llama/llama-perplexity" -m "$1" -f "$2" -c "$ctx" --chunks "$chunks" --kl-divergence-base "$out/$(basename "$2" .txt).kld" \
+      --kl-divergence 2>&1 | sed -n 's/^Mean *KLD: *\([0-9.e-]*\).*/\1/p') || true
+    [ -z "$mean" ] || break
+  done
+  echo "${mean:--}"
 }
-ratio() { awk "BEGIN { printf \"%.3f\", $1 / $2 }"; }
+ratio() { case "$1$2" in *-) echo - ;; -*) echo - ;; *) awk "BEGIN { printf \"%.3f\", $1 / $2 }" ;; esac; }
 printf '%-8s %-16s %9s %9s | %9s %9s %6s | %9s %9s %6s %8s\n' type text bytes peer exact peer ratio llama.cpp peer ratio seconds
 for type in $types; do
   "$llama/llama-quantize" --imatrix "$out/imatrix.gguf" "$out/f16.gguf" "$out/peer-$type.gguf" "$type" >"$out/peer-$type.log" 2>&1
