@@ -53,6 +53,14 @@ inline void unpack_codes(const uint8_t* block, __m512i (&w)[kGroups]) {
   w[7] = code_group<kLowBits, kHighBits, 7>(block);
 }
 
+// Four bytes to every lane.
+inline __m512i broadcast(const void* four) {
+  int bits;
+  __builtin_memcpy(&bits, four, 4);
+  return _mm512_set1_epi32(bits);
+}
+inline __m512 broadcast_f32(const void* f32) { return _mm512_castsi512_ps(broadcast(f32)); }
+
 inline __mmask16 row_mask(int64_t rows) {
   return rows >= kPanelRows ? 0xFFFF : static_cast<__mmask16>((1 << rows) - 1);
 }

@@ -14,17 +14,6 @@ constexpr int kStreamGroups = 3;  // of so many tokens, before tiles are better
 constexpr int kTileTokens = 6;    // 2 panels x 6 tokens: 12 integer and 12 float sums in registers
 constexpr int kPrefetchBytes = 2048;
 
-inline __m512i broadcast(const uint8_t* four) {
-  int bits;
-  __builtin_memcpy(&bits, four, 4);
-  return _mm512_set1_epi32(bits);
-}
-inline __m512 broadcast_f32(const uint8_t* f32) {
-  float value;
-  __builtin_memcpy(&value, f32, 4);
-  return _mm512_set1_ps(value);
-}
-
 // What the two 16-bit sums of activations in a lane are multiplied by: less the zero, twice.
 inline __m512i load_minus_zero(const Job& job, const uint8_t* panel, int64_t group) {
   const __m512i zero = load_zero(job.zero, panel + job.geometry.zeros_at, group);

@@ -59,12 +59,6 @@ inline void correct(const Activations& a, int64_t token, int64_t begin, int coun
   }
 }
 
-inline __m512i broadcast(const int8_t* four) {
-  int bits;
-  __builtin_memcpy(&bits, four, 4);
-  return _mm512_set1_epi32(bits);
-}
-
 // Adds one sub-block's product to y, as panel.h orders it.
 template <bool kHasMin>
 inline __m512 add_block(__m512 y, __m512i dot, float a_scale, __m512 scale, __m512 min, float a_sum) {

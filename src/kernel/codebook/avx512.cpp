@@ -52,13 +52,7 @@ inline __m512 load_scale(const Geometry& geometry, const uint8_t* group) {
   return _mm512_mul_ps(scale, _mm512_set1_ps(1.0f / (geometry.levels == Levels::kNf4 ? kNf4Unit : kFp4Unit)));
 }
 
-// Four bytes to every lane, sixteen to every quarter.
-inline __m512i broadcast(const uint8_t* four) {
-  int bits;
-  __builtin_memcpy(&bits, four, 4);
-  return _mm512_set1_epi32(bits);
-}
-inline __m512 broadcast_f32(const uint8_t* four) { return _mm512_castsi512_ps(broadcast(four)); }
+// Sixteen bytes to every quarter.
 inline __m512i broadcast_quarter(const uint8_t* sixteen) {
   return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sixteen)));
 }

@@ -67,7 +67,7 @@ std::vector<float> LinkSearch::best(const std::vector<Form>& forms) {
   std::vector<float> best;
   double least = loss(std::vector<float>(x.size(), 1.0f));
   for (const Form form : forms) {
-    for (int k = 0; k < kRatios; ++k) {
+    for (int k = form == Form::kInputs ? 1 : 0; k < kRatios; ++k) {  // x^0 is no factor at all
       const double ratio = static_cast<double>(k) / kRatios;
       std::vector<double> scale(x.size());
       for (std::size_t i = 0; i < x.size(); ++i)
