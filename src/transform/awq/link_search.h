@@ -25,8 +25,8 @@ class LinkSearch {
   // The factors, (link.rows()), with which rounding to nearest changes the half of the block least; empty when none is
   // better than leaving all as it is.
   std::vector<float> best(const std::vector<Form>& forms);
-  // Those of them, of their square roots and of none that serve the slots' own methods best, where these make up for
-  // errors themselves: by the error of some rows on held-out inputs. Empty: none.
+  // Those of them or of their square roots that serve the slots' own methods best, where these make up for errors
+  // themselves: by the error of some rows on held-out inputs. Empty where neither is clearly better than none.
   std::vector<float> confirmed(const std::vector<float>& scale);
 
  private:
