@@ -18,7 +18,8 @@ std::uint64_t row_bytes(std::int64_t cols) noexcept {
 }
 
 template <int kPlanes>
-void round_rows(const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols, std::byte* out) noexcept {
+void round_rows(const InputRounding& /*inputs*/, const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols,
+                std::byte* out) noexcept {
   auto* rows = reinterpret_cast<std::uint8_t*>(out);
   const auto stride = static_cast<std::int64_t>(row_bytes<kPlanes>(cols));
   for (std::int64_t t = 0; t < n; ++t)

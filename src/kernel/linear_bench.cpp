@@ -116,7 +116,7 @@ void run(benchmark::State& state, const Bench& b) {
   std::vector<float> x(static_cast<std::size_t>(b.n * b.cols));
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = random_normal(2, 0, i);
   AlignedBuffer activations(b.kernel->activation->row_bytes(b.cols) * static_cast<std::uint64_t>(b.n));
-  b.kernel->activation->quantize(x.data(), b.cols, b.n, b.cols, activations.data());
+  b.kernel->activation->quantize({}, x.data(), b.cols, b.n, b.cols, activations.data());
   std::vector<float> out(static_cast<std::size_t>(b.n * b.rows));
   std::int64_t at = 0;
   for (auto _ : state) {

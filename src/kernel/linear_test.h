@@ -174,7 +174,7 @@ inline Packed pack_all(const LinearKernel& kernel, const TensorView& view, const
 inline AlignedBuffer quantize(const LinearKernel& kernel, const std::vector<float>& x, std::int64_t n,
                               std::int64_t cols) {
   AlignedBuffer out(kernel.activation->row_bytes(cols) * static_cast<std::uint64_t>(n));
-  kernel.activation->quantize(x.data(), cols, n, cols, out.data());
+  kernel.activation->quantize({}, x.data(), cols, n, cols, out.data());
   return out;
 }
 

@@ -56,7 +56,8 @@ struct Activations {
   int64_t sums_at;
 };
 
-// Rounds `n` rows of 32 * blocks floats; `out` as Activations describes.
+// Rounds `n` rows of 32 * blocks floats; `out` as Activations describes. `given`: scales of the blocks of a row, all
+// rows alike, and codes of at most `top` in magnitude; null: each block's own, of 127 levels.
 struct QuantizeJob {
   const float* x;
   int64_t ldx;
@@ -66,7 +67,11 @@ struct QuantizeJob {
   int64_t stride;
   int64_t scales_at;
   int64_t sums_at;
+  const float* given;
+  float top;
 };
+// Of a scale, below which all inputs count as zero.
+constexpr float kSmallestScale = 1e-32f;
 void quantize_q8_avx2(const QuantizeJob& job) noexcept;
 void quantize_q8_avx512(const QuantizeJob& job) noexcept;
 

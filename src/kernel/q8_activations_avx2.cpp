@@ -30,6 +30,7 @@ inline float max8(__m256 x) {
 }  // namespace
 
 void quantize_q8_avx2(const QuantizeJob& job) noexcept {
+  const __m256 top = _mm256_set1_ps(job.top);
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
   for (int64_t t = 0; t < job.n; ++t) {
     const float* x = job.x + t * job.ldx;
@@ -38,16 +39,25 @@ void quantize_q8_avx2(const QuantizeJob& job) noexcept {
     auto* sums = reinterpret_cast<int16_t*>(row + job.sums_at);
     for (int64_t b = 0; b < job.blocks; ++b, x += kBlock) {
       __m256 value[4];
-      __m256 top = _mm256_setzero_ps();
+      __m256 peak = _mm256_setzero_ps();
       for (int i = 0; i < 4; ++i) {
         value[i] = _mm256_loadu_ps(x + i * 8);
-        top = _mm256_max_ps(top, _mm256_and_ps(value[i], magnitude));
+        peak = _mm256_max_ps(peak, _mm256_and_ps(value[i], magnitude));
       }
-      const float largest = max8(top);
-      scales[b] = largest / 127.0f;
-      const __m256 inverse = _mm256_set1_ps(largest >= kSmallest ? 127.0f / largest : 0.0f);
+      float inverse;
+      if (job.given != nullptr) {
+        scales[b] = job.given[b];
+        inverse = scales[b] >= kSmallestScale ? 1.0f / scales[b] : 0.0f;
+      } else {
+        const float largest = max8(peak);
+        scales[b] = largest / 127.0f;
+        inverse = largest >= kSmallest ? 127.0f / largest : 0.0f;
+      }
       __m256i code[4];
-      for (int i = 0; i < 4; ++i) code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(value[i], inverse));
+      for (int i = 0; i < 4; ++i) {
+        const __m256 level = _mm256_mul_ps(value[i], _mm256_set1_ps(inverse));
+        code[i] = _mm256_cvtps_epi32(_mm256_max_ps(_mm256_min_ps(level, top), _mm256_sub_ps(_mm256_setzero_ps(), top)));
+      }
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + b * kBlock), low_bytes(code));
       sums[2 * b] = static_cast<int16_t>(sum8(_mm256_add_epi32(code[0], code[1])));
       sums[2 * b + 1] = static_cast<int16_t>(sum8(_mm256_add_epi32(code[2], code[3])));

@@ -151,6 +151,7 @@ class ForwardPart {
   // order of their own, that order.
   struct Rounded {
     const kernel::ActivationFormat* format = nullptr;
+    InputRounding inputs;
     std::vector<const std::int32_t*> orders;  // of each row, null where none is asked for; empty: as columns come
   };
   bool serves(const Rounded& rounded, const LinearUse& use) const;

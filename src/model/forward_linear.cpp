@@ -24,7 +24,8 @@ void ForwardPart::observe_input(int layer, std::span<const Role> roles, const fl
 bool ForwardPart::serves(const Rounded& rounded, const LinearUse& use) const {
   const Matrix& matrix = *use.linear->matrix;
   const std::int32_t* order = matrix.column_order();
-  if (rounded.format != matrix.activation(batch_size()) || rounded.orders.empty() != (order == nullptr)) return false;
+  if (rounded.format != matrix.activation(batch_size()) || rounded.inputs != matrix.inputs()) return false;
+  if (rounded.orders.empty() != (order == nullptr)) return false;
   const std::int32_t* equal = order;
   for (std::int64_t row = 0; row < rows_of(use) && order != nullptr; ++row) {
     const std::int32_t* other = rounded.orders[static_cast<std::size_t>(first_input(use) + row)];
@@ -44,9 +45,10 @@ void ForwardPart::plan_rounding(std::int64_t cols, std::span<const LinearUse> us
     std::size_t i = 0;
     while (i < n_rounded_ && !serves(rounded_[i], use)) ++i;
     if (i == n_rounded_) {
-      if (i == Workspace::kRounded) fail(ErrorCode::kInternal, "an input rounded in more than {} ways", i);
+      if (i == Workspace::kRounded) fail(ErrorCode::kUnsupported, "an input that is rounded in more than {} ways", i);
       cache_.work.activations[i].bytes(static_cast<std::uint64_t>(n_) * format->row_bytes(cols));
       rounded_[i].format = format;
+      rounded_[i].inputs = use.linear->matrix->inputs();
       rounded_[i].orders.assign(static_cast<std::size_t>(order != nullptr ? n_ : 0), nullptr);
       ++n_rounded_;
     }
@@ -67,7 +69,7 @@ void ForwardPart::round_row(const float* x, std::int64_t cols, std::int64_t row,
     }
     std::byte* out =
         cache_.work.activations[i].bytes(0) + static_cast<std::uint64_t>(row) * rounded.format->row_bytes(cols);
-    rounded.format->quantize(from, cols, 1, cols, out);
+    rounded.format->quantize(rounded.inputs, from, cols, 1, cols, out);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "base/aligned_buffer.h"
 #include "base/error.h"
 #include "encoding/encoding.h"
+#include "kernel/f32_activations.h"
 #include "linalg/gemm.h"
 
 namespace nibble::model {
@@ -18,8 +19,8 @@ class PackedMatrix final : public Matrix {
  public:
   // `memory` holds the packing from byte `offset` on; the other matrices of a stack lie in it, too.
   PackedMatrix(const kernel::LinearKernel& linear, const kernel::LinearKernel& wide, const kernel::MatrixInfo& info,
-               std::shared_ptr<AlignedBuffer> memory, std::uint64_t offset)
-      : Matrix(info.rows, info.cols),
+               const InputRounding& inputs, std::shared_ptr<AlignedBuffer> memory, std::uint64_t offset)
+      : Matrix(info.rows, info.cols, inputs),
         linear_(linear),
         wide_(wide),
         info_(info),
@@ -62,14 +63,17 @@ class DecodedMatrix final : public Matrix {
   // Panels of up to four megabytes: every one reads all inputs again, so few high ones are faster than what a core's
   // cache would hold between decoding and the product (long rows: 120 against 65 GFLOPS). Their height depends on the
   // matrix alone: the library under gemm_nt may sum differently for different shapes.
-  DecodedMatrix(const ModelSource& source, const SlotRows& rows, std::int64_t cols)
-      : Matrix(rows.end - rows.begin, cols),
+  DecodedMatrix(const ModelSource& source, const SlotRows& rows, std::int64_t cols, const InputRounding& inputs)
+      : Matrix(rows.end - rows.begin, cols, inputs),
         source_(source),
         slot_(rows.slot),
         first_(rows.begin),
-        panel_(std::clamp<std::int64_t>((1 << 20) / cols / 16 * 16, 16, 256)) {}
+        panel_(std::clamp<std::int64_t>((1 << 20) / cols / 16 * 16, 16, 256)),
+        x_stride_(inputs.activation != nullptr ? static_cast<std::int64_t>(kernel::kF32Activations.row_bytes(cols) / sizeof(float)) : cols) {}
 
-  const kernel::ActivationFormat* activation(std::int64_t /*batch*/) const override { return nullptr; }
+  const kernel::ActivationFormat* activation(std::int64_t /*batch*/) const override {
+    return inputs().activation != nullptr ? &kernel::kF32Activations : nullptr;
+  }
   const std::int32_t* column_order() const override { return nullptr; }
   std::int64_t grain() const override { return panel_; }
   std::int64_t scratch_floats() const override { return panel_ * cols(); }
@@ -79,7 +83,7 @@ class DecodedMatrix final : public Matrix {
     for (std::int64_t begin = row_begin; begin < row_end; begin += panel_) {
       const std::int64_t end = std::min(begin + panel_, row_end);
       source_.read_rows(slot_, first_ + begin, first_ + end, scratch);
-      linalg::gemm_nt(n, end - begin, cols(), x, cols(), scratch, cols(), out + begin, ldo);
+      linalg::gemm_nt(n, end - begin, cols(), x, x_stride_, scratch, cols(), out + begin, ldo);
     }
   }
   void row(std::int64_t row, float* out) const override {
@@ -91,6 +95,7 @@ class DecodedMatrix final : public Matrix {
   std::size_t slot_;
   std::int64_t first_;
   std::int64_t panel_;
+  std::int64_t x_stride_;  // of activations, in floats
 };
 
 void check_finite(ExecContext& context, const TensorView& view) {
@@ -138,8 +143,9 @@ std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& con
   const StoredRows& whole = source.weight(rows.slot);
   const encoding::EncodingInfo& encoding = packed_from(whole);
   const bool even_groups = whole.has_even_groups();
-  const kernel::LinearKernel& linear = kernel::choose_linear(encoding, whole.cols(), isa, even_groups);
-  const kernel::LinearKernel& wide = kernel::choose_wide(encoding, whole.cols(), isa, even_groups);
+  const encoding::ActivationInfo* inputs = whole.view.inputs.activation;
+  const kernel::LinearKernel& linear = kernel::choose_linear(encoding, whole.cols(), isa, even_groups, inputs);
+  const kernel::LinearKernel& wide = kernel::choose_wide(encoding, whole.cols(), isa, even_groups, inputs);
   const std::int64_t height = (rows.end - rows.begin) / count;
   const kernel::MatrixInfo info = {&encoding, height, whole.cols()};
   constexpr std::uint64_t kAlignment = AlignedBuffer::kAlignment;
@@ -152,7 +158,8 @@ std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& con
   for (int i = 0; i < count; ++i) {
     SlotRows part = {rows.slot, rows.begin + i * height, rows.begin + (i + 1) * height};
     const StoredRows weight = whole.part_of(part.begin, part.end);
-    auto matrix = std::make_shared<PackedMatrix>(linear, wide, info, memory, bytes * static_cast<std::uint64_t>(i));
+    auto matrix = std::make_shared<PackedMatrix>(linear, wide, info, weight.view.inputs, memory,
+                                                 bytes * static_cast<std::uint64_t>(i));
     const std::vector<std::int32_t> map = part_map(weight, part);
     with_context(format_text("tensor '{}'", weight.entry->name), [&] {
       if (weight.whole_rows()) {
@@ -170,13 +177,14 @@ std::vector<std::shared_ptr<const Matrix>> make_packed_matrices(ExecContext& con
 std::unique_ptr<const Matrix> make_decoded_matrix(ExecContext& context, const ModelSource& source,
                                                   const SlotRows& rows) {
   SlotRows part = rows;
-  const container::TensorEntry& entry = *source.weight(rows.slot).part_of(part.begin, part.end).entry;
+  const StoredRows weight = source.weight(rows.slot).part_of(part.begin, part.end);
+  const container::TensorEntry& entry = *weight.entry;
   if (part.begin == 0) {
     source.reader().will_need(entry);
     with_context(format_text("tensor '{}'", entry.name), [&] { check_finite(context, entry.view); });
     source.reader().drop(entry);
   }
-  return std::make_unique<DecodedMatrix>(source, rows, source.weight(rows.slot).cols());
+  return std::make_unique<DecodedMatrix>(source, rows, weight.cols(), weight.view.inputs);
 }
 
 }  // namespace nibble::model

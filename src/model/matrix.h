@@ -14,12 +14,14 @@ namespace nibble::model {
 
 class Matrix {
  public:
-  Matrix(std::int64_t rows, std::int64_t cols) : rows_(rows), cols_(cols) {}
+  Matrix(std::int64_t rows, std::int64_t cols, const InputRounding& inputs)
+      : rows_(rows), cols_(cols), inputs_(inputs) {}
   virtual ~Matrix() = default;
   Matrix(const Matrix&) = delete;
   Matrix& operator=(const Matrix&) = delete;
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
+  const InputRounding& inputs() const { return inputs_; }  // how they are to be rounded
   // How activations are handed to compute(); null: f32 rows, contiguous. `batch`: tokens that come in a call, about;
   // the format and the roundings of the products depend on it, n does not change them.
   virtual const kernel::ActivationFormat* activation(std::int64_t batch) const = 0;
@@ -35,6 +37,7 @@ class Matrix {
 
  private:
   std::int64_t rows_, cols_;
+  InputRounding inputs_;
 };
 
 // Rows [begin, end) of a slot: the part of a fused weight that one linear multiplies by.

@@ -12,8 +12,9 @@
 namespace nibble {
 
 namespace encoding {
-struct EncodingInfo;  // encoding/encoding.h; interned, so the pointer is the identity
-}
+struct EncodingInfo;    // encoding/encoding.h; interned, so the pointer is the identity
+struct ActivationInfo;  // encoding/activation.h, likewise
+}  // namespace encoding
 
 enum class PartRole : std::uint8_t {
   kCodes,  // packed codes; the only part of plain and block encodings
@@ -33,6 +34,16 @@ struct Part {
   std::span<const std::byte> bytes;
 };
 
+// How the inputs of a linear are rounded before its weight multiplies them; without a type: not at all. Scale and zero
+// point of those that are static.
+struct InputRounding {
+  const encoding::ActivationInfo* activation = nullptr;
+  float scale = 0;
+  int zero = 0;
+
+  bool operator==(const InputRounding&) const = default;
+};
+
 struct TensorView {
   static constexpr std::size_t kMaxParts = 8;
 
@@ -40,6 +51,7 @@ struct TensorView {
   Shape shape;  // logical: (rows = outputs, cols = inputs); experts stacked in front
   std::array<Part, kMaxParts> parts{};
   int n_parts = 0;
+  InputRounding inputs;
 
   std::int64_t rows() const { return shape.rows(); }
   std::int64_t cols() const { return shape.cols(); }
@@ -66,6 +78,7 @@ class Tensor {
   // Adds a part of dtype_bytes(dtype) * part_shape.elements() bytes, not initialised, and returns it for writing.
   std::span<std::byte> add_part(PartRole role, Dtype dtype, const Shape& part_shape);
   std::span<std::byte> mutable_part(PartRole role);
+  void set_inputs(const InputRounding& inputs) { view_.inputs = inputs; }
   const TensorView& view() const { return view_; }
 
  private:
