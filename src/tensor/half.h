@@ -53,11 +53,10 @@ float f8_e5m2_to_f32(std::uint8_t code);
 // in E4M3, infinity in E5M2 (as ml_dtypes and PyTorch convert).
 enum class Fp8Overflow : std::uint8_t { kSaturate, kSpecial };
 
-namespace detail {
 // The magnitude of a small float with `M` mantissa bits and bias `B` nearest to the f32 with bits `magnitude`, no NaN,
 // ties to even. Codes are consecutive and go on behind the largest.
 template <int M, int B>
-std::uint32_t nearest_small(std::uint32_t magnitude) {
+std::uint32_t nearest_small_float(std::uint32_t magnitude) {
   constexpr int kDropped = 23 - M;
   constexpr std::uint32_t kLeastNormal = (128u - B) << 23;  // 2^(1 - B)
   if (magnitude < kLeastNormal) {  // adding this power of two leaves the rounded number of steps in the low bits
@@ -67,19 +66,18 @@ std::uint32_t nearest_small(std::uint32_t magnitude) {
   const std::uint32_t rounded = magnitude + ((1u << (kDropped - 1)) - 1) + (magnitude >> kDropped & 1u);
   return (rounded - ((127u - B) << 23)) >> kDropped;
 }
-}  // namespace detail
 
 // Round to nearest even; subnormals too. NaN keeps its sign: 0x7F of E4M3, 0x7E of E5M2.
 inline std::uint8_t f32_to_f8_e4m3(float value, Fp8Overflow overflow = Fp8Overflow::kSaturate) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), sign = bits >> 24 & 0x80u, all = bits & 0x7FFFFFFFu;
   if (all > 0x7F800000u) return static_cast<std::uint8_t>(sign | 0x7Fu);
-  const std::uint32_t code = detail::nearest_small<3, 7>(all);
+  const std::uint32_t code = nearest_small_float<3, 7>(all);
   return static_cast<std::uint8_t>(sign | (code < 0x7Fu ? code : overflow == Fp8Overflow::kSaturate ? 0x7Eu : 0x7Fu));
 }
 inline std::uint8_t f32_to_f8_e5m2(float value, Fp8Overflow overflow = Fp8Overflow::kSaturate) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), sign = bits >> 24 & 0x80u, all = bits & 0x7FFFFFFFu;
   if (all > 0x7F800000u) return static_cast<std::uint8_t>(sign | 0x7Eu);
-  const std::uint32_t code = detail::nearest_small<2, 15>(all);
+  const std::uint32_t code = nearest_small_float<2, 15>(all);
   return static_cast<std::uint8_t>(sign | (code < 0x7Cu ? code : overflow == Fp8Overflow::kSaturate ? 0x7Bu : 0x7Cu));
 }
 
