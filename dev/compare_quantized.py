@@ -2,10 +2,13 @@
 
 For each format MODEL is quantized (`nibble quantize --format F --type T --method rtn`), dequantized to f32 by Nibble (`nibble convert --type f32`) and by:
   compressed-tensors  the package's decompressor, and transformers: the model is loaded and its logits are compared with those of the f32 folder
+                      (weights alone: inputs that a config says are quantized are left as they are); of small floats also the config, as the package
+                      writes that of its own preset
+  fp8                 transformers' own dequantizer, and the model that it loads
   gptq, gptq_v2       GPTQModel's torch layer; with --llama-cpp also llama.cpp's converter to GGUF
   awq                 AutoAWQ's own unpacking (a copy of its packing_utils.py is named with --autoawq), and the AWQ converter of compressed-tensors
 All in f32: scale * (code - zero) rounded once. Made for compressed-tensors 0.20, transformers 5.24, GPTQModel 7.7, AutoAWQ 0.2.9.
-Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py]
+Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py] [--formats fp8 ...]
 """
 import argparse
 import importlib.util
@@ -21,7 +24,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 TYPES = {
-    "compressed-tensors": ["int4-g128", "int4-g32-asym", "int3-channel-asym", "int8-channel", "int2-g64-asym", "int5-channel", "int4-tensor"],
+    "compressed-tensors": ["int4-g128", "int4-g32-asym", "int3-channel-asym", "int8-channel", "int2-g64-asym", "int5-channel", "int4-tensor",
+                           "fp8-tensor", "fp8-channel", "fp8-block128", "mxfp8", "mxfp4", "nvfp4"],
+    "fp8": ["fp8-block128", "fp8-block64", "fp8-block128-e8m0"],
     "gptq": ["int4-g128", "int4-g64-asym", "int8-channel", "int2-g32-asym", "int3-g128-asym"],
     "gptq_v2": ["int4-g128", "int4-g64-asym", "int3-g128-asym", "int2-g64"],
     "awq": ["int4-g128", "int4-g64-asym"],
@@ -36,7 +41,59 @@ def stems(tensors, suffix):
     return [name[: -len(suffix)] for name in tensors if name.endswith(suffix)]
 
 
+PRESETS = {"fp8-channel": "FP8_DYNAMIC", "fp8-block128": "FP8_BLOCK", "mxfp8": "MXFP8A16", "mxfp4": "MXFP4A16", "nvfp4": "NVFP4A16"}
+
+
+def floats_by_compressed_tensors(folder, arguments):
+    """The package's values in f32: its codes and its way to divide and multiply, where its decompressors round to the type of the scales."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.compressors.mx_utils import decompress_mx_scale
+    from compressed_tensors.compressors.nvfp4 import unpack_fp4_from_uint8
+    from compressed_tensors.quantization import QuantizationConfig
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+
+    config = QuantizationConfig.model_validate(json.loads((folder / "config.json").read_text())["quantization_config"])
+    (scheme,) = config.config_groups.values()
+    tensors = tensors_of(folder)
+    for stem in stems(tensors, ".weight_scale"):
+        state = {name[len(stem) + 1 :]: value for name, value in tensors.items() if name.startswith(stem + ".")}
+        scale = state["weight_scale"]
+        scale = decompress_mx_scale(scale).float() if scale.dtype == torch.uint8 else scale.float()
+        packed = state.get("weight_packed")
+        codes = state["weight"] if packed is None else unpack_fp4_from_uint8(packed, packed.shape[0], 2 * packed.shape[1], torch.float32)
+        exact = dequantize(codes, scale, args=scheme.weights, dtype=torch.float32, global_scale=state.get("weight_global_scale"))
+        own = BaseCompressor.get_value_from_registry(scheme.format).decompress(state, scheme)["weight"]
+        assert (own.float() - exact).abs().max() <= exact.abs().max() * 2**-7  # it holds what the decompressor gives in 16 bits
+        yield stem, exact
+
+
+def config_by_compressed_tensors(folder, kind):
+    """Is what the package writes of its preset what stands in the folder?"""
+    from compressed_tensors.quantization import QuantizationConfig
+    from compressed_tensors.quantization.quant_scheme import preset_name_to_scheme
+
+    ours = json.loads((folder / "config.json").read_text())["quantization_config"]
+    again = QuantizationConfig.model_validate(ours).to_dict()
+    scheme = preset_name_to_scheme(PRESETS[kind], ["Linear"])
+    scheme.format = again["format"]
+    theirs = QuantizationConfig(config_groups={"group_0": scheme}, format=again["format"], quantization_status="compressed", ignore=again["ignore"]).to_dict()
+    plain = lambda value: json.loads(json.dumps(value, default=str))
+    drop = lambda value: {k: drop(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+    return plain(again) == plain(theirs) and drop(plain(theirs)["config_groups"]) == drop(ours["config_groups"])
+
+
+def by_transformers_fp8(folder, arguments):
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+
+    tensors = tensors_of(folder)
+    for stem in stems(tensors, ".weight_scale_inv"):
+        yield stem, Fp8Dequantize(None)._dequantize_one(tensors[stem + ".weight"], tensors[stem + ".weight_scale_inv"], torch.float32)
+
+
 def by_compressed_tensors(folder, arguments):
+    if any(group["weights"]["type"] == "float" for group in json.loads((folder / "config.json").read_text())["quantization_config"]["config_groups"].values()):
+        yield from floats_by_compressed_tensors(folder, arguments)
+        return
     from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 
@@ -112,9 +169,14 @@ def by_llama_cpp(folder, arguments):
 
 
 def logits_by_transformers(folder, tokens):
-    from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+    from transformers import AutoModelForCausalLM, CompressedTensorsConfig, FineGrainedFP8Config
 
     options = {}
+    quantization = json.loads((folder / "config.json").read_text()).get("quantization_config", {})
+    if quantization.get("quant_method") == "fp8":
+        options["quantization_config"] = FineGrainedFP8Config(**{k: v for k, v in quantization.items() if k not in ("quant_method", "fmt")}, dequantize=True)
+    if any(group["weights"]["type"] == "float" for group in quantization.get("config_groups", {}).values()):
+        options["quantization_config"] = CompressedTensorsConfig(dequantize=True)
     if (folder / "model.safetensors").exists() and any(name.endswith("weight_zero_point") for name in tensors_of(folder)):
         options["quantization_config"] = CompressedTensorsConfig(dequantize=True)  # its other way makes no room for packed zero points
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
@@ -133,11 +195,12 @@ def main():
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--llama-cpp")
     parser.add_argument("--autoawq")
+    parser.add_argument("--formats", nargs="*", default=list(TYPES))
     arguments = parser.parse_args()
-    decoders = {"compressed-tensors": [by_compressed_tensors], "gptq": [by_gptqmodel], "gptq_v2": [by_gptqmodel], "awq": [by_autoawq, by_converter_of_compressed_tensors]}
+    decoders = {"compressed-tensors": [by_compressed_tensors], "fp8": [by_transformers_fp8], "gptq": [by_gptqmodel], "gptq_v2": [by_gptqmodel], "awq": [by_autoawq, by_converter_of_compressed_tensors]}
     fine = True
-    for form, types in TYPES.items():
-        for kind in types:
+    for form in arguments.formats:
+        for kind in TYPES[form]:
             with tempfile.TemporaryDirectory() as work:
                 folder, plain = pathlib.Path(work) / "quantized", pathlib.Path(work) / "plain"
                 for command in (["quantize", arguments.model, "-o", folder, "--type", kind, "--method", "rtn", "--format", form],
@@ -148,7 +211,9 @@ def main():
                     results = [torch.equal(ours[stem + ".weight"], values) for stem, values in decoder(folder, arguments)]
                     if results:
                         fine &= report(f"{form} {kind}: {decoder.__name__}", sum(results), len(results))
-                if form == "compressed-tensors":
+                if form == "compressed-tensors" and kind in PRESETS:
+                    fine &= report(f"{form} {kind}: config_by_compressed_tensors", int(config_by_compressed_tensors(folder, kind)), 1, "config")
+                if form in ("compressed-tensors", "fp8"):
                     tokens = torch.arange(1, 65)[None]
                     theirs, own = logits_by_transformers(folder, tokens), logits_by_transformers(plain, tokens)
                     print(f"  transformers loads it; largest difference of logits {(theirs - own).abs().max():.2e}, of their size {own.abs().max():.1f}")

@@ -37,7 +37,12 @@ constexpr std::string_view kExamples[] = {"int8-tensor",
                                           "fp8-tensor",
                                           "fp8-channel",
                                           "fp8-block128x128",
+                                          "fp8-block128",
+                                          "fp8-tensor-e5m2",
+                                          "fp8-channel-e5m2",
+                                          "mxfp8",
                                           "mxfp4-hf",
+                                          "nvfp4-hf",
                                           "nf4",
                                           "nf4-dq",
                                           "fp4",
@@ -119,7 +124,7 @@ void decode_scaled_rows(const TensorView& view, std::int64_t row_begin, std::int
   const std::int64_t cols = view.cols();
   for (std::int64_t row = row_begin; row < row_end; ++row, out += cols) {
     const ScaledRow at = scaled_row(view, row);
-    decode_scaled(view.encoding->scaled, cols, at.codes, at.scales, 0, cols, out);
+    decode_scaled(view.encoding->scaled, cols, at.codes, at.scales, 0, cols, out, at.global);
   }
 }
 
@@ -132,9 +137,11 @@ std::vector<PartPlan> plan_parts(const EncodingInfo& info, const Shape& shape) {
   if (info.family == Family::kScaled) {
     check_columns(info, shape.cols());
     const auto row = static_cast<std::int64_t>(scaled_row_bytes(info.scaled, shape.cols()));
-    return {{PartRole::kCodes, Dtype::kU8, {shape.rows(), row}},
-            {PartRole::kScales, info.scaled.scale_dtype, scaled_scales_shape(info.scaled, shape),
-             info.scaled.tile_rows == 1}};
+    const Shape scales = scaled_scales_shape(info.scaled, shape);
+    std::vector<PartPlan> plan = {{PartRole::kCodes, Dtype::kU8, {shape.rows(), row}},
+                                  {PartRole::kScales, info.scaled.scale_dtype, scales, info.scaled.tile_rows == 1}};
+    if (info.scaled.global_scale) plan.push_back({PartRole::kGlobalScale, Dtype::kF32, {scales[0]}, false});
+    return plan;
   }
   if (info.family == Family::kCodebook) return codebook_parts(info.codebook, shape);
   const AffineParams& params = info.affine;
@@ -200,6 +207,10 @@ RowParts rows_at(Tensor& tensor, std::int64_t row) {
       at.parts[i] = bytes.data() + codebook_part_begin(view.encoding->codebook, view.shape, plan[i].role, row);
       continue;
     }
+    if (view.encoding->family == Family::kScaled) {
+      at.parts[i] = bytes.data() + scaled_part_begin(view.encoding->scaled, view.shape, plan[i].role, row);
+      continue;
+    }
     const std::size_t stride =
         plan[i].by_rows && view.rows() > 0 ? bytes.size() / static_cast<std::size_t>(view.rows()) : 0;
     at.parts[i] = bytes.data() + stride * static_cast<std::size_t>(row);
@@ -208,6 +219,7 @@ RowParts rows_at(Tensor& tensor, std::int64_t row) {
 }
 
 std::int64_t row_step(const EncodingInfo& info, const Shape& shape) {
+  if (info.family == Family::kScaled) return std::max<std::int64_t>(scaled_row_step(info.scaled, shape), 1);
   if (info.family != Family::kCodebook || shape.cols() == 0) return 1;
   const std::int64_t step = has_blocks(info.codebook)
                                 ? info.codebook.block / std::gcd(info.codebook.block, shape.cols())

@@ -20,7 +20,7 @@ enum class Family : std::uint8_t {
   kPlain,     // one number after another: f32 f16 bf16 f64, the fp8 scalars, integers
   kBlock,     // GGML: a fixed number of elements of one row in a fixed number of bytes, scales inside
   kAffine,    // codes, scales and zeros in separate parts (affine.h)
-  kScaled,    // small floats and the scales of their tiles in separate parts (scaled.h); only read
+  kScaled,    // small floats and the scales of their tiles in separate parts (scaled.h)
   kCodebook,  // indices into a fixed table of levels, with scales, or into tables of centroids (codebook.h)
 };
 
@@ -49,12 +49,13 @@ struct AffineParams {
 
 // Parameters of the scaled floats: w = scale * code, one scale per tile of tile_rows x tile_cols; 0 is a whole column
 // or row.
-enum class FloatCode : std::uint8_t { kE4m3, kE2m1 };
+enum class FloatCode : std::uint8_t { kE4m3, kE5m2, kE2m1 };
 struct ScaledParams {
   FloatCode code = FloatCode::kE4m3;
   std::int64_t tile_rows = 0;
   std::int64_t tile_cols = 0;
-  Dtype scale_dtype = Dtype::kF32;  // or f16, bf16, f8_e8m0
+  Dtype scale_dtype = Dtype::kF32;  // or f16, bf16, f8_e8m0; f8_e4m3 with a global scale
+  bool global_scale = false;        // one more for the matrix, which the scales are divided by
 };
 
 // Parameters of the codebook family. nf4, fp4: w = level * scale, a scale per `block` weights of the flattened tensor,
@@ -97,8 +98,9 @@ struct EncodingInfo {
 // The encoding of that name; find() gives null for an unknown one, get() throws Error{kInvalidArgument} naming near
 // ones. Names of the affine family are parsed:
 // `int{2..8}-{tensor,channel,gN[-gidx]}[-asym|-restricted|-awq|-ct][-f16|-bf16]` (affine.h), and so are those of scaled
-// floats: `fp8-{tensor,channel,block{R}x{C}}[-bf16|-f16|-e8m0]`, `mxfp4-hf` (scaled.h), and of codebooks:
-// `{nf4,fp4}[-dq][-bN]`, `kmeans{2,3,4}-{tensor,channel,gN}` (codebook.h). Thread-safe.
+// floats: `fp8-{tensor,channel,block{R}x{C}}[-e5m2][-bf16|-f16|-e8m0]`, `mxfp8`, `mxfp4-hf`, `nvfp4-hf` (scaled.h; some
+// have two names), and of codebooks: `{nf4,fp4}[-dq][-bN]`, `kmeans{2,3,4}-{tensor,channel,gN}` (codebook.h).
+// Thread-safe.
 const EncodingInfo* find(std::string_view name);
 const EncodingInfo& get(std::string_view name);
 // The fixed encodings (not the parameterised ones), in table order.
@@ -129,7 +131,7 @@ struct RowParts {
 };
 RowParts rows_at(Tensor& tensor, std::int64_t row);
 // Rows are encoded in steps of a multiple of this many, the last step what is left, and begin there: 1, but of
-// encodings whose blocks go over the ends of rows as many as end with a block, at most all rows.
+// encodings whose blocks or tiles go over the ends of rows as many as end with one, at most all rows.
 std::int64_t row_step(const EncodingInfo& info, const Shape& shape);
 bool fits(const EncodingInfo& info, const Shape& shape);  // do rows of this length exist in the encoding?
 

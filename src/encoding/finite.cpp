@@ -88,10 +88,7 @@ std::int64_t find_not_finite(const TensorView& view, std::int64_t row_begin, std
   const auto is_finite = [&](std::int64_t row) {
     if (info.family == Family::kAffine) return affine_row_is_finite(view, row);
     if (info.family == Family::kCodebook) return codebook_row_is_finite(view, row);
-    if (info.family == Family::kScaled) {
-      const ScaledRow at = scaled_row(view, row);
-      return scaled_row_is_finite(info.scaled, view.cols(), at.codes, at.scales);
-    }
+    if (info.family == Family::kScaled) return scaled_row_is_finite(info.scaled, view.cols(), scaled_row(view, row));
     const std::uint64_t stride = row_bytes(info, view.cols());
     return row_is_finite(info, view.data().data() + static_cast<std::uint64_t>(row) * stride, view.cols());
   };

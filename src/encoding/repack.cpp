@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "encoding/affine.h"
+#include "encoding/block_codec.h"
 #include "encoding/block_grid.h"
 #include "tensor/half.h"
 
@@ -101,11 +102,27 @@ void blocks_to_affine_row(const TensorView& view, std::int64_t row, const Encodi
   pack_codes(to.affine.bits, stored.data(), cols, out.parts[0]);
 }
 
+// From GGUF's order of mxfp4.
+void mxfp4_row_to_parts(const TensorView& view, std::int64_t row, const RowParts& out) {
+  const EncodingInfo& from = *view.encoding;
+  const std::byte* block = view.data().data() + static_cast<std::uint64_t>(row) * row_bytes(from, view.cols());
+  for (std::int64_t b = 0; b < view.cols() / 32; ++b, block += from.block_bytes) {
+    std::int8_t code[32];
+    unpack_nibbles(block + 1, 16, 0, code);
+    out.parts[1][b] = block[0];
+    for (int i = 0; i < 16; ++i) out.parts[0][16 * b + i] = static_cast<std::byte>(code[2 * i] | code[2 * i + 1] << 4);
+  }
+}
+
+bool is_mxfp4(const EncodingInfo& from, const EncodingInfo& to) {
+  return from.name == "mxfp4" && to.name == "mxfp4-hf";
+}
+
 }  // namespace
 
 Repacking repacking(const TensorView& view, const EncodingInfo& to) {
   const EncodingInfo& from = *view.encoding;
-  if (repacks(from, to)) return Repacking::kExact;
+  if (repacks(from, to) || is_mxfp4(from, to)) return Repacking::kExact;
   if (from.family == Family::kAffine && to.family == Family::kBlock) return affine_to_block(view, to);
   if (from.family == Family::kBlock && to.family == Family::kAffine) return block_to_affine(from, to);
   return Repacking::kNo;
@@ -116,7 +133,8 @@ void repack_row(const TensorView& view, std::int64_t row, const EncodingInfo& to
     case Family::kAffine:
       return affine_row_to_blocks(view, row, to, out.parts[0]);
     case Family::kBlock:
-      return blocks_to_affine_row(view, row, to, out);
+      return is_mxfp4(*view.encoding, to) ? mxfp4_row_to_parts(view, row, out)
+                                          : blocks_to_affine_row(view, row, to, out);
     default:
       return repack_row(view, row, out.parts[0]);
   }

@@ -74,10 +74,10 @@ inline Tensor make_scaled(const encoding::EncodingInfo& info, std::int64_t rows,
                           std::uint64_t seed) {
   Tensor tensor = encoding::allocate(info, {rows, cols});
   std::uint64_t draw = 0;
-  // 1.875 is the largest of the E4M3 codes that are drawn.
+  // 1.875 is the largest of the E4M3 codes that are drawn, 1.75 of E5M2.
   for (std::byte& code : tensor.mutable_part(PartRole::kCodes)) {
     code = static_cast<std::byte>(random_bits(seed, 4, draw++));
-    if (info.scaled.code == encoding::FloatCode::kE4m3) code &= std::byte{0xBF};
+    if (info.scaled.code != encoding::FloatCode::kE2m1) code &= std::byte{0xBF};
   }
   const encoding::EncodingInfo& dtype = encoding::get(dtype_name(info.scaled.scale_dtype));
   const auto scales = tensor.mutable_part(PartRole::kScales);
@@ -85,6 +85,8 @@ inline Tensor make_scaled(const encoding::EncodingInfo& info, std::int64_t rows,
     const float scale = 0.01f + 0.01f * random_uniform(seed, 5, at);
     dtype.encode(&scale, scales.data() + at, 1);
   }
+  const float global = 1.5f;
+  if (info.scaled.global_scale) std::memcpy(tensor.mutable_part(PartRole::kGlobalScale).data(), &global, 4);
   return tensor;
 }
 
@@ -230,6 +232,8 @@ inline std::vector<const encoding::EncodingInfo*> encodings() {
                            "int8-g32-gidx-f16", "int4-g48-gidx",
                            "fp8-tensor",        "fp8-channel-bf16",
                            "fp8-block128x128",  "fp8-block16x48-f16",
+                           "fp8-channel-e5m2",  "mxfp8",
+                           "nvfp4-hf",          "mxfp8-e5m2",
                            "mxfp4-hf",          "nf4",
                            "nf4-dq-b128",       "nf4-b4096",
                            "fp4-b32",           "fp4-dq",

@@ -34,7 +34,15 @@ const std::vector<std::string> kTypes = {"q4_0",
                                          "kmeans2-channel",
                                          "kmeans3-g48",
                                          "kmeans4-g500",
-                                         "kmeans4-tensor"};
+                                         "kmeans4-tensor",
+                                         "fp8-tensor",
+                                         "fp8-channel-e5m2-bf16",
+                                         "fp8-block128x128",
+                                         "fp8-block2x48-f16",
+                                         "mxfp8",
+                                         "mxfp4-hf",
+                                         "mxfp4",
+                                         "nvfp4-hf"};
 
 // Of every method: name and type.
 class EveryMethod : public testing::TestWithParam<std::tuple<std::string, std::string>> {
@@ -42,7 +50,7 @@ class EveryMethod : public testing::TestWithParam<std::tuple<std::string, std::s
   const Method& method() const { return get(std::get<0>(GetParam())); }
   const std::string& type() const { return std::get<1>(GetParam()); }
   // Odd where the type leaves a choice.
-  std::int64_t cols() const { return encoding::get(type()).grid != nullptr ? 512 : 203; }
+  std::int64_t cols() const { return encoding::get(type()).block_elements > 1 ? 512 : 203; }
   // All statistics there are; each method takes what it works by.
   static Job job_with(const Problem& p, const std::string& type, std::vector<float>& importance) {
     Job job = job_of(p, type);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "encoding/affine.h"
+#include "encoding/scaled.h"
 
 namespace nibble::pipeline {
 
@@ -17,18 +18,32 @@ constexpr std::string_view kGguf = "gguf";
 
 bool lies_in_parts(const EncodingInfo& type) { return type.family != Family::kPlain && type.family != Family::kBlock; }
 
-// The type with scales of that dtype; other families have theirs in their names.
+// Does its name leave the type of the scales to the format? Integers and small floats with those of f32.
+bool leaves_scales(const EncodingInfo& type) {
+  if (type.family == Family::kScaled) return type.scaled.scale_dtype == Dtype::kF32;
+  return type.family == Family::kAffine && type.affine.scale_dtype == Dtype::kF32;
+}
+
+// Such a type with scales of that dtype.
 const EncodingInfo& with_scales(const EncodingInfo& type, Dtype scales) {
-  if (type.family != Family::kAffine) return type;
+  encoding::ScaledParams floats = type.scaled;
+  floats.scale_dtype = scales;
+  if (type.family == Family::kScaled) return encoding::scaled_encoding(floats);
   encoding::AffineParams params = type.affine;
   params.scale_dtype = scales;
   return encoding::affine_encoding(params);
 }
 
+// A block type that lies in parts in a folder (mxfp4) has another name there.
+const EncodingInfo* find_type(const std::string& name, bool file) {
+  const EncodingInfo* in_parts = file ? nullptr : encoding::find(name + "-hf");
+  return in_parts != nullptr ? in_parts : encoding::find(name);
+}
+
 // A name without a suffix leaves the type of the scales to the format.
 bool holds_some(const Format& format, const EncodingInfo& type) {
   if (container::hf::holds(format, type)) return true;
-  if (type.family != Family::kAffine || type.affine.scale_dtype != Dtype::kF32) return false;
+  if (!leaves_scales(type)) return false;
   return std::ranges::any_of(format.scales,
                              [&](Dtype scales) { return container::hf::holds(format, with_scales(type, scales)); });
 }
@@ -63,7 +78,7 @@ bool takes_over(const SourceTensor& tensor, const EncodingInfo& type) {
 // What the linears become: scales as the format has them.
 const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& form, const EncodingInfo& plain) {
   const EncodingInfo& type = *form.type;
-  if (type.family != Family::kAffine || type.affine.scale_dtype != Dtype::kF32) return type;
+  if (!leaves_scales(type)) return type;
   const auto allowed = [&](Dtype scales) { return container::hf::holds(*form.format, with_scales(type, scales)); };
   for (const SourceTensor& tensor : conversion.tensors) {
     if (tensor.module != Module::kBlockLinear) continue;
@@ -81,9 +96,10 @@ const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& 
 }  // namespace
 
 OutputForm choose_form(const std::string& type, const std::string& format, const std::filesystem::path& output) {
-  const EncodingInfo* encoding = encoding::find(type);
-  const std::vector<std::string_view> possible = possible_forms(encoding);
   const bool file = output.extension() == ".gguf";
+  const bool to_file = output.empty() ? format.empty() || format == kGguf : file;
+  const EncodingInfo* encoding = find_type(type, to_file);
+  const std::vector<std::string_view> possible = possible_forms(encoding);
   OutputForm form;
   form.format = container::hf::find_format(format);
   if (!format.empty() && format != kGguf && form.format == nullptr) {

@@ -20,20 +20,6 @@ float decode_small(std::uint8_t code) {
   return sign * std::ldexp(static_cast<float>(mantissa | 1 << M), exponent - B - M);
 }
 
-template <int M, int B>
-std::uint8_t encode_small(float value, float largest, std::uint8_t largest_code) {
-  const std::uint8_t sign = std::signbit(value) ? 0x80 : 0;
-  const float magnitude = std::fabs(value);
-  if (magnitude >= largest) return sign | largest_code;
-  int exponent = 0;
-  std::frexp(magnitude, &exponent);                    // magnitude = f * 2^exponent, f in [0.5, 1)
-  const int unit = std::max(exponent - 1, 1 - B) - M;  // exponent of the last mantissa bit
-  const auto steps = static_cast<int>(std::nearbyint(std::ldexp(magnitude, -unit)));
-  // `steps` counts units from zero; codes are consecutive, so normal numbers only add their exponent's offset.
-  const int code = steps < (1 << M) ? steps : ((unit + M + B - 1) << M) + steps;
-  return sign | static_cast<std::uint8_t>(std::min<int>(code, largest_code));
-}
-
 struct Converters {
   void (*f16_to_f32)(const unsigned char*, float*, std::int64_t) noexcept;
   void (*f32_to_f16)(const float*, unsigned char*, std::int64_t) noexcept;
@@ -68,16 +54,6 @@ float f8_e4m3_to_f32(std::uint8_t code) {
 }
 
 float f8_e5m2_to_f32(std::uint8_t code) { return f16_to_f32(static_cast<std::uint16_t>(code << 8)); }
-
-std::uint8_t f32_to_f8_e4m3(float value) {
-  if (std::isnan(value)) return 0x7F;
-  return encode_small<3, 7>(value, 448.0f, 0x7E);
-}
-
-std::uint8_t f32_to_f8_e5m2(float value) {
-  if (std::isnan(value)) return 0x7F;
-  return encode_small<2, 15>(value, 57344.0f, 0x7B);
-}
 
 void convert_f16_to_f32(const std::byte* src, float* dst, std::int64_t n) noexcept {
   converters().f16_to_f32(reinterpret_cast<const unsigned char*>(src), dst, n);

@@ -44,12 +44,42 @@ inline std::uint16_t f32_to_bf16(float value) {
   return static_cast<std::uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }
 
-// OCP FP8. E4M3 ("fn"): bias 7, no infinity, 0x7F/0xFF are NaN, largest 448. E5M2: bias 15, IEEE-like, largest 57344.
+// OCP FP8 (OFP8 1.0). E4M3 ("fn"): bias 7, no infinity, 0x7F and 0xFF are NaN, largest 448. E5M2: bias 15, as IEEE:
+// infinity 0x7C, NaN 0x7D..0x7F, largest 57344.
 float f8_e4m3_to_f32(std::uint8_t code);
 float f8_e5m2_to_f32(std::uint8_t code);
-// Nearest even, saturating to the largest finite value (infinities too); NaN gives NaN.
-std::uint8_t f32_to_f8_e4m3(float value);
-std::uint8_t f32_to_f8_e5m2(float value);
+
+// What becomes of a magnitude that rounds to more than the largest, infinity too. kSaturate: the largest. kSpecial: NaN
+// in E4M3, infinity in E5M2 (as ml_dtypes and PyTorch convert).
+enum class Fp8Overflow : std::uint8_t { kSaturate, kSpecial };
+
+// The magnitude of a small float with `M` mantissa bits and bias `B` nearest to the f32 with bits `magnitude`, no NaN,
+// ties to even. Codes are consecutive and go on behind the largest.
+template <int M, int B>
+std::uint32_t nearest_small_float(std::uint32_t magnitude) {
+  constexpr int kDropped = 23 - M;
+  constexpr std::uint32_t kLeastNormal = (128u - B) << 23;  // 2^(1 - B)
+  if (magnitude < kLeastNormal) {  // adding this power of two leaves the rounded number of steps in the low bits
+    constexpr std::uint32_t kPower = (128u - B + kDropped) << 23;
+    return std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + std::bit_cast<float>(kPower)) - kPower;
+  }
+  const std::uint32_t rounded = magnitude + ((1u << (kDropped - 1)) - 1) + (magnitude >> kDropped & 1u);
+  return (rounded - ((127u - B) << 23)) >> kDropped;
+}
+
+// Round to nearest even; subnormals too. NaN keeps its sign: 0x7F of E4M3, 0x7E of E5M2.
+inline std::uint8_t f32_to_f8_e4m3(float value, Fp8Overflow overflow = Fp8Overflow::kSaturate) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), sign = bits >> 24 & 0x80u, all = bits & 0x7FFFFFFFu;
+  if (all > 0x7F800000u) return static_cast<std::uint8_t>(sign | 0x7Fu);
+  const std::uint32_t code = nearest_small_float<3, 7>(all);
+  return static_cast<std::uint8_t>(sign | (code < 0x7Fu ? code : overflow == Fp8Overflow::kSaturate ? 0x7Eu : 0x7Fu));
+}
+inline std::uint8_t f32_to_f8_e5m2(float value, Fp8Overflow overflow = Fp8Overflow::kSaturate) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), sign = bits >> 24 & 0x80u, all = bits & 0x7FFFFFFFu;
+  if (all > 0x7F800000u) return static_cast<std::uint8_t>(sign | 0x7Eu);
+  const std::uint32_t code = nearest_small_float<2, 15>(all);
+  return static_cast<std::uint8_t>(sign | (code < 0x7Cu ? code : overflow == Fp8Overflow::kSaturate ? 0x7Bu : 0x7Cu));
+}
 
 // OCP E8M0 scale: 2^(code - 127); 0xFF is NaN.
 inline float e8m0_to_f32(std::uint8_t code) {

@@ -43,22 +43,6 @@ TEST(Half, F16RoundsToNearestEven) {
   EXPECT_EQ(f32_to_f16(-0.0f), 0x8000);
 }
 
-TEST(Half, EveryFp8RoundTrips) {
-  for (int i = 0; i < 256; ++i) {
-    const auto code = static_cast<std::uint8_t>(i);
-    if (!std::isnan(f8_e4m3_to_f32(code))) {
-      EXPECT_EQ(f32_to_f8_e4m3(f8_e4m3_to_f32(code)), code);
-    }
-    if (std::isfinite(f8_e5m2_to_f32(code))) {
-      EXPECT_EQ(f32_to_f8_e5m2(f8_e5m2_to_f32(code)), code);
-    }
-  }
-  EXPECT_EQ(f8_e4m3_to_f32(0x7E), 448.0f);
-  EXPECT_EQ(f8_e4m3_to_f32(0x01), 0x1p-9f);
-  EXPECT_EQ(f32_to_f8_e4m3(1e9f), 0x7E);
-  EXPECT_EQ(f32_to_f8_e5m2(-1e9f), 0xFB);
-}
-
 TEST(Half, Bf16) {
   EXPECT_EQ(f32_to_bf16(1.0f + 0x1p-8f), 0x3F80);
   EXPECT_EQ(f32_to_bf16(1.0f + 3 * 0x1p-8f), 0x3F82);

@@ -18,6 +18,24 @@ using encoding::Granularity;
 
 bool lies_in_parts(const EncodingInfo& type) { return type.family != Family::kPlain && type.family != Family::kBlock; }
 
+bool is_tile(std::int64_t wanted, std::int64_t tile) { return wanted == kAnyTile ? tile > 0 : wanted == tile; }
+
+bool holds_float(const Format& format, const encoding::ScaledParams& type) {
+  return std::ranges::any_of(format.floats, [&](const FloatType& each) {
+    const encoding::ScaledParams& params = each.params;
+    const bool scale = params.scale_dtype == Dtype::kF32 ? std::ranges::count(format.scales, type.scale_dtype) > 0
+                                                         : params.scale_dtype == type.scale_dtype;
+    return scale && params.code == type.code && params.global_scale == type.global_scale &&
+           is_tile(params.tile_rows, type.tile_rows) && is_tile(params.tile_cols, type.tile_cols);
+  });
+}
+
+// Columns of a group that has a scale of its own in each row; 0: there are none.
+std::int64_t group_of(const EncodingInfo& type) {
+  if (type.family == Family::kScaled) return type.scaled.tile_rows == 1 ? type.scaled.tile_cols : 0;
+  return type.affine.granularity == Granularity::kGroup ? type.affine.group : 0;
+}
+
 // A folder of weights some of which are made of several tensors.
 class QuantizedWriter final : public CheckpointWriter {
  public:
@@ -97,6 +115,7 @@ const EncodingInfo& usual_type(const QuantizedWeights& weights) {
 bool holds(const Format& format, const EncodingInfo& type) {
   if (format.any_parts) return lies_in_parts(type);
   if (type.family == Family::kCodebook) return format.blocks && encoding::has_blocks(type.codebook);
+  if (type.family == Family::kScaled) return holds_float(format, type.scaled);
   if (type.family != Family::kAffine) return false;
   const encoding::AffineParams& params = type.affine;
   const bool shared = params.granularity == Granularity::kTensor    ? format.per_tensor
@@ -109,7 +128,7 @@ bool holds(const Format& format, const EncodingInfo& type) {
 std::string types_text(const Format& format) {
   if (format.any_parts) return "every type of several parts (nibble alone reads it)";
   if (format.blocks) return "{nf4,fp4}[-dq][-bN]";
-  std::string bits, shared;
+  std::string bits, shared, floats;
   const auto add = [](std::string& text, std::string_view item) { text.append(text.empty() ? "" : ",").append(item); };
   for (int b = 0; b < 32; ++b) {
     if ((format.bits >> b & 1) != 0) add(bits, std::to_string(b));
@@ -117,18 +136,24 @@ std::string types_text(const Format& format) {
   if (format.per_tensor) add(shared, "tensor");
   if (format.per_channel) add(shared, "channel");
   if (format.per_group) add(shared, "gN");
-  return format_text("int{}-{{{}}}[-asym]", bits.find(',') == bits.npos ? bits : "{" + bits + "}", shared);
+  for (const FloatType& each : format.floats) add(floats, each.text);
+  if (bits.empty()) return floats;
+  if (!floats.empty()) floats.insert(0, ", ");
+  return format_text("int{}-{{{}}}[-asym]{}", bits.find(',') == bits.npos ? bits : "{" + bits + "}", shared, floats);
 }
 
 std::string misfit(const Format& format, const EncodingInfo& type, const Shape& shape) {
   if (format.any_parts) return "";
   if (shape.rank() != 2) return format_text("{} holds matrices, not stacks of them", format.name);
   if (format.blocks) return "";
-  const std::int64_t bits = type.affine.bits, rows = shape.rows(), cols = shape.cols();
+  const std::int64_t rows = shape.rows(), cols = shape.cols(), group = group_of(type);
+  if (!encoding::fits(type, shape)) return format_text("{} does not fit rows of {}", type.name, cols);
+  if (format.whole_groups && group > 0 && cols % group != 0)
+    return format_text("groups of {} do not divide rows of {}", group, cols);
+  if (type.family != Family::kAffine) return "";
+  const std::int64_t bits = type.affine.bits;
   if (rows * bits % format.row_bits != 0) return format_text("{} rows of {} bits fill no words", rows, bits);
   if (cols * bits % format.col_bits != 0) return format_text("{} columns of {} bits fill no words", cols, bits);
-  if (format.whole_groups && type.affine.granularity == Granularity::kGroup && cols % type.affine.group != 0)
-    return format_text("groups of {} do not divide rows of {}", type.affine.group, cols);
   return "";
 }
 

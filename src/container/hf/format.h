@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "container/checkpoint.h"
+#include "encoding/encoding.h"
 #include "json/json.h"
 
 namespace nibble::container::hf {
@@ -27,6 +28,14 @@ std::string module_of(std::string_view tensor);
 // What most of the tensors are in.
 const encoding::EncodingInfo& usual_type(const QuantizedWeights& weights);
 
+// Small floats that a format holds: those of `params`, where a tile of kAnyTile has any number of rows or columns, and
+// scales in f32 are of any of the format's types.
+inline constexpr std::int64_t kAnyTile = -1;
+struct FloatType {
+  std::string_view text;
+  encoding::ScaledParams params;
+};
+
 struct Format {
   std::string_view name;
   // Integers: bit b is set for those of b bits; what may share a scale; of what type the scales are, the usual one
@@ -39,6 +48,7 @@ struct Format {
   // The bits of a code times the number of rows, or of columns, is a multiple of these.
   int row_bits = 1, col_bits = 1;
   bool whole_groups = false;
+  std::span<const FloatType> floats = {};
   bool blocks = false;     // nf4 and fp4
   bool any_parts = false;  // whatever lies in several parts
 

@@ -152,8 +152,11 @@ TEST(QuantizedFolder, CompressedTensorsFloats) {
               HasSubstr("tensor 'a.weight' is in f8_e4m3, but no group of the config is of floats"));
   EXPECT_THAT(fault_of(compressed(R"({"num_bits":4,"type":"float"})"), {kWeight}),
               HasSubstr("neither integers nor 8-bit floats"));
-  EXPECT_THAT(fault_of(compressed(R"({"num_bits":4,"type":"float"})", "nvfp4-pack-quantized"), {kWeight}),
-              HasSubstr("'compressed-tensors' with 'format' nvfp4-pack-quantized"));
+  EXPECT_THAT(fault_of(compressed(R"({"num_bits":4,"type":"float"})", "mxfp6-pack-quantized"), {kWeight}),
+              HasSubstr("'compressed-tensors' with 'format' mxfp6-pack-quantized"));
+  EXPECT_THAT(
+      fault_of(compressed(R"({"num_bits":4,"type":"float","group_size":32})", "nvfp4-pack-quantized"), {kWeight}),
+      HasSubstr("with 'format' nvfp4-pack-quantized and 4 bits in groups of 32"));
   EXPECT_THAT(fault_of(compressed(R"({"num_bits":9,"type":"int"})"), {kWeight}), HasSubstr("'num_bits' 9"));
   EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int","strategy":"block"})"), {kWeight}),
               HasSubstr("'strategy' block of weights"));

@@ -1,6 +1,7 @@
 #include "container/hf/scaled_floats.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "encoding/scaled.h"
@@ -56,7 +57,42 @@ void check_plain(const TensorEntry& weight, const TensorEntry* scale) {
     fail(ErrorCode::kUnsupported, "tensor '{}' is in {}, neither f8_e4m3 nor a plain float", weight.name, type);
 }
 
+// Are all codes of the tile of that scale 0, of either sign?
+bool is_zero_tile(const TensorView& view, std::int64_t index) {
+  const encoding::ScaledParams& params = view.encoding->scaled;
+  const Shape scales = encoding::scaled_scales_shape(params, view.shape);
+  const std::int64_t rows = view.rows() / scales[0], cols = view.cols();
+  const std::int64_t across = index % scales[2], down = index / scales[2] % scales[1],
+                     matrix = index / scales[2] / scales[1];
+  const std::int64_t height = params.tile_rows == 0 ? rows : params.tile_rows;
+  const std::int64_t width = params.tile_cols == 0 ? cols : params.tile_cols;
+  for (std::int64_t r = down * height; r < std::min(rows, (down + 1) * height); ++r) {
+    const auto row =
+        view.data().subspan(static_cast<std::size_t>((matrix * rows + r) * cols), static_cast<std::size_t>(cols));
+    for (std::int64_t c = across * width; c < std::min(cols, (across + 1) * width); ++c) {
+      if ((row[static_cast<std::size_t>(c)] & std::byte{0x7F}) != std::byte{0}) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
+
+void check_scales(const TensorView& view, std::string_view scales) {
+  const Part& part = view.part(PartRole::kScales);
+  if (dtype_bytes(part.dtype) == 1) return;
+  for (std::int64_t i = 0, n = part.shape.elements(); i < n; ++i) {
+    const float scale = encoding::load_float_scale(part.dtype, part.bytes.data(), i);
+    if (scale > 0 && std::isfinite(scale)) continue;
+    if (scale != 0) fail(ErrorCode::kFormat, "tensor '{}', number {}: a scale of {}", scales, i, scale);
+    if (!is_zero_tile(view, i))
+      fail(ErrorCode::kFormat, "tensor '{}', number {}: a scale of 0, but not all weights it scales are 0", scales, i);
+  }
+}
+
+void copy_parts(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
+  for (std::size_t i = 0; i < files.size(); ++i) std::ranges::copy(tensor.parts[i].bytes, files[i].begin());
+}
 
 TensorJoin::TensorJoin(std::vector<TensorEntry>& tensors) : tensors_(tensors), absorbed_(tensors.size()) {
   by_name_.reserve(tensors.size());
@@ -116,6 +152,7 @@ void join_fp8(std::vector<TensorEntry>& tensors, std::string_view suffix, const 
     view.add_part(PartRole::kCodes, Dtype::kU8, weight.view.shape, weight.view.data());
     view.add_part(PartRole::kScales, info.scaled.scale_dtype, scale->view.shape, scale->view.data());
     encoding::validate(view);
+    check_scales(view, scale->name);
     weight.view = view;
     join.absorb(*scale);
   }

@@ -1,4 +1,8 @@
 // Small floats beside the scales of their tiles, as several schemes store them: X and X + a suffix.
+//
+// A scale is above 0. One of 0 is read where all codes of its tile are 0, too, as published models have it of tiles of
+// zeros; any other makes no weights, so the file is damaged, as it is with a scale that is negative, NaN or infinite.
+// Scales of a byte are looked at when their rows are used, and not here: of large models they are gigabytes.
 #pragma once
 
 #include <cstdint>
@@ -42,5 +46,11 @@ Tile read_tile(const json::Value& object, std::string_view key);
 // types that are not possible. Scales of a byte are powers of two when `byte_scales` says so.
 void join_fp8(std::vector<TensorEntry>& tensors, std::string_view suffix, const std::vector<Tile>& tiles,
               bool byte_scales);
+
+// Throws Error{kFormat} naming `scales` for a scale of the view that is none.
+void check_scales(const TensorView& view, std::string_view scales);
+
+// Parts as they are, each a tensor of the file.
+void copy_parts(const TensorView& tensor, std::span<const std::span<std::byte>> files);
 
 }  // namespace nibble::container::hf

@@ -73,6 +73,9 @@ float by_table(std::uint8_t code) {
   return table[code];
 }
 
+std::uint8_t to_e4m3(float value) { return f32_to_f8_e4m3(value); }
+std::uint8_t to_e5m2(float value) { return f32_to_f8_e5m2(value); }
+
 double double_from_float(float value) { return static_cast<double>(value); }
 
 void copy_decode(const std::byte* src, float* dst, std::int64_t n) noexcept {
@@ -108,8 +111,8 @@ std::span<const EncodingInfo> entries() {
       make(Dtype::kF32, copy_decode, copy_encode),
       make(Dtype::kF16, convert_f16_to_f32, convert_f32_to_f16),
       make(Dtype::kBf16, convert_bf16_to_f32, convert_f32_to_bf16),
-      make(Dtype::kF8E4m3, decode<std::uint8_t, by_table<f8_e4m3_to_f32>>, encode<std::uint8_t, f32_to_f8_e4m3>),
-      make(Dtype::kF8E5m2, decode<std::uint8_t, by_table<f8_e5m2_to_f32>>, encode<std::uint8_t, f32_to_f8_e5m2>),
+      make(Dtype::kF8E4m3, decode<std::uint8_t, by_table<f8_e4m3_to_f32>>, encode<std::uint8_t, to_e4m3>),
+      make(Dtype::kF8E5m2, decode<std::uint8_t, by_table<f8_e5m2_to_f32>>, encode<std::uint8_t, to_e5m2>),
       make(Dtype::kF8E8m0, decode<std::uint8_t, e8m0_to_f32>, encode<std::uint8_t, f32_to_e8m0>),
       make_integer<std::int64_t>(Dtype::kI64),
       make_integer<std::int32_t>(Dtype::kI32),

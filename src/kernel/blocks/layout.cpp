@@ -132,10 +132,7 @@ void write_header(const Format& format, const SuperRow& src, int blocks, int row
   }
 }
 
-bool is_e2m1(const encoding::EncodingInfo& info) {
-  const bool scaled = info.family == encoding::Family::kScaled && info.scaled.code == encoding::FloatCode::kE2m1;
-  return scaled || info.name == "mxfp4";
-}
+bool is_e2m1(const encoding::EncodingInfo& info) { return info.name == "mxfp4" || info.name == "mxfp4-hf"; }
 constexpr int kE2m1Format = static_cast<int>(
     std::find_if(kFormats, kFormats + kFormatCount, [](const Format& f) { return f.e2m1; }) - kFormats);
 

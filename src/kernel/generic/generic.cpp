@@ -1,7 +1,8 @@
 // Any encoding that decodes, on any machine: rows are kept as the file has them and decoded a stretch at a time, f32
 // activations. An affine row, whose parts lie apart in the file, is its bit stream of codes followed by the f32 scales
 // and, if asymmetric, the u8 zeros of its groups; before the first row lie the groups of the columns, if they are
-// listed; a row of a codebook its bit stream followed by its tables of f16, or by how many weights of its first block
+// listed; a row of scaled floats its codes followed by its scales and, if it has one, the global scale; a row of a
+// codebook its bit stream followed by its tables of f16, or by how many weights of its first block
 // lie in rows before and the f32 scales of its blocks.
 #include <algorithm>
 #include <cstring>
@@ -26,7 +27,7 @@ bool is_indexed(const encoding::EncodingInfo& info) { return is_affine(info) && 
 bool is_scaled(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kScaled; }
 bool is_codebook(const encoding::EncodingInfo& info) { return info.family == encoding::Family::kCodebook; }
 
-std::uint64_t scale_bytes(const encoding::ScaledParams& params, std::int64_t cols) {
+std::uint64_t scale_bytes(const encoding::ScaledParams& params, std::int64_t cols) {  // without the global one
   return static_cast<std::uint64_t>(encoding::scales_per_row(params, cols)) * dtype_bytes(params.scale_dtype);
 }
 
@@ -41,7 +42,8 @@ std::uint64_t row_stride(const MatrixInfo& matrix) {
   if (is_codebook(*matrix.encoding)) return codebook_stride(matrix.encoding->codebook, matrix.cols);
   if (is_scaled(*matrix.encoding)) {
     const encoding::ScaledParams& params = matrix.encoding->scaled;
-    return checked_add(encoding::scaled_row_bytes(params, matrix.cols), scale_bytes(params, matrix.cols));
+    const std::uint64_t scales = scale_bytes(params, matrix.cols) + (params.global_scale ? sizeof(float) : 0);
+    return checked_add(encoding::scaled_row_bytes(params, matrix.cols), scales);
   }
   if (!is_affine(*matrix.encoding)) return encoding::row_bytes(*matrix.encoding, matrix.cols);
   const encoding::AffineParams& params = matrix.encoding->affine;
@@ -79,8 +81,10 @@ void pack_scaled_row(const TensorView& weights, std::int64_t row, std::byte* dst
   const encoding::ScaledParams& params = weights.encoding->scaled;
   const encoding::ScaledRow at = encoding::scaled_row(weights, row);
   const std::uint64_t code_bytes = encoding::scaled_row_bytes(params, weights.cols());
+  const std::uint64_t scales = scale_bytes(params, weights.cols());
   std::memcpy(dst, at.codes, code_bytes);
-  std::memcpy(dst + code_bytes, at.scales, scale_bytes(params, weights.cols()));
+  std::memcpy(dst + code_bytes, at.scales, scales);
+  if (params.global_scale) std::memcpy(dst + code_bytes + scales, &at.global, sizeof at.global);
 }
 
 void pack_codebook_row(const TensorView& weights, std::int64_t row, std::byte* dst) {
@@ -167,7 +171,9 @@ void decode_stretch(const MatrixInfo& matrix, const std::byte* index, const std:
   const encoding::EncodingInfo& info = *matrix.encoding;
   if (is_scaled(info)) {
     const std::byte* scales = row + encoding::scaled_row_bytes(info.scaled, matrix.cols);
-    return encoding::decode_scaled(info.scaled, matrix.cols, row, scales, begin, count, out);
+    float global = 1;
+    if (info.scaled.global_scale) std::memcpy(&global, scales + scale_bytes(info.scaled, matrix.cols), sizeof global);
+    return encoding::decode_scaled(info.scaled, matrix.cols, row, scales, begin, count, out, global);
   }
   if (is_codebook(info)) return decode_codebook(info.codebook, matrix.cols, row, begin, count, out);
   if (!is_affine(info)) return info.decode(row + begin / info.block_elements * info.block_bytes, out, count);

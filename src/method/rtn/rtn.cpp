@@ -7,7 +7,8 @@ namespace {
 
 bool supports(const encoding::EncodingInfo& target) {
   if (target.family == encoding::Family::kAffine) return !target.affine.group_index;
-  return target.family == encoding::Family::kCodebook || target.encode != nullptr;
+  return target.family == encoding::Family::kCodebook || target.family == encoding::Family::kScaled ||
+         target.encode != nullptr;
 }
 
 std::unique_ptr<Quantizer> make(const Job& job) {
@@ -22,8 +23,9 @@ std::unique_ptr<Quantizer> make(const Job& job) {
       return make_block(job);
     case encoding::Family::kCodebook:
       return make_codebook(job);
+    case encoding::Family::kScaled:
+      return make_scaled(job);
     case encoding::Family::kAffine:
-    case encoding::Family::kScaled:  // only read: not supported
       break;
   }
   return make_affine(job);
@@ -35,7 +37,9 @@ const Method& entry() {
   static const Method method = {
       .name = "rtn",
       .summary = "round to nearest (or stochastic, floor, ceil) with min-max or MSE-searched ranges",
-      .source = "uniform affine quantization; block types: the reference rounding of GGML; nf4, fp4: bitsandbytes",
+      .source =
+          "uniform affine quantization; block types: the reference rounding of GGML; nf4, fp4: bitsandbytes; "
+          "FP8, MXFP: OCP",
       .statistics = "none",
       .cost = "one pass over the weights",
       .supports = supports,

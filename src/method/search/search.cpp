@@ -11,6 +11,7 @@
 #include "method/input.h"
 #include "method/level.h"
 #include "method/quantizer.h"
+#include "method/rtn/quantizers.h"
 #include "method/search/fit.h"
 
 namespace nibble::method::search {
@@ -161,14 +162,24 @@ class Search final : public Quantizer {
   std::array<std::int8_t, 256> codes_{};
 };
 
-bool supports(const EncodingInfo& target) { return target.grid != nullptr && target.grid->pack != nullptr; }
+bool has_grid(const EncodingInfo& target) { return target.grid != nullptr && target.grid->pack != nullptr; }
+// Small floats, whose scales alone are searched.
+bool has_float_scales(const EncodingInfo& target) {
+  return target.family == encoding::Family::kScaled || target.name == "mxfp4";
+}
+bool supports(const EncodingInfo& target) { return has_grid(target) || has_float_scales(target); }
 
 std::unique_ptr<Quantizer> make(const Job& job) {
   if (!supports(*job.target) || !encoding::fits(*job.target, job.shape)) {
     fail(ErrorCode::kInvalidArgument, "tensor '{}': method 'search' cannot make {} of shape {}", job.tensor,
          job.target->name, job.shape.to_string());
   }
-  return std::make_unique<Search>(job);
+  if (has_grid(*job.target)) return std::make_unique<Search>(job);
+  Job searched = job;
+  searched.options.range = RangeRule::kMse;
+  searched.options.rounding = Rounding::kNearest;
+  return job.target->family == encoding::Family::kScaled ? rtn::make_scaled(searched)
+                                                         : rtn::make_mxfp4_blocks(searched);
 }
 
 }  // namespace
@@ -176,7 +187,7 @@ std::unique_ptr<Quantizer> make(const Job& job) {
 const Method& entry() {
   static const Method method = {
       .name = "search",
-      .summary = "weighted search of scales, mins and codes of the block types",
+      .summary = "weighted search of scales, mins and codes of the block types, of the scales of FP8 and MXFP",
       .source = "least squares on the grid of each block; docs/search.md",
       .statistics = "mean x² of the inputs, if given (--imatrix, --calib)",
       .cost = "0.2 to 0.4 µs of a core per weight",

@@ -1,10 +1,10 @@
-// compressed-tensors (llm-compressor, vLLM). 8-bit floats: X.weight f8_e4m3 and X.weight_scale of the whole, of each
-// row, of each group of a row or of each block. Integers where only weights are quantized (integers.h). Its 4-bit
-// floats and what needs integer activations are not read.
+// compressed-tensors (llm-compressor, vLLM). FP8, MXFP8, MXFP4 and NVFP4 (floats.h), and integers where only weights
+// are quantized (integers.h). What needs integer activations is not read.
 #include <algorithm>
 #include <string>
 
 #include "base/error.h"
+#include "container/hf/compressed_tensors/floats.h"
 #include "container/hf/compressed_tensors/integers.h"
 #include "container/hf/scaled_floats.h"
 #include "container/hf/scheme.h"
@@ -33,14 +33,12 @@ void for_each_group(const json::Value& quantization, Visit&& visit) {
 
 bool is_int(const json::Value& weights) { return weights.get("type", "int") == "int"; }
 
-bool is_fp8(const json::Value& weights) {
-  return weights.get("num_bits", 0) == 8 && !is_int(weights) && weights.get("symmetric", true);
-}
-
 std::string unread_group(const std::string& format, const json::Value& group, const json::Value& weights) {
-  constexpr std::string_view kFormats[] = {"float-quantized", "naive-quantized", "int-quantized", "pack-quantized"};
+  constexpr std::string_view kFormats[] = {"float-quantized",     "naive-quantized", "int-quantized",
+                                           "pack-quantized",      "mxfp8-quantized", "mxfp4-pack-quantized",
+                                           "nvfp4-pack-quantized"};
   if (std::ranges::find(kFormats, format) == std::end(kFormats)) return format_text("'format' {}", format);
-  if (!is_int(weights)) return is_fp8(weights) ? "" : "weights that are neither integers nor 8-bit floats";
+  if (!is_int(weights)) return unread_floats(weights, format);
   const json::Value* activations = member(group, "input_activations");
   if (activations != nullptr)
     return "integer weights and quantized 'input_activations' (only those whose weights alone are quantized are read)";
@@ -60,35 +58,98 @@ std::string unread(const json::Value& quantization) {
   return what;
 }
 
-Tile tile_of(const json::Value& weights) {
-  const std::string strategy = weights.get("strategy", "tensor");
-  if (strategy == "tensor") return kPerTensor;
-  if (strategy == "channel") return kPerChannel;
-  if (strategy == "block") return read_tile(weights, "block_structure");
-  if (strategy != "group") fail(ErrorCode::kUnsupported, "'strategy' {} of weights", strategy);
-  const std::int64_t size = weights.get("group_size", 0);
-  if (size < 1) fail(ErrorCode::kFormat, "'group_size' {}", size);
-  return {1, size};
-}
-
 void join(const json::Value& quantization, CheckpointContents& contents) {
-  std::vector<Tile> tiles;
+  const std::string format = quantization.get("format", "unknown");
+  std::vector<encoding::ScaledParams> floats;
   std::vector<encoding::AffineParams> integers;
-  for_each_group(quantization, [&](const json::Value&, const json::Value& weights) {
-    is_int(weights) ? integers.push_back(read_integers(weights)) : tiles.push_back(tile_of(weights));
+  for_each_group(quantization, [&](const json::Value& group, const json::Value& weights) {
+    is_int(weights) ? integers.push_back(read_integers(weights))
+                    : floats.push_back(read_floats(weights, group.get("format", format)));
   });
+  if (!floats.empty()) join_floats(contents, floats);
   if (!integers.empty()) join_integers(contents, integers);
-  if (!tiles.empty()) return join_fp8(contents.tensors, "_scale", tiles, false);
+  if (!floats.empty()) return;
   for (const TensorEntry& entry : contents.tensors) {
     if (entry.view.encoding->dtype == Dtype::kF8E4m3 && entry.view.shape.rank() > 1)
       fail(ErrorCode::kFormat, "tensor '{}' is in f8_e4m3, but no group of the config is of floats", entry.name);
   }
 }
 
+// --- writing ---
+
+bool is_float(const encoding::EncodingInfo& type) { return type.family == encoding::Family::kScaled; }
+
+std::vector<PlannedTensor> lay_out(const PlannedTensor& tensor) {
+  return is_float(*tensor.encoding) ? lay_out_floats(tensor) : lay_out_integers(tensor);
+}
+
+void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
+  is_float(*tensor.encoding) ? copy_parts(tensor, files) : pack_integers(tensor, files);
+}
+
+std::string format_of(const encoding::EncodingInfo& type) {
+  return is_float(type) ? std::string(float_format(type)) : "pack-quantized";
+}
+
+json::Value describe_group(const encoding::EncodingInfo& type, const json::Array& targets) {
+  json::Value group = json::Object{{"targets", targets},
+                                   {"weights", is_float(type) ? describe_floats(type) : describe_integers(type.affine)},
+                                   {"input_activations", is_float(type) ? describe_float_inputs(type) : json::Value()},
+                                   {"output_activations", nullptr}};
+  if (is_float(type)) group.set("format", format_of(type));
+  return group;
+}
+
+json::Value config(const QuantizedWeights& weights) {
+  const encoding::EncodingInfo& usual = usual_type(weights);
+  std::vector<std::pair<const encoding::EncodingInfo*, json::Array>> groups = {{&usual, {"Linear"}}};
+  for (const PlannedTensor& tensor : weights.tensors) {
+    if (tensor.encoding == &usual) continue;
+    auto group = std::ranges::find(groups, tensor.encoding, [](const auto& item) { return item.first; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {tensor.encoding, {}});
+    group->second.emplace_back(module_of(tensor.name));
+  }
+  json::Object config_groups;
+  for (const auto& [type, targets] : groups)
+    config_groups.emplace_back(format_text("group_{}", config_groups.size()), describe_group(*type, targets));
+  json::Array ignore;
+  for (const std::string& module : weights.kept) ignore.emplace_back(module);
+  const bool mixed =
+      std::ranges::any_of(groups, [&](const auto& group) { return format_of(*group.first) != format_of(usual); });
+  return json::Object{{"quant_method", "compressed-tensors"}, {"format", mixed ? "mixed-precision" : format_of(usual)},
+                      {"quantization_status", "compressed"},  {"config_groups", std::move(config_groups)},
+                      {"ignore", std::move(ignore)},          {"kv_cache_scheme", nullptr},
+                      {"global_compression_ratio", nullptr}};
+}
+
+constexpr Dtype kScales[] = {Dtype::kBf16, Dtype::kF16, Dtype::kF32};
+constexpr FloatType kFloats[] = {
+    {"fp8-tensor", {encoding::FloatCode::kE4m3, 0, 0, Dtype::kF32}},
+    {"fp8-channel", {encoding::FloatCode::kE4m3, 1, 0, Dtype::kF32}},
+    {"fp8-block{R}x{C}", {encoding::FloatCode::kE4m3, kAnyTile, kAnyTile, Dtype::kF32}},
+    {"mxfp8", {encoding::FloatCode::kE4m3, 1, 32, Dtype::kF8E8m0}},
+    {"mxfp4", {encoding::FloatCode::kE2m1, 1, 32, Dtype::kF8E8m0}},
+    {"nvfp4", {encoding::FloatCode::kE2m1, 1, 16, Dtype::kF8E4m3, true}},
+};
+constexpr Format kFormats[] = {{
+    .name = "compressed-tensors",
+    .bits = 0b111111100,
+    .per_tensor = true,
+    .per_channel = true,
+    .per_group = true,
+    .indexed = true,
+    .scales = kScales,
+    .whole_groups = true,
+    .floats = kFloats,
+    .lay_out = lay_out,
+    .pack = pack,
+    .config = config,
+}};
+
 }  // namespace
 
 std::span<const Scheme> entries() {
-  static const Scheme kSchemes[] = {{"compressed-tensors", unread, join, {&kPackQuantized, 1}}};
+  static constexpr Scheme kSchemes[] = {{"compressed-tensors", unread, join, kFormats}};
   return kSchemes;
 }
 

@@ -260,9 +260,7 @@ void join_integers(CheckpointContents& contents, const std::vector<AffineParams>
   }
 }
 
-namespace {
-
-std::vector<PlannedTensor> lay_out(const PlannedTensor& tensor) {
+std::vector<PlannedTensor> lay_out_integers(const PlannedTensor& tensor) {
   const AffineParams& params = tensor.encoding->affine;
   const std::int64_t rows = tensor.shape.rows(), cols = tensor.shape.cols();
   const encoding::EncodingInfo& i32 = encoding::get("i32");
@@ -279,6 +277,8 @@ std::vector<PlannedTensor> lay_out(const PlannedTensor& tensor) {
   if (params.group_index) files.push_back({tensor.name + "_g_idx", &i32, {cols}});
   return files;
 }
+
+namespace {
 
 void pack_zeros(const TensorView& tensor, std::span<std::byte> out) {
   const AffineParams& params = tensor.encoding->affine;
@@ -300,7 +300,9 @@ void pack_zeros(const TensorView& tensor, std::span<std::byte> out) {
   }
 }
 
-void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
+}  // namespace
+
+void pack_integers(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
   const AffineParams& params = tensor.encoding->affine;
   const std::size_t row_bytes = encoding::row_code_bytes(params, tensor.cols());
   const std::size_t stride = static_cast<std::size_t>(4 * words_for(tensor.cols(), params.bits));
@@ -316,7 +318,7 @@ void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files)
   if (params.group_index) std::ranges::copy(tensor.part(PartRole::kGroupIndex).bytes, files.back().begin());
 }
 
-json::Value describe_weights(const AffineParams& params) {
+json::Value describe_integers(const AffineParams& params) {
   const bool group = params.granularity == Granularity::kGroup;
   json::Value value = json::Object{{"num_bits", params.bits}, {"type", "int"}, {"symmetric", params.symmetric}};
   value.set("strategy", group ? "group" : params.granularity == Granularity::kChannel ? "channel" : "tensor");
@@ -328,48 +330,5 @@ json::Value describe_weights(const AffineParams& params) {
   value.set("observer_kwargs", json::Object{});
   return value;
 }
-
-json::Value config(const QuantizedWeights& weights) {
-  const encoding::EncodingInfo& usual = usual_type(weights);
-  std::vector<std::pair<const encoding::EncodingInfo*, json::Array>> groups = {{&usual, {"Linear"}}};
-  for (const PlannedTensor& tensor : weights.tensors) {
-    if (tensor.encoding == &usual) continue;
-    auto group = std::ranges::find(groups, tensor.encoding, [](const auto& item) { return item.first; });
-    if (group == groups.end()) group = groups.insert(groups.end(), {tensor.encoding, {}});
-    group->second.emplace_back(module_of(tensor.name));
-  }
-  json::Object config_groups;
-  for (const auto& [type, targets] : groups) {
-    config_groups.emplace_back(format_text("group_{}", config_groups.size()),
-                               json::Object{{"targets", targets},
-                                            {"weights", describe_weights(type->affine)},
-                                            {"input_activations", nullptr},
-                                            {"output_activations", nullptr}});
-  }
-  json::Array ignore;
-  for (const std::string& module : weights.kept) ignore.emplace_back(module);
-  return json::Object{{"quant_method", "compressed-tensors"}, {"format", "pack-quantized"},
-                      {"quantization_status", "compressed"},  {"config_groups", std::move(config_groups)},
-                      {"ignore", std::move(ignore)},          {"kv_cache_scheme", nullptr},
-                      {"global_compression_ratio", nullptr}};
-}
-
-constexpr Dtype kScales[] = {Dtype::kBf16, Dtype::kF16, Dtype::kF32};
-
-}  // namespace
-
-constexpr Format kPackQuantized = {
-    .name = "compressed-tensors",
-    .bits = 0b111111100,
-    .per_tensor = true,
-    .per_channel = true,
-    .per_group = true,
-    .indexed = true,
-    .scales = kScales,
-    .whole_groups = true,
-    .lay_out = lay_out,
-    .pack = pack,
-    .config = config,
-};
 
 }  // namespace nibble::container::hf::compressed_tensors

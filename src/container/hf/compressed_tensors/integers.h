@@ -17,6 +17,9 @@ encoding::AffineParams read_integers(const json::Value& weights);
 // `types` that its shapes fit.
 void join_integers(CheckpointContents& contents, const std::vector<encoding::AffineParams>& types);
 
-extern const Format kPackQuantized;
+// Of a group of the config, and of tensors that are written.
+json::Value describe_integers(const encoding::AffineParams& params);
+std::vector<PlannedTensor> lay_out_integers(const PlannedTensor& tensor);
+void pack_integers(const TensorView& tensor, std::span<const std::span<std::byte>> files);
 
 }  // namespace nibble::container::hf::compressed_tensors

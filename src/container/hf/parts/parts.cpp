@@ -82,10 +82,6 @@ std::vector<PlannedTensor> lay_out(const PlannedTensor& tensor) {
   return files;
 }
 
-void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
-  for (std::size_t i = 0; i < files.size(); ++i) std::ranges::copy(tensor.parts[i].bytes, files[i].begin());
-}
-
 json::Value config(const QuantizedWeights& weights) {
   json::Object tensors;
   for (const PlannedTensor& tensor : weights.tensors) {
@@ -98,7 +94,7 @@ json::Value config(const QuantizedWeights& weights) {
 }
 
 constexpr Format kFormats[] = {
-    {.name = "nibble", .any_parts = true, .lay_out = lay_out, .pack = pack, .config = config}};
+    {.name = "nibble", .any_parts = true, .lay_out = lay_out, .pack = copy_parts, .config = config}};
 
 }  // namespace
 
