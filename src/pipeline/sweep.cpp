@@ -101,7 +101,7 @@ class Sweep {
     request.output = row.output.string();
     try {
       const bool learns = std::ranges::any_of(
-          request.transforms, [](const std::string& name) { return transform::get(name).apply != nullptr; });
+          request.transforms, [](const std::string& each) { return transform::get(each).apply != nullptr; });
       if (row.method != "rtn" || learns) request.calib = request_.calib;
       const QuantizeReport report = quantize_model(request, run_);
       row.bytes = report.file_bytes;
