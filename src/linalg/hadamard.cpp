@@ -53,9 +53,31 @@ void make_first_column_positive(std::int64_t n, std::vector<float>& h) {
   }
 }
 
-// x (n, width), n a power of two, times the matrix of n (-1)^popcount(i & j) / sqrt(n).
+// The steps between numbers less than 8 apart, of 8 numbers.
+void mix_eight(float* x) {
+  float y[8];
+  for (int i = 0; i < 4; ++i) {
+    y[2 * i] = x[2 * i] + x[2 * i + 1];
+    y[2 * i + 1] = x[2 * i] - x[2 * i + 1];
+  }
+  for (int i = 0; i < 8; i += 4) {
+    const float a = y[i] + y[i + 2], b = y[i + 1] + y[i + 3], c = y[i] - y[i + 2], d = y[i + 1] - y[i + 3];
+    y[i] = a, y[i + 1] = b, y[i + 2] = c, y[i + 3] = d;
+  }
+  for (int i = 0; i < 4; ++i) {
+    x[i] = y[i] + y[i + 4];
+    x[i + 4] = y[i] - y[i + 4];
+  }
+}
+
+// x (n, width), n a power of two, times the matrix of (-1)^popcount(i & j) / sqrt(n).
 void sylvester(std::int64_t n, float* x, std::int64_t width) {
-  for (std::int64_t half = 1; half < n; half *= 2) {
+  std::int64_t half = 1;
+  if (width == 1 && n >= 8) {  // steps too short for vectors
+    for (std::int64_t at = 0; at < n; at += 8) mix_eight(x + at);
+    half = 8;
+  }
+  for (; half < n; half *= 2) {
     const std::int64_t run = half * width;
     for (std::int64_t at = 0; at < n * width; at += 2 * run) {
       float* __restrict low = x + at;

@@ -2,17 +2,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <set>
 
 #include "base/error.h"
 #include "base/format.h"
-#include "base/rng.h"
-#include "model/model.h"
+#include "testing/logits.h"
 #include "testing/program.h"
 #include "testing/tiny_model.h"
 #include "transform/fold.h"
+#include "transform/rotate/rotated_rows.h"
 #include "transform/rotate/rotation.h"
 #include "transform/transform.h"
 
@@ -24,8 +23,8 @@ using model::Role;
 using Source = std::shared_ptr<const ModelSource>;
 
 const std::filesystem::path kData = std::filesystem::path(NIBBLE_SOURCE_DIR) / "src/model/testdata";
-constexpr double kTolerance = 1e-5;  // of all logits: root mean square of the difference over that of the logits
-constexpr double kWorst = 3e-5;      // of one, against itself and the root mean square of all: as of model/golden_test
+constexpr double kTolerance = 1e-5;
+constexpr double kWorst = 3e-5;  // as of model/golden_test.cpp
 
 // Norms behind a half, and of OPT's sizes the one with norms of sums.
 bool is_refused(const model::ModelSpec& spec) {
@@ -35,47 +34,13 @@ bool is_refused(const model::ModelSpec& spec) {
 
 class Rotate : public ::testing::TestWithParam<std::string> {
  protected:
-  static std::vector<float> logits_of(const Source& source) {
-    ThreadPool pool(2);
-    CancelToken cancel;
-    NullProgress progress;
-    ExecContext context{pool, cancel, progress};
-    std::vector<token::TokenId> tokens;
-    for (std::size_t i = 0; i < 40; ++i)
-      tokens.push_back(
-          static_cast<token::TokenId>(random_bits(5, 0, i) % static_cast<std::uint64_t>(source->spec().vocab)));
-    const auto loaded = model::Model::load(context, source, {model::MathPath::kExact, best_isa()});
-    model::KvCache cache(loaded->spec(), model::KvType::kF32, 1, 40);
-    std::vector<float> out;
-    const model::Segment segment = {0, tokens, 0};
-    loaded->forward(context, cache, {&segment, 1}, [&](std::size_t, std::int64_t, std::int64_t n, const float* logits) {
-      out.insert(out.end(), logits, logits + n * source->spec().vocab);
-    });
-    return out;
-  }
-
-  static void expect_close(const std::vector<float>& got, const std::vector<float>& expected) {
-    ASSERT_EQ(got.size(), expected.size());
-    double square = 0, difference = 0, worst = 0;
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-      const double reference = static_cast<double>(expected[i]), off = static_cast<double>(got[i]) - reference;
-      square += reference * reference;
-      difference += off * off;
-    }
-    const double scale = std::sqrt(square / static_cast<double>(expected.size()));
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-      const double reference = static_cast<double>(expected[i]);
-      worst = std::max(worst, std::abs(static_cast<double>(got[i]) - reference) / (std::abs(reference) + scale));
-    }
-    RecordProperty("relative_error", format_text("{:.2e}, worst {:.2e}", std::sqrt(difference / square), worst));
-    EXPECT_LE(std::sqrt(difference / square), kTolerance);
-    EXPECT_LE(worst, kWorst);
-  }
-
   static void expect_same_function(const Source& source) {
     if (is_refused(source->spec())) return expect_refusal(source);
     const Source rotated = get("rotate").apply_model(source, 3);
-    expect_close(logits_of(rotated), logits_of(source));
+    const testing::LogitsError error = testing::compare_logits(testing::logits_of(rotated), testing::logits_of(source));
+    RecordProperty("relative_error", format_text("{:.2e}, worst {:.2e}", error.relative, error.worst));
+    EXPECT_LE(error.relative, kTolerance);
+    EXPECT_LE(error.worst, kWorst);
     expect_other_weights(*source, *rotated);
   }
 
@@ -124,6 +89,93 @@ TEST_P(RotateGolden, LeavesTheLogitsAsTheyAre) {
     const auto path = *file == 0 ? kData / GetParam() : kData / GetParam() / file;
     if (std::filesystem::exists(path)) expect_same_function(ModelSource::open(path));
   }
+}
+
+TEST(Rotation, IsOrthogonalAndKeepsTheMeanWhereItShould) {
+  using rotate::Rotation;
+  for (const std::int64_t n : {16, 96, 86}) {
+    for (const Rotation::Kind kind : {Rotation::Kind::kAny, Rotation::Kind::kKeepsMean}) {
+      SCOPED_TRACE(n);
+      const Rotation rotation(n, kind, 9);
+      const auto size = static_cast<std::size_t>(n);
+      std::vector<float> columns(size * size), rows, ones(size, 1.0f);
+      for (std::size_t i = 0; i < size; ++i) columns[i * (size + 1)] = 1;
+      rows = columns;
+      rotation.rotate_rows(1, n, columns.data());  // R
+      rotation.rotate_runs(n, rows.data());        // Rᵀ: each row R e_i
+      double worst = 0;
+      for (std::size_t i = 0; i < size; ++i) {
+        for (std::size_t j = 0; j < size; ++j) {
+          EXPECT_NEAR(columns[i * size + j], rows[j * size + i], 1e-6);
+          double product = i == j ? -1 : 0;
+          for (std::size_t c = 0; c < size; ++c)
+            product += static_cast<double>(columns[i * size + c]) * columns[j * size + c];
+          worst = std::max(worst, std::abs(product));
+        }
+      }
+      EXPECT_LT(worst, 2e-6);
+      rotation.rotate_runs(1, ones.data());
+      double off = 0;
+      for (const float value : ones) off = std::max(off, std::abs(static_cast<double>(value) - 1));
+      EXPECT_EQ(off < 1e-5, kind == Rotation::Kind::kKeepsMean) << off;
+    }
+  }
+}
+
+TEST(Rotation, OneOutlierIsSpreadEvenly) {
+  std::vector<float> x(4096);
+  x[77] = 64;
+  rotate::Rotation(4096, rotate::Rotation::Kind::kAny, 1).rotate_runs(1, x.data());
+  for (const float value : x) EXPECT_NEAR(std::abs(value), 1, 1e-6);
+}
+
+// Rows read one by one are those that are read together, whatever was read in between.
+TEST(RotatedRows, AreTheSameHoweverTheyAreRead) {
+  const testing::TemporaryFolder folder;
+  testing::write_tiny_model(folder.path(), testing::tiny_config("qwen2_moe"));
+  const Source rotated = get("rotate").apply_model(ModelSource::open(folder.path()), 3);
+  for (std::size_t slot = 0; slot < rotated->spec().weights.size(); ++slot) {
+    const Shape& shape = rotated->spec().weights[slot].shape;
+    const std::vector<float> whole = read_weight(*rotated, slot);
+    std::vector<float> single(whole.size());
+    for (std::int64_t row = shape.rows() - 1; row >= 0; --row)
+      rotated->read_rows(slot, row, row + 1, single.data() + row * shape.cols());
+    EXPECT_EQ(single, whole) << rotated->spec().weights[slot].hf_name;
+  }
+}
+
+TEST(RotatedRows, DependOnTheSeedAlone) {
+  const testing::TemporaryFolder folder;
+  testing::write_tiny_model(folder.path(), testing::tiny_config("llama"));
+  const Source source = ModelSource::open(folder.path());
+  const auto query = [&](std::uint64_t seed) {
+    const Source rotated = get("rotate").apply_model(source, seed);
+    return read_weight(*rotated, slot_index(rotated->spec(), Role::kAttnQ, 0));
+  };
+  EXPECT_EQ(query(1), query(1));
+  EXPECT_NE(query(1), query(2));
+}
+
+TEST(MatrixCache, KeepsWhatFitsAndMakesTheRestAnew) {
+  rotate::MatrixCache cache(3 * 8 * sizeof(float));
+  int made = 0;
+  const auto get_matrix = [&](std::int64_t index) {
+    return cache.get({&cache, index}, 8, [&](float* to) {
+      std::fill_n(to, 8, static_cast<float>(index));
+      ++made;
+    });
+  };
+  for (const std::int64_t index : {0, 1, 2, 0}) EXPECT_EQ((*get_matrix(index))[7], static_cast<float>(index));
+  EXPECT_EQ(made, 3);
+  const auto held = get_matrix(0);
+  get_matrix(3);  // the oldest, 1, goes
+  get_matrix(2);
+  EXPECT_EQ(made, 4);
+  get_matrix(1);
+  EXPECT_EQ(made, 5);
+  get_matrix(4);
+  get_matrix(5);
+  EXPECT_EQ((*held)[0], 0);
 }
 
 std::vector<std::string> variants() {
