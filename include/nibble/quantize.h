@@ -24,14 +24,14 @@ struct QuantizeRequest {
   std::string imatrix;                  // importance matrix file; empty: none
   std::string calib;                    // text that methods learn from; empty: none
   std::string calib_stats;              // what calibrate() saved of one, instead; empty: none
-  std::vector<std::string> transforms;  // "awq": before each block is quantized, in this order
+  std::vector<std::string> transforms;  // "rotate": of the whole model first; "awq": of each block, in this order
   std::int64_t calib_tokens = 32768;    // of it, at most
   std::int64_t calib_context = 0;       // tokens of a sequence; 0: 512, or what the model was trained for if less
   std::vector<std::string> overrides;   // "REGEX=TYPE" over GGUF or Hugging Face names; the first that matches counts
   bool pure = false;                    // the type everywhere, the head included
   std::string rounding = "nearest";     // of method rtn: nearest, stochastic, floor, ceil
   std::string range;                    // of method rtn: minmax, mse, output; empty: output behind awq, else minmax
-  std::uint64_t seed = 0;               // of stochastic rounding
+  std::uint64_t seed = 0;               // of stochastic rounding, of rotations
   int effort = -1;                      // passes of methods that improve on their first answer; -1: theirs
   // Of methods that look at the inputs of a layer together (gptq, adaround):
   double correction = 0.25;  // share of the way to the weights that suit the quantized layers before; 0: none

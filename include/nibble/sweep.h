@@ -15,7 +15,7 @@ struct SweepRequest {
   std::string model;                               // the unquantized one, and the reference
   std::vector<std::string> types;                  // as of QuantizeRequest
   std::vector<std::string> methods;                // empty: the default of each type
-  std::vector<std::string> transforms = {"none"};  // each with every type and method
+  std::vector<std::string> transforms = {"none"};  // each with every type and method; "rotate+awq": both
   std::vector<std::filesystem::path> texts;        // KL divergence is measured on each
   std::string calib;                               // for methods and transforms that learn from a text
   std::int64_t calib_tokens = 32768;

@@ -18,7 +18,8 @@ Command sweep_command() {
         app.add_option("--methods", request->methods, "each with every type; default: the default of the type")
             ->type_name("NAME,...")
             ->delimiter(',');
-        app.add_option("--transforms", request->transforms, "each with every type and method; none is one")
+        app.add_option("--transforms", request->transforms,
+                       "each with every type and method; none is one, rotate+awq is both")
             ->type_name("NAME,...")
             ->delimiter(',')
             ->capture_default_str();

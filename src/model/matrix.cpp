@@ -111,7 +111,8 @@ void check_finite(ExecContext& context, const TensorView& view) {
 // What a kernel packs the weight as: rows that are gathered number by number become plain ones.
 const encoding::EncodingInfo& packed_from(const StoredRows& weight) {
   const encoding::EncodingInfo& own = *weight.view.encoding;
-  return weight.whole_rows() || own.family == encoding::Family::kPlain ? own : encoding::get("f32");
+  const bool plain = own.family == encoding::Family::kPlain && weight.made == nullptr;
+  return weight.whole_rows() || plain ? own : encoding::get("f32");
 }
 
 Tensor gathered(const StoredRows& weight, const SlotRows& rows) {

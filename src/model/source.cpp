@@ -18,10 +18,11 @@ namespace {
 using container::CheckpointReader;
 using container::Kind;
 
-ModelSpec describe_hf(const CheckpointReader& reader) {
+ModelSpec describe_hf(const CheckpointReader& reader, bool untied = false) {
   const json::Value& config = reader.config();
   container::hf::refuse_unread(config);
-  const json::Value text = text_config(config);
+  json::Value text = text_config(config);
+  if (untied) text.set("tie_word_embeddings", false);
   ModelSpec spec = arch_by_model_type(text.get("model_type", "")).from_hf(text);
   const bool larger = config.find("text_config") != nullptr && text.find("text_config") == nullptr;
   if (larger && text.find("tie_word_embeddings") == nullptr) {  // the classes of larger models have other defaults
@@ -165,7 +166,38 @@ std::shared_ptr<ModelSource> ModelSource::exchangeable() const {
   source->reader_ = reader_;
   source->spec_ = spec_;
   source->weights_ = weights_;
+  source->made_ = made_;
   return source;
+}
+
+std::shared_ptr<const ModelSource> ModelSource::rewritten(ModelSpec spec,
+                                                          std::vector<std::shared_ptr<const MadeRows>> made) const {
+  std::shared_ptr<ModelSource> source = exchangeable();
+  source->weights_.resize(spec.weights.size());
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    if (made[i] == nullptr) continue;
+    StoredRows& stored = source->weights_[i];
+    stored = {};
+    stored.entry = made[i]->origin().entry;
+    stored.shape = spec.weights[i].shape;
+    stored.view.encoding = made[i]->origin().view.encoding;
+    stored.view.shape = stored.shape;
+    stored.made = made[i].get();
+  }
+  source->spec_ = std::move(spec);
+  source->made_ = std::move(made);
+  return source;
+}
+
+ModelSpec ModelSource::with_head() const {
+  const ModelSpec full = reader_->kind() == Kind::kGguf ? describe(*reader_) : describe_hf(*reader_, true);
+  const WeightSlot* head = full.find(Role::kOutput, -1);
+  if (head == nullptr) fail(ErrorCode::kUnsupported, "architecture '{}' has no head beside its embedding", spec_.arch);
+  ModelSpec spec = spec_;
+  spec.tied = false;
+  spec.weights.push_back(*head);
+  spec.weights.back().optional = false;
+  return spec;
 }
 
 void ModelSource::exchange(std::size_t slot, Tensor tensor) {

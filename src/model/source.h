@@ -28,6 +28,11 @@ class ModelSource {
 
   // The same model, whose weights can be exchanged one by one; the opened files are shared with this one.
   std::shared_ptr<ModelSource> exchangeable() const;
+  // The same model in other weights: those of `spec`, this one's or with_head(), which for each slot are `made` or,
+  // where that is null, the slot's in this one.
+  std::shared_ptr<const ModelSource> rewritten(ModelSpec spec, std::vector<std::shared_ptr<const MadeRows>> made) const;
+  // The description of a model whose head is the embedding, with a head of its own as the last weight.
+  ModelSpec with_head() const;
   // From now on the slot's numbers are those of `tensor`: of the slot's shape, rows in canonical order, of any
   // encoding. Not while another thread reads them. Throws Error{kInternal} for another shape.
   void exchange(std::size_t slot, Tensor tensor);
@@ -54,7 +59,8 @@ class ModelSource {
   std::shared_ptr<const container::CheckpointReader> reader_;
   ModelSpec spec_;
   std::vector<StoredRows> weights_;
-  std::map<std::size_t, Exchanged> exchanged_;  // by slot
+  std::vector<std::shared_ptr<const MadeRows>> made_;  // by slot; empty: none
+  std::map<std::size_t, Exchanged> exchanged_;         // by slot
 };
 
 }  // namespace nibble::model

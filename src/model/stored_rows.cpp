@@ -7,6 +7,7 @@
 namespace nibble::model {
 
 std::span<const container::TensorEntry* const> StoredRows::entries() const {
+  if (made != nullptr) return made->origin().entries();
   if (!parts.empty()) return parts;
   return {&entry, entry != nullptr ? 1u : 0u};
 }
@@ -45,6 +46,14 @@ bool StoredRows::has_even_groups() const {
   return std::ranges::all_of(entries(), [](const auto* part) { return encoding::has_even_groups(part->view); });
 }
 
+void StoredRows::decode(std::int64_t row_begin, std::int64_t row_end, float* out) const {
+  if (made != nullptr) {
+    made->read(row_begin, row_end, out);
+  } else {
+    encoding::decode_rows(view, row_begin, row_end, out);
+  }
+}
+
 void StoredRows::read(std::int64_t row_begin, std::int64_t row_end, float* out) const {
   if (!parts.empty()) {
     read_parts(row_begin, row_end, out);
@@ -53,7 +62,7 @@ void StoredRows::read(std::int64_t row_begin, std::int64_t row_end, float* out) 
   } else if (transposed) {
     read_transposed(row_begin, row_end, out);
   } else if (row_map.empty()) {
-    encoding::decode_rows(view, row_begin, row_end, out);
+    decode(row_begin, row_end, out);
   } else {
     read_mapped(row_begin, row_end, out);
   }
@@ -84,7 +93,7 @@ void StoredRows::read_parts(std::int64_t row_begin, std::int64_t row_end, float*
 void StoredRows::read_transposed(std::int64_t row_begin, std::int64_t row_end, float* out) const {
   // Of plain numbers only the columns that are wanted are decoded.
   const std::int64_t n_cols = cols();
-  const bool plain = view.encoding->family == encoding::Family::kPlain;
+  const bool plain = made == nullptr && view.encoding->family == encoding::Family::kPlain;
   const std::int64_t first = plain ? row_begin : 0;
   const std::size_t size = plain ? dtype_bytes(view.encoding->dtype) : 0;
   std::vector<float> row(static_cast<std::size_t>(plain ? row_end - row_begin : view.cols()));
@@ -93,7 +102,7 @@ void StoredRows::read_transposed(std::int64_t row_begin, std::int64_t row_end, f
       const std::byte* from = view.data().data() + static_cast<std::size_t>(c * view.cols() + first) * size;
       view.encoding->decode(from, row.data(), row_end - row_begin);
     } else {
-      encoding::decode_rows(view, c, c + 1, row.data());
+      decode(c, c + 1, row.data());
     }
     for (std::int64_t r = row_begin; r < row_end; ++r)
       out[(r - row_begin) * n_cols + c] = row[static_cast<std::size_t>(r - first)];
@@ -131,13 +140,13 @@ void StoredRows::read_strided(std::int64_t row_begin, std::int64_t row_end, floa
 void StoredRows::read_mapped(std::int64_t row_begin, std::int64_t row_end, float* out) const {
   if (view.shape.rank() == 1) {
     std::vector<float> stored(static_cast<std::size_t>(cols()));
-    encoding::decode_rows(view, 0, 1, stored.data());
+    decode(0, 1, stored.data());
     for (std::size_t i = 0; i < row_map.size(); ++i) out[i] = stored[static_cast<std::size_t>(row_map[i])];
     return;
   }
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const std::int64_t at = row_map[static_cast<std::size_t>(row)];
-    encoding::decode_rows(view, at, at + 1, out + (row - row_begin) * cols());
+    decode(at, at + 1, out + (row - row_begin) * cols());
   }
 }
 

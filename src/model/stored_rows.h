@@ -11,11 +11,22 @@
 
 namespace nibble::model {
 
+struct StoredRows;
+
+// Numbers of a weight that are made of a checkpoint's when they are read.
+class MadeRows {
+ public:
+  virtual ~MadeRows() = default;
+  virtual const StoredRows& origin() const = 0;  // the weight in the checkpoint that they are made of
+  // Rows [row_begin, row_end) of the weight in canonical order as f32; a vector is one row. From any thread.
+  virtual void read(std::int64_t row_begin, std::int64_t row_end, float* out) const = 0;
+};
+
 // A tensor read in another order: row r is row row_map[r] of the view (identity when empty; for a vector "row" means
 // element), or column r when the view is transposed, or what `strides` say; values are the view's plus `add`.
 struct StoredRows {
   const container::TensorEntry* entry = nullptr;  // null: in no file but computed (rope factors)
-  TensorView view;                                // of the entry
+  TensorView view;                                // of the entry; of made rows without bytes
   Shape shape;                                    // of the weight; rank 0: the view's
   std::vector<std::int32_t> row_map;
   bool transposed = false;
@@ -24,11 +35,12 @@ struct StoredRows {
   // Of stacked experts (and the norms of heads) that lie in a tensor each: all of them, the rows (values) of one behind
   // those of the other; `entry` and, of matrices, `view` are the first's.
   std::vector<const container::TensorEntry*> parts;
+  const MadeRows* made = nullptr;  // what stands in the place of the view's numbers; null: nothing does
 
   std::span<const container::TensorEntry* const> entries() const;
   std::uint64_t n_bytes() const;  // of the entries, or of the weight's share of them
   // Do rows lie as they are read, so that their packed form can be taken over, row by row?
-  bool whole_rows() const { return !transposed && strides.empty(); }
+  bool whole_rows() const { return !transposed && strides.empty() && made == nullptr; }
   // Rows [row_begin, row_end), all of one part, as rows of that part alone; they begin at `row_begin` then.
   StoredRows part_of(std::int64_t& row_begin, std::int64_t& row_end) const;
   // Rows [row_begin, row_end) as f32; a vector is one row.
@@ -37,6 +49,7 @@ struct StoredRows {
   bool has_even_groups() const;  // as the encoding's, of all parts
 
  private:
+  void decode(std::int64_t row_begin, std::int64_t row_end, float* out) const;  // rows of the view
   void read_parts(std::int64_t row_begin, std::int64_t row_end, float* out) const;
   void read_transposed(std::int64_t row_begin, std::int64_t row_end, float* out) const;
   void read_strided(std::int64_t row_begin, std::int64_t row_end, float* out) const;

@@ -20,7 +20,7 @@ namespace nibble::pipeline {
 
 struct BlockwiseOptions {
   method::Options method;
-  std::vector<const transform::Transform*> transforms;      // of each block before it is quantized, in this order
+  std::vector<const transform::Transform*> transforms;      // of each block before it is quantized, in order
   std::shared_ptr<const calib::StatisticsFile> statistics;  // in place of a text; no transforms then
   bool cross = false;  // statistics against the unquantized model as well, which then runs beside it
   std::uint64_t memory_limit = std::uint64_t{2} << 30;

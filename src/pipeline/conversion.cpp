@@ -69,8 +69,20 @@ void describe_gguf_to_gguf(Conversion& conversion) {
     tensor.stored.entry = &entry;
     tensor.stored.view = entry.view;
     tensor.kept_as = entry.view.encoding;
+    if (tensor.slot != SourceTensor::kNoSlot && conversion.model->weight(tensor.slot).made != nullptr)
+      conversion.take_again(tensor);
     conversion.tensors.push_back(std::move(tensor));
   }
+  if (conversion.model == nullptr) return;
+  const model::ModelSpec& spec = conversion.model->spec();
+  const model::WeightSlot* slot = spec.find(model::Role::kOutput, -1);
+  if (slot == nullptr || reader.find(slot->gguf_name) != nullptr) return;
+  SourceTensor head;  // that the input does not have
+  head.slot = static_cast<std::size_t>(slot - spec.weights.data());
+  head.tensor = {slot->gguf_name, slot->hf_name, slot->shape};
+  conversion.take_again(head);
+  head.kept_as = &head.source_type();
+  conversion.tensors.push_back(std::move(head));
 }
 
 // Rows that are read in canonical order, in another order instead.
@@ -199,6 +211,17 @@ void note_unused(Conversion& conversion) {
   }
 }
 
+void rewrite_model(Conversion& conversion, const Rewrite& rewrite) {
+  if (!rewrite) return;
+  const bool tied = conversion.model->spec().tied;
+  conversion.model = rewrite(std::move(conversion.model));
+  const model::ModelSpec& spec = conversion.model->spec();
+  if (tied == spec.tied) return;
+  conversion.notes.push_back(
+      format_text("the embedding is no longer the head, which has {} weights of its own",
+                  format_count(static_cast<std::uint64_t>(spec.weights.back().shape.elements()))));
+}
+
 }  // namespace
 
 const encoding::EncodingInfo& SourceTensor::source_type() const {
@@ -263,14 +286,18 @@ void Conversion::take_again(SourceTensor& tensor) const {
   }
 }
 
-Conversion describe_for_gguf(const std::filesystem::path& input) {
+Conversion describe_for_gguf(const std::filesystem::path& input, const Rewrite& rewrite) {
   Conversion conversion;
   conversion.file = container::open(input);
   const bool gguf = conversion.file->kind() == Kind::kGguf;
   if (!gguf || arch_is_known(conversion.file->metadata().get_string("general.architecture"))) {
     conversion.file.reset();
     conversion.model = model::ModelSource::open(input);
+    rewrite_model(conversion, rewrite);
   } else {
+    if (rewrite)
+      fail(ErrorCode::kUnsupported, "architecture '{}' is not known: its weights cannot be rewritten",
+           conversion.file->metadata().get_string("general.architecture"));
     conversion.notes.push_back(format_text("architecture '{}' is not known: tensors are taken by their names",
                                            conversion.file->metadata().get_string("general.architecture")));
   }
@@ -283,10 +310,12 @@ Conversion describe_for_gguf(const std::filesystem::path& input) {
   return conversion;
 }
 
-Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo* asked) {
+Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo* asked,
+                           const Rewrite& rewrite) {
   Conversion conversion;
   conversion.to_gguf = false;
   conversion.model = model::ModelSource::open(input);
+  rewrite_model(conversion, rewrite);
   const model::ModelSpec& spec = conversion.model->spec();
   const encoding::EncodingInfo& type = asked != nullptr ? *asked : sixteen_bits(*conversion.model);
   conversion.facts = facts_of(spec);

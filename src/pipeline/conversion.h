@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -70,12 +71,16 @@ struct Conversion {
 // general.quantization_version: of GGML's block layouts.
 inline constexpr std::uint32_t kQuantizationVersion = 2;
 
+// The model in other weights, of the same function.
+using Rewrite = std::function<std::shared_ptr<const model::ModelSource>(std::shared_ptr<const model::ModelSource>)>;
+
 // A GGUF file from anything. From a GGUF file: the same tensors in the same order under the same metadata, of any
 // architecture. From a Hugging Face folder: GGUF's names, row order and keys, with the tokenizer; vectors and norms in
-// f32.
-Conversion describe_for_gguf(const std::filesystem::path& input);
+// f32. `rewrite` is done first, if there is one.
+Conversion describe_for_gguf(const std::filesystem::path& input, const Rewrite& rewrite = {});
 // A Hugging Face folder from anything of a known architecture: Hugging Face's names and row order, everything as
 // `type`; null: in 16 bits, in bf16 where the model's embedding is and else in f16.
-Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo* type);
+Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo* type,
+                           const Rewrite& rewrite = {});
 
 }  // namespace nibble::pipeline

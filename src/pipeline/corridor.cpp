@@ -110,14 +110,34 @@ method::Options method_options(const QuantizeRequest& request) {
 }
 
 const method::Method* chosen_method(const QuantizeRequest& request) {
-  if (!request.transforms.empty() && request.calib.empty())
-    fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT",
-         request.transforms[0]);
+  for (const std::string& name : request.transforms) {
+    if (transform::get(name).apply != nullptr && request.calib.empty())
+      fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT", name);
+  }
   if (request.method.empty()) return learns(request) ? &method::get("gptq") : nullptr;
   const method::Method& method = method::get(request.method);
   if (method::asks_for_gram(method, method_options(request)) && !learns(request))
     fail(ErrorCode::kInvalidArgument, "method '{}' learns from a text: give one with --calib TEXT", request.method);
   return &method;
+}
+
+Rewrite chosen_rewrite(const QuantizeRequest& request) {
+  std::vector<const transform::Transform*> whole;
+  for (const std::string& name : request.transforms) {
+    const transform::Transform& transform = transform::get(name);
+    if (transform.apply_model != nullptr) whole.push_back(&transform);
+  }
+  if (whole.empty()) return {};
+  if (!request.imatrix.empty() || !request.calib_stats.empty()) {
+    fail(ErrorCode::kInvalidArgument,
+         "what was learned from a text is of the model as it was, not of one that transform '{}' rewrites: write that "
+         "with --type f32, and quantize it in a second step",
+         whole[0]->name);
+  }
+  return [whole, seed = request.seed](std::shared_ptr<const model::ModelSource> source) {
+    for (const transform::Transform* transform : whole) source = transform->apply_model(source, seed);
+    return source;
+  };
 }
 
 void check_output(const fs::path& output, const Conversion& conversion) {
@@ -245,7 +265,10 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
     corridor.calibration =
         calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
     corridor.blockwise.cross = request.correction > 0;
-    for (const std::string& name : request.transforms) corridor.blockwise.transforms.push_back(&transform::get(name));
+    for (const std::string& name : request.transforms) {
+      const transform::Transform& transform = transform::get(name);
+      if (transform.apply != nullptr) corridor.blockwise.transforms.push_back(&transform);
+    }
     const calib::TokenChunks& chunks = *corridor.calibration;
     dataset = fs::path(request.calib).filename().string();
     tokens = chunks.n_chunks * chunks.context;
@@ -269,7 +292,7 @@ Corridor prepare_gguf(const QuantizeRequest& request, const Recipe& recipe) {
 
   Corridor corridor;
   corridor.options.method = method_options(request);
-  corridor.conversion = describe_for_gguf(request.input);
+  corridor.conversion = describe_for_gguf(request.input, chosen_rewrite(request));
   if (!request.dry_run || !request.output.empty()) check_output(request.output, corridor.conversion);
   corridor.conversion.facts.has_imatrix = !request.imatrix.empty() || learns(request);
   corridor.plan = make_plan(recipe, corridor.conversion.facts, plan_inputs(corridor.conversion), options);

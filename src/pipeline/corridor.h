@@ -42,6 +42,8 @@ struct Corridor {
 // The words of a request. Throw Error{kInvalidArgument}.
 method::Options method_options(const QuantizeRequest& request);
 const method::Method* chosen_method(const QuantizeRequest& request);  // null: the default of each type
+// Its transforms of the whole model, one after the other; null: none.
+Rewrite chosen_rewrite(const QuantizeRequest& request);
 
 // The output must not be one of the files that are read.
 void check_output(const std::filesystem::path& output, const Conversion& conversion);

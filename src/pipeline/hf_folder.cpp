@@ -53,6 +53,8 @@ void write_hf_files(const model::ModelSource& source, const encoding::EncodingIn
     if (larger) config = model::arch_of(source.spec()).to_hf(source.spec());  // the text model alone
     // The weights are no longer as they were.
     std::erase_if(config.as_object(), [](const auto& member) { return member.first == kQuantization; });
+    if (!source.spec().tied && model::arch_of(source.spec()).from_hf(config).tied)
+      config.set("tie_word_embeddings", false);
     config.set(config.find("dtype") != nullptr ? "dtype" : "torch_dtype", torch);
     if (!quantization.is_null()) config.set(kQuantization, quantization);
     write_json(folder / "config.json", config);

@@ -54,7 +54,8 @@ encoding::Repacking repacking_of(std::span<const TensorView* const> stored, cons
 }  // namespace
 
 void choose_method(const method::Method& method, std::span<const TensorView* const> stored, TensorPlan& plan) {
-  if (plan.target == plan.source || plan.target->family == encoding::Family::kPlain) return;
+  const bool same = plan.target == plan.source && !stored.empty();
+  if (same || plan.target->family == encoding::Family::kPlain) return;
   plan.repacking = repacking_of(stored, *plan.target);
   if (plan.repacking == encoding::Repacking::kRounded) {
     plan.note += plan.note.empty() ? "" : ", ";

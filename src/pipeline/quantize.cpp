@@ -48,7 +48,7 @@ QuantizeReport quantize_to_folder(const QuantizeRequest& request, const OutputFo
   Corridor corridor;
   corridor.options.method = method_options(request);
   corridor.options.method.least_zero = form.format->least_zero;
-  corridor.conversion = describe_for_hf(request.input, nullptr);
+  corridor.conversion = describe_for_hf(request.input, nullptr, chosen_rewrite(request));
   check_output(request.output, corridor.conversion);
   corridor.plan = make_folder_plan(corridor.conversion, form, options);
   note_requantized(corridor.plan, corridor.conversion.notes);

@@ -13,6 +13,7 @@
 #include "pipeline/loading.h"
 #include "pipeline/plot.h"
 #include "pipeline/recipe.h"
+#include "transform/transform.h"
 
 namespace nibble {
 
@@ -41,6 +42,19 @@ bool fits_gguf(const std::string& type) {
   } catch (const Error&) {
     return false;
   }
+}
+
+// "a+b": one after the other.
+std::vector<std::string> parts_of(const std::string& transforms) {
+  std::vector<std::string> parts(1);
+  for (const char c : transforms) {
+    if (c == '+') {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
 }
 
 std::string series_name(const Row& row) {
@@ -80,13 +94,15 @@ class Sweep {
     request.method = row.method;
     request.effort = request_.effort;
     request.calib_tokens = request_.calib_tokens;
-    if (row.transform != "none") request.transforms = {row.transform};
-    if (row.method != "rtn" || row.transform != "none") request.calib = request_.calib;
+    if (row.transform != "none") request.transforms = parts_of(row.transform);
     std::string name = row.type + "-" + (row.method.empty() ? "default" : row.method);
     if (row.transform != "none") name += "-" + row.transform;
     row.output = folder_ / (name + (fits_gguf(row.type) ? ".gguf" : ""));
     request.output = row.output.string();
     try {
+      const bool learns = std::ranges::any_of(
+          request.transforms, [](const std::string& each) { return transform::get(each).apply != nullptr; });
+      if (row.method != "rtn" || learns) request.calib = request_.calib;
       const QuantizeReport report = quantize_model(request, run_);
       row.bytes = report.file_bytes;
       row.bits_per_weight = report.bits_per_weight;

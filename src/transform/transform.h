@@ -35,7 +35,12 @@ struct Transform {
   std::string_view name;     // "awq"
   std::string_view summary;  // one line
   std::string_view origin;   // paper
-  void (*apply)(BlockScope& scope);
+  // Of each block before it is quantized, in a walk over a text. Null: nothing.
+  void (*apply)(BlockScope& scope) = nullptr;
+  // Of the whole model before all else, without a text: the same function in other weights, made when they are read.
+  // Throws Error{kUnsupported} naming what stands in the way. Null: nothing.
+  using SharedSource = std::shared_ptr<const model::ModelSource>;
+  SharedSource (*apply_model)(const SharedSource& source, std::uint64_t seed) = nullptr;
 };
 
 std::span<const Transform* const> all_entries();
