@@ -19,7 +19,7 @@ struct MemoryPlanRequest {
   std::vector<std::uint64_t> memory;  // sizes to hold the model against, bytes; empty: this machine's RAM
   std::vector<std::uint64_t> vram;    // likewise of graphics memory; when both are empty it is detected
   std::string goal = "run";           // "run", "finetune", "int8"
-  std::string kv_cache = "f16";       // f32, f16, q8_0
+  std::string kv_cache = "f16";       // as GenerationSettings has it
 };
 
 // Throws Error{kInvalidArgument} for a wrong request, and what opening the model throws.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "nibble/memory_plan.h"
+#include "pipeline/choices.h"
 
 namespace nibble::cli {
 
@@ -33,7 +34,7 @@ Command plan_command() {
             app.add_option("--goal", request.goal, "run, finetune or int8")
                 ->check(CLI::IsMember({"run", "finetune", "int8"}))
                 ->capture_default_str();
-            app.add_option("--kv-cache", request.kv_cache, "f32, f16 or q8_0")->capture_default_str();
+            app.add_option("--kv-cache", request.kv_cache, pipeline::kv_type_list())->capture_default_str();
             return [arguments](const Invocation& invocation) {
               MemoryPlanRequest call = arguments->request;
               if (!arguments->parameters.empty()) call.parameters = parse_parameters(arguments->parameters);

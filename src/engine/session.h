@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,8 +12,8 @@
 namespace nibble::engine {
 
 struct SessionOptions {
-  model::KvType kv = model::KvType::kF16;  // the exact path always takes f32
-  std::int64_t context = 0;                // tokens of room; 0: the model's trained context
+  std::optional<model::KvType> kv;  // the default is the model's path's
+  std::int64_t context = 0;         // tokens of room; 0: the model's trained context
 };
 
 // One user at a time; any number of sessions share a model.

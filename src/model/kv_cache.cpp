@@ -1,5 +1,8 @@
 #include "model/kv_cache.h"
 
+#include <algorithm>
+#include <array>
+
 #include "base/checked.h"
 #include "model/kv_state.h"
 #include "ops/kv_layout.h"
@@ -12,7 +15,25 @@ std::uint64_t product(std::int64_t a, std::int64_t b) {
   return checked_mul(checked_cast<std::uint64_t>(a), checked_cast<std::uint64_t>(b));
 }
 
+void check_head(KvType type, int head_dim) {
+  const ops::KvFormat& format = ops::kv_format(type);
+  if (ops::kv_can_keep(format, head_dim)) return;
+  if (head_dim > ops::kMostHead) fail(ErrorCode::kInvalidArgument, "a KV cache of heads of {} numbers", head_dim);
+  fail(ErrorCode::kInvalidArgument,
+       "KV cache type {} rotates 16, 32, 64, ... numbers of a head at once; heads of {} are no multiple of 16",
+       format.name, head_dim);
+}
+
 }  // namespace
+
+std::span<const std::string_view> kv_type_names() {
+  static const auto names = [] {
+    std::array<std::string_view, ops::kKvTypes> all;
+    std::ranges::transform(ops::kKvFormats, all.begin(), &ops::KvFormat::name);
+    return all;
+  }();
+  return names;
+}
 
 KvCache::KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context)
     : state_(std::make_unique<State>()) {
@@ -23,6 +44,7 @@ KvCache::KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64
   state_->context = context;
   state_->lengths.resize(static_cast<std::size_t>(n_sequences));
   for (const BlockSpec& block : spec.blocks) {
+    check_head(type, block.head_dim);
     State::Layer layer;
     layer.n_kv_heads = block.n_kv_heads;
     layer.head_dim = block.head_dim;
@@ -65,6 +87,7 @@ std::uint64_t KvCache::bytes() const {
 std::uint64_t kv_cache_bytes(const ModelSpec& spec, KvType type, std::int64_t context) {
   std::uint64_t sum = 0;
   for (const BlockSpec& block : spec.blocks) {
+    check_head(type, block.head_dim);
     const std::int64_t head = ops::key_block_bytes(type, block.head_dim) + ops::value_block_bytes(type, block.head_dim);
     const std::uint64_t blocks = product(block.n_kv_heads, ops::kv_blocks(context));
     sum = checked_add(sum, checked_mul(blocks, static_cast<std::uint64_t>(head)));

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <string_view>
 
 #include "model/model_spec.h"
 #include "ops/op_table.h"
@@ -11,10 +13,14 @@ namespace nibble::model {
 
 using ops::KvType;
 
+std::span<const std::string_view> kv_type_names();  // by KvType
+inline std::string_view kv_type_name(KvType type) { return kv_type_names()[static_cast<std::size_t>(type)]; }
+
 // One user at a time.
 class KvCache {
  public:
-  // Room for `context` tokens in each of `n_sequences`. Memory is touched only as positions are used.
+  // Room for `context` tokens in each of `n_sequences`. Memory is touched only as positions are used. Throws
+  // Error{kInvalidArgument} when the type cannot keep heads of the model's size.
   KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context);
   ~KvCache();
   KvCache(const KvCache&) = delete;
@@ -35,7 +41,7 @@ class KvCache {
   std::unique_ptr<State> state_;
 };
 
-// Bytes of keys and values for one sequence of `context` tokens.
+// Bytes of keys and values for one sequence of `context` tokens. Throws as KvCache does.
 std::uint64_t kv_cache_bytes(const ModelSpec& spec, KvType type, std::int64_t context);
 
 }  // namespace nibble::model

@@ -34,9 +34,6 @@ bool cache_fits(const ModelSpec& spec, KvCache& cache) {
 // Throws unless every token and position exists.
 void check_segments(const Decoder& decoder, KvCache& cache, std::span<const Segment> segments) {
   if (!cache_fits(decoder.spec, cache)) fail(ErrorCode::kInvalidArgument, "the cache was made for another model");
-  if (decoder.path == MathPath::kExact && cache.type() != KvType::kF32) {
-    fail(ErrorCode::kInvalidArgument, "the exact path needs an f32 cache");
-  }
   std::vector<bool> seen(static_cast<std::size_t>(cache.n_sequences()));
   for (const Segment& segment : segments) {
     const std::int64_t length = cache.length(segment.sequence);  // checks the sequence

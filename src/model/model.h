@@ -19,6 +19,8 @@ enum class MathPath : std::uint8_t {
   kExact,  // every weight decoded to f32, all math in f32: what evaluation takes as truth
 };
 
+inline KvType default_kv_type(MathPath path) { return path == MathPath::kExact ? KvType::kF32 : KvType::kF16; }
+
 struct LoadOptions {
   MathPath path = MathPath::kFast;
   Isa isa = Isa::kScalar;  // pass best_isa()
@@ -65,8 +67,8 @@ class Model {
   std::uint64_t weight_bytes() const;  // in memory, as packed
   // Appends all segments to their sequences (each sequence at most once per call) and runs them as one batch, cut into
   // parts of bounded size: observers and sinks are called once per part. Throws Error{kInvalidArgument}, with the cache
-  // unchanged, when a token id, sequence or position is out of range or when the exact path is given a cache that is
-  // not f32; Error{kCancelled} with the cache as it was, too. One call at a time per cache.
+  // unchanged, when a token id, sequence or position is out of range; Error{kCancelled} with the cache as it was, too.
+  // One call at a time per cache.
   void forward(ExecContext& context, KvCache& cache, std::span<const Segment> segments, const LogitsSink& sink,
                ForwardObserver* observer = nullptr) const;
 

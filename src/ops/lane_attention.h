@@ -6,45 +6,12 @@
 #include "ops/kv_layout.h"
 #include "ops/lane_activation.h"
 #include "ops/lane_math.h"
+#include "ops/lane_panel.h"
+#include "ops/lane_rotation.h"
 #include "ops/op_table.h"
 
 namespace nibble::ops {
 namespace {
-
-struct LoadF32 {
-  static constexpr int64_t kBytes = 4;
-  static V load(const char* p) { return Lanes::load(reinterpret_cast<const float*>(p)); }
-};
-struct LoadF16 {
-  static constexpr int64_t kBytes = 2;
-  static V load(const char* p) { return Lanes::load_f16(reinterpret_cast<const uint16_t*>(p)); }
-};
-struct LoadI8 {
-  static constexpr int64_t kBytes = 1;
-  static V load(const char* p) { return Lanes::load_i8(reinterpret_cast<const int8_t*>(p)); }
-};
-
-constexpr int64_t kLine = 64;  // bytes of a cache line
-
-// acc[r][v] += sum over i in [begin, end) of a[r][i] * b(i, v), where b(i, v) is the vector at b + i * step + v *
-// across. Meanwhile the lines that begin at next + i * step are fetched into the second-level cache.
-template <int kRows, int kVectors, typename Load>
-inline void panel(const float* a, int64_t a_stride, const char* b, int64_t step, int64_t across, int64_t begin,
-                  int64_t end, const char* next, V (&acc)[kRows][kVectors]) {
-#pragma GCC unroll 2
-  for (int64_t i = begin; i < end; ++i) {
-    if (i * step % kLine == 0) __builtin_prefetch(next + i * step, 0, 2);
-    V row[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) row[v] = Load::load(b + i * step + v * across);
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      const V factor = Lanes::broadcast(a[r * a_stride + i]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = Lanes::fma(factor, row[v], acc[r][v]);
-    }
-  }
-}
 
 // One block of keys and values, and where the next one lies (this one again at the end).
 struct KvBlock {
@@ -57,6 +24,7 @@ struct KvBlock {
 // Four query rows over one block.
 struct RowState {
   float* q;                 // (4, padded), scaled
+  float* q_sums;            // (4, padded): of each scale group, where codes count from a least number
   float* out;               // (4, padded), not yet divided by the sums
   float* sum;               // (4, 16): lanes of the sum of weights
   float* largest;           // (4): largest score so far
@@ -77,28 +45,48 @@ inline void adjust_scores(const RowState& state, int row, float* scores) {
     scores[i] += state.slope[row] * (state.first_distance[row] + static_cast<float>(i));
 }
 
-// Scores of the keys of kVectors groups.
-template <KvType kType, typename Load, int kRows, int kVectors>
+// acc += q times the codes of numbers [d, d + n) of the keys at k, a scale group or, without scales, the whole head.
+template <typename Form, int kRows, int kVectors>
+inline void score_codes(const float* q, int64_t padded, const char* k, const char* next, int64_t across, int64_t d,
+                        int64_t n, V (&acc)[kRows][kVectors]) {
+  if constexpr (Form::kNibbles) {
+    const int64_t low = (n + 1) / 2, at = d / 2 * kLanes;
+    panel(q + d, padded, k + at, kLanes, Apart<LoadU4<0>>{across}, 0, low, next + at, acc);
+    panel(q + d + low, padded, k + at, kLanes, Apart<LoadU4<1>>{across}, 0, n - low, k + at, acc);
+  } else {
+    panel(q, padded, k, Form::kStep, Apart<typename Form::Load>{across}, d, d + n, next, acc);
+  }
+}
+
+// Scores of the keys of kVectors groups of sixteen.
+template <typename Form, int kRows, int kVectors>
 inline void score_part(const RowState& state, const KvBlock& block, int head_dim, int64_t padded, int first,
                        float* scores) {
-  constexpr int64_t kStep = kLanes * Load::kBytes;
-  const int64_t across = key_group_bytes(kType, head_dim);
+  constexpr KvFormat kFormat = Form::kFormat;
+  const int64_t across = key_group_bytes(kFormat, head_dim);
   const char* k = block.k + first * across;
   const char* next = block.next_k + first * across;
   V acc[kRows][kVectors] = {};
-  if constexpr (kType != KvType::kQ8_0) {
-    panel<kRows, kVectors, Load>(state.q, padded, k, kStep, across, 0, head_dim, next, acc);
+  if constexpr (kFormat.group == 0) {
+    score_codes<Form>(state.q, padded, k, next, across, 0, head_dim, acc);
   } else {
-    const auto* scales = reinterpret_cast<const uint16_t*>(k + head_dim * kStep);
-    for (int64_t d = 0, group = 0; d < head_dim; d += kKvGroup, ++group) {
+    const auto* halves = reinterpret_cast<const uint16_t*>(k + key_code_bytes(kFormat, head_dim));
+    for (int64_t d = 0, group = 0; d < head_dim; d += kFormat.group, ++group) {
       V part[kRows][kVectors] = {};
-      const int64_t end = d + kKvGroup < head_dim ? d + kKvGroup : head_dim;
-      panel<kRows, kVectors, Load>(state.q, padded, k, kStep, across, d, end, next, part);
+      const int64_t n = head_dim - d < kFormat.group ? head_dim - d : kFormat.group;
+      score_codes<Form>(state.q, padded, k, next, across, d, n, part);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const V scale = Lanes::load_f16(scales + v * (across / 2) + group * kLanes);
+        const uint16_t* own = halves + v * (across / 2) + group * kFormat.halves * kLanes;
+        const V scale = Lanes::load_f16(own);
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) acc[r][v] = Lanes::fma(part[r][v], scale, acc[r][v]);
+        if constexpr (kFormat.halves == 2) {
+          const V least = Lanes::load_f16(own + kLanes);
+#pragma GCC unroll 4
+          for (int r = 0; r < kRows; ++r)
+            acc[r][v] = Lanes::fma(Lanes::broadcast(state.q_sums[r * padded + group]), least, acc[r][v]);
+        }
       }
     }
   }
@@ -148,23 +136,32 @@ inline void weigh(const RowState& state, float* scores, float* alpha) {
   }
 }
 
-// Adds the weighted values of kVectors vectors of columns.
-template <KvType kType, typename Load, int kRows, int kVectors>
-inline void value_part(const RowState& state, const KvBlock& block, int64_t padded, int64_t first, int64_t begin,
-                       int64_t end, const float* weights, const float* alpha) {
+// Weights of the values in columns of one scale group.
+struct GroupWeights {
+  const float* weights;  // (rows, 64), times the scales
+  float offsets[4];      // of each row: what all columns get, the sum of weights times least numbers
+};
+
+// Adds the weighted values of kVectors vectors of columns from `first` on.
+template <typename Form, int kRows, int kVectors, typename Row>
+inline void value_part(const RowState& state, const KvBlock& block, int head_dim, int64_t first, Row vector,
+                       int64_t begin, int64_t end, const GroupWeights& group, const float* alpha) {
+  const int64_t padded = padded_head(head_dim);
   V acc[kRows][kVectors];
   float* out = state.out + first * kLanes;
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
     const V factor = Lanes::broadcast(alpha[r]);
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) acc[r][v] = Lanes::mul(Lanes::load(out + r * padded + v * kLanes), factor);
+    for (int v = 0; v < kVectors; ++v) {
+      acc[r][v] = Lanes::mul(Lanes::load(out + r * padded + v * kLanes), factor);
+      if constexpr (Form::kFormat.halves == 2) acc[r][v] = Lanes::add(acc[r][v], Lanes::broadcast(group.offsets[r]));
+    }
   }
-  constexpr int64_t kStep = kLanes * Load::kBytes;
-  const int64_t at = first * kStep;
-  const int64_t row_bytes = padded * Load::kBytes;
+  const int64_t at = Form::kNibbles ? first / 2 * kLanes : first * Form::kStep;
   const char* next = (at % kLine == 0 ? block.next_v : block.v) + at;  // each line once
-  panel<kRows, kVectors, Load>(weights, kKeyBlock, block.v + at, row_bytes, kStep, begin, end, next, acc);
+  panel(group.weights, kKeyBlock, block.v + at, value_row_bytes(Form::kFormat, head_dim), vector, begin, end, next,
+        acc);
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
@@ -172,83 +169,128 @@ inline void value_part(const RowState& state, const KvBlock& block, int64_t padd
   }
 }
 
-// The weights times the scales of the values in columns of one group: scaled[r][key].
-template <int kRows>
-inline void scale_weights(const float* weights, const uint16_t* scales, float* scaled) {
+// The weights times the scales of the values, scaled[r][key], and what their least numbers add; halves: those of the
+// group, (scale and perhaps least number, 64).
+template <typename Form, int kRows>
+inline GroupWeights weigh_group(const float* weights, const uint16_t* halves, float* scaled) {
+  GroupWeights group = {scaled, {}};
+  V offsets[kRows] = {};
   for (int key = 0; key < kKeyBlock; key += kLanes) {
-    const V scale = Lanes::load_f16(scales + key);
+    const V scale = Lanes::load_f16(halves + key);
     for (int r = 0; r < kRows; ++r) {
-      Lanes::store(scaled + r * kKeyBlock + key, Lanes::mul(Lanes::load(weights + r * kKeyBlock + key), scale));
+      const V weight = Lanes::load(weights + r * kKeyBlock + key);
+      Lanes::store(scaled + r * kKeyBlock + key, Lanes::mul(weight, scale));
+      if constexpr (Form::kFormat.halves == 2) {
+        // Places without a key weigh nothing, whatever they hold.
+        const V part = Lanes::mul(weight, Lanes::load_f16(halves + kKeyBlock + key));
+        offsets[r] = Lanes::add(offsets[r], Lanes::keep_not_less(part, weight, Lanes::broadcast(__FLT_MIN__)));
+      }
     }
+  }
+  if constexpr (Form::kFormat.halves == 2) {
+    for (int r = 0; r < kRows; ++r) group.offsets[r] = sum_lanes(offsets[r]);
+  }
+  return group;
+}
+
+// Keys of the block that any of the rows sees: [begin, end).
+struct KeyRange {
+  int64_t begin = kKeyBlock, end = 0;
+};
+
+// Adds the weighted values of all columns.
+template <typename Form, int kRows>
+inline void add_values(const RowState& state, const KvBlock& block, int head_dim, KeyRange keys, float* weights,
+                       const float* alpha) {
+  constexpr KvFormat kFormat = Form::kFormat;
+  // Vectors at a time, no more than share a scale.
+  constexpr int kGroupVectors = kFormat.group > 0 ? kFormat.group / kLanes : kMostHead;
+  constexpr int kWide = Lanes::kPanelVectors < kGroupVectors ? Lanes::kPanelVectors : kGroupVectors;
+  const int64_t vectors = padded_head(head_dim) / kLanes;
+  const auto* halves = reinterpret_cast<const uint16_t*>(block.v + kKeyBlock * value_row_bytes(kFormat, head_dim));
+  GroupWeights group = {weights, {}};
+  const auto part = [&](int64_t first, auto width, auto vector) {
+    value_part<Form, kRows, width.value>(state, block, head_dim, first, vector, keys.begin, keys.end, group, alpha);
+  };
+  for (int64_t first = 0; first < vectors;) {
+    if (kFormat.group > 0 && first % kGroupVectors == 0) {
+      const int64_t at = first / kGroupVectors * kFormat.halves * kKeyBlock;
+      group = weigh_group<Form, kRows>(weights, halves + at, weights + 4 * kKeyBlock);
+    }
+    const bool wide = kWide > 1 && first + kWide <= vectors;
+    if constexpr (!Form::kNibbles) {
+      const Apart<typename Form::Load> apart = {Form::kStep};
+      wide ? part(first, Count<kWide>{}, apart) : part(first, Count<1>{}, apart);
+    } else if (wide) {
+      part(first, Count<kWide>{}, Paired<0>{});
+    } else {
+      first % 2 == 0 ? part(first, Count<1>{}, Paired<0>{}) : part(first, Count<1>{}, Paired<1>{});
+    }
+    first += wide ? kWide : 1;
   }
 }
 
-template <KvType kType, typename Load, int kRows>
+template <typename Form, int kRows>
 void attend_rows(const RowState& state, const KvBlock& block, int head_dim, float* scores) {
-  // Vectors at a time; of q8_0, no more than share a scale.
-  constexpr int kGroupVectors = kKvGroup / kLanes;
-  constexpr int kWide =
-      kType == KvType::kQ8_0 && Lanes::kPanelVectors > kGroupVectors ? kGroupVectors : Lanes::kPanelVectors;
+  constexpr int kWide = Form::kScoreVectors;
   const int64_t padded = padded_head(head_dim);
   for (int first = 0; first < kKeyBlock / kLanes; first += kWide) {
-    score_part<kType, Load, kRows, kWide>(state, block, head_dim, padded, first, scores);
+    score_part<Form, kRows, kWide>(state, block, head_dim, padded, first, scores);
   }
   alignas(64) float alpha[kLanes];
   weigh<kRows>(state, scores, alpha);
-  int64_t begin = kKeyBlock, end = 0;
+  KeyRange keys;
   for (int r = 0; r < kRows; ++r) {
     if (state.hi[r] <= state.lo[r]) continue;
-    begin = state.lo[r] < begin ? state.lo[r] : begin;
-    end = state.hi[r] > end ? state.hi[r] : end;
+    keys.begin = state.lo[r] < keys.begin ? state.lo[r] : keys.begin;
+    keys.end = state.hi[r] > keys.end ? state.hi[r] : keys.end;
   }
-  const int64_t vectors = padded / kLanes;
-  const float* weights = scores;
-  const auto* scales = reinterpret_cast<const uint16_t*>(block.v + kKeyBlock * padded);
-  float* scaled = scores + 4 * kKeyBlock;
-  for (int64_t first = 0; first < vectors;) {
-    if (kType == KvType::kQ8_0 && first % kGroupVectors == 0) {
-      scale_weights<kRows>(scores, scales + first / kGroupVectors * kKeyBlock, scaled);
-      weights = scaled;
-    }
-    if (first + kWide <= vectors) {
-      value_part<kType, Load, kRows, kWide>(state, block, padded, first, begin, end, weights, alpha);
-      first += kWide;
-    } else {
-      value_part<kType, Load, kRows, 1>(state, block, padded, first, begin, end, weights, alpha);
-      ++first;
-    }
-  }
+  add_values<Form, kRows>(state, block, head_dim, keys, scores, alpha);
 }
 
-template <KvType kType, typename Load>
+template <typename Form>
 void attend_some_rows(int n, const RowState& state, const KvBlock& block, int head_dim, float* scores) {
-  if (n == 4) return attend_rows<kType, Load, 4>(state, block, head_dim, scores);
-  if (n == 3) return attend_rows<kType, Load, 3>(state, block, head_dim, scores);
-  if (n == 2) return attend_rows<kType, Load, 2>(state, block, head_dim, scores);
-  attend_rows<kType, Load, 1>(state, block, head_dim, scores);
+  if (n == 4) return attend_rows<Form, 4>(state, block, head_dim, scores);
+  if (n == 3) return attend_rows<Form, 3>(state, block, head_dim, scores);
+  if (n == 2) return attend_rows<Form, 2>(state, block, head_dim, scores);
+  attend_rows<Form, 1>(state, block, head_dim, scores);
 }
 
 struct TaskMemory {
   float* q;
+  float* q_sums;
   float* out;
   float* sum;
   float* largest;
   float* scores;
 };
 
-inline TaskMemory prepare(const AttentionTask& task) {
+// The sums of the numbers that share a scale.
+inline void sum_groups(const float* q, const KvFormat& format, int head_dim, float* sums) {
+  for (int64_t d = 0, group = 0; d < head_dim; d += format.group, ++group) {
+    V sum = Lanes::broadcast(0.0f);
+    const int64_t end = d + format.group < head_dim ? d + format.group : head_dim;
+    for (int64_t i = d; i < end; i += kLanes) sum = Lanes::add(sum, load_some(q + i, end - i, 0.0f));
+    sums[group] = sum_lanes(sum);
+  }
+}
+
+inline TaskMemory prepare(const AttentionTask& task, const KvFormat& format) {
   const int64_t rows = int64_t{task.n_tokens} * task.group;
   const int64_t room = (rows + 3) / 4 * 4;
   const int64_t padded = padded_head(task.head_dim);
   TaskMemory memory;
   memory.q = task.scratch;
-  memory.out = memory.q + room * padded;
+  memory.q_sums = memory.q + room * padded;
+  memory.out = memory.q_sums + room * padded;
   memory.sum = memory.out + room * padded;
   memory.largest = memory.sum + room * kLanes;
   memory.scores = memory.largest + room * kLanes;
   for (int64_t row = 0; row < rows; ++row) {
     const float* q = task.q + row / task.group * task.q_stride + row % task.group * task.head_dim;
     for (int64_t d = 0; d < task.head_dim; ++d) memory.q[row * padded + d] = q[d] * task.scale;
+    if (format.rotated) rotate_head(memory.q + row * padded, task.head_dim);
+    if (format.halves == 2) sum_groups(memory.q + row * padded, format, task.head_dim, memory.q_sums + row * padded);
     for (int64_t d = 0; d < padded; ++d) memory.out[row * padded + d] = 0.0f;
     for (int lane = 0; lane < kLanes; ++lane) memory.sum[row * kLanes + lane] = 0.0f;
     memory.largest[row] = -__builtin_inff();
@@ -271,9 +313,11 @@ inline int64_t first_key(const AttentionTask& task, int64_t position) {
 // Softmax over blocks of 64 keys, with the running maximum and sum of Milakov and Gimelshein (2018).
 template <KvType kType, typename Load>
 void attend(const AttentionTask& task) noexcept {
+  using Form = Codes<kv_format(kType).bits, kv_format(kType).group, kv_format(kType).halves, Load>;
+  constexpr bool kRotated = kv_format(kType).rotated;
   const int64_t rows = int64_t{task.n_tokens} * task.group;
   const int64_t padded = padded_head(task.head_dim);
-  const TaskMemory memory = prepare(task);
+  const TaskMemory memory = prepare(task, kv_format(kType));
   const int64_t last = task.first_position + task.n_tokens - 1;
   for (int64_t base = first_key(task, task.first_position) / kKeyBlock * kKeyBlock; base <= last; base += kKeyBlock) {
     const int64_t index = base / kKeyBlock;
@@ -283,6 +327,7 @@ void attend(const AttentionTask& task) noexcept {
     for (int64_t row = 0; row < rows; row += 4) {
       const int n = static_cast<int>(rows - row < 4 ? rows - row : 4);
       RowState state = {memory.q + row * padded,
+                        memory.q_sums + row * padded,
                         memory.out + row * padded,
                         memory.sum + row * kLanes,
                         memory.largest + row,
@@ -301,11 +346,12 @@ void attend(const AttentionTask& task) noexcept {
         state.slope[r] = task.slopes[(row + r) % task.group];
         state.first_distance[r] = static_cast<float>(base - position);
       }
-      if (any) attend_some_rows<kType, Load>(n, state, block, task.head_dim, memory.scores);
+      if (any) attend_some_rows<Form>(n, state, block, task.head_dim, memory.scores);
     }
   }
   for (int64_t row = 0; row < rows; ++row) {
     const float inverse = 1.0f / sum_lanes(Lanes::load(memory.sum + row * kLanes));
+    if (kRotated) rotate_head(memory.out + row * padded, task.head_dim);
     float* out = task.out + row / task.group * task.out_stride + row % task.group * task.head_dim;
     for (int64_t d = 0; d < task.head_dim; ++d) out[d] = memory.out[row * padded + d] * inverse;
   }

@@ -1,5 +1,6 @@
 // The operations, written once over sixteen lanes. An instruction set's file defines `Lanes` before it includes this
-// and gets `kTable`. Lanes: kPanelVectors; load, store, load_f16, load_i8, broadcast, add, sub, mul, div, fma (a * b +
+// and gets `kTable`. Lanes: kPanelVectors; load, store, load_f16, load_i8, load_e4m3 (values over 2^8, no NaN),
+// load_u4<half> (the low or high nibbles of sixteen bytes), broadcast, add, sub, mul, div, fma (a * b +
 // c), max, min, round, exp2_int (2^n for integral n), keep_not_less(x, a, b) (x where a >= b, else 0), f16_bits,
 // f16_value.
 #pragma once
@@ -73,6 +74,11 @@ void softcap(float* x, float cap, int64_t n) noexcept {
   for (int64_t i = 0; i < n; i += kLanes) store_some(x + i, softcap_lanes(load_some(x + i, n - i, 0.0f), cap), n - i);
 }
 
+template <KvType kType, typename Round, typename Load>
+constexpr KvOps rounded_kv() {
+  return {store_k<kType, Round>, store_v<kType, Round>, attend<kType, Load>};
+}
+
 constexpr OpTable kTable = {
     rms_norm,
     layer_norm,
@@ -86,7 +92,13 @@ constexpr OpTable kTable = {
      activate_by<relu2_lanes>, activate_by<clamped_swish_lanes>},
     {{store_k_f32, store_v_f32, attend<KvType::kF32, LoadF32>},
      {store_k_f16, store_v_f16, attend<KvType::kF16, LoadF16>},
-     {store_k_q8, store_v_q8, attend<KvType::kQ8_0, LoadI8>}},
+     rounded_kv<KvType::kQ8_0, RoundInt8, LoadI8>(),
+     rounded_kv<KvType::kInt8, RoundInt8, LoadI8>(),
+     rounded_kv<KvType::kFp8, RoundE4m3, LoadE4m3>(),
+     rounded_kv<KvType::kInt4, RoundInt4, LoadU4<0>>(),
+     rounded_kv<KvType::kInt8H, RoundInt8, LoadI8>(),
+     rounded_kv<KvType::kFp8H, RoundE4m3, LoadE4m3>(),
+     rounded_kv<KvType::kInt4H, RoundInt4, LoadU4<0>>()},
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "ops/kv_layout.h"
 #include "ops/lane_math.h"
+#include "ops/lane_rotation.h"
 
 namespace nibble::ops {
 namespace {
@@ -31,44 +32,145 @@ void store_v_f16(void* block, int64_t slot, const float* x, int head_dim) noexce
   for (int64_t d = 0; d < padded; ++d) dst[d] = d < head_dim ? Lanes::f16_bits(x[d]) : uint16_t{0};
 }
 
-// Rounds up to 32 numbers to int8 codes, `stride` bytes apart; returns the scale as half bits.
-inline uint16_t round_group(const float* x, int n, int8_t* codes, int64_t stride) {
+// Halves are clamped to the largest finite one.
+inline uint16_t finite_half(float x) {
+  constexpr float kLargest = 65504.0f;
+  return Lanes::f16_bits(x > kLargest ? kLargest : x < -kLargest ? -kLargest : x);
+}
+
+inline float inverse_of(uint16_t scale) {
+  const float value = Lanes::f16_value(scale);
+  return value > 0 ? 1.0f / value : 0.0f;
+}
+
+inline float largest_magnitude(const float* x, int n) {
   float largest = 0;
   for (int i = 0; i < n; ++i) {
     const float magnitude = x[i] < 0 ? -x[i] : x[i];
     if (magnitude > largest) largest = magnitude;
   }
-  const uint16_t scale = Lanes::f16_bits(largest / 127.0f);
-  const float value = Lanes::f16_value(scale);
-  const float inverse = value > 0 ? 1.0f / value : 0.0f;
-  for (int i = 0; i < n; ++i) {
-    const float scaled = x[i] * inverse;
-    const int code = static_cast<int>(scaled < 0 ? scaled - 0.5f : scaled + 0.5f);
-    codes[i * stride] = static_cast<int8_t>(code > 127 ? 127 : code < -127 ? -127 : code);
-  }
-  return scale;
+  return largest;
 }
 
-void store_k_q8(void* block, int64_t slot, const float* x, int head_dim) noexcept {
-  char* group_start = at(block, slot / kLanes * key_group_bytes(KvType::kQ8_0, head_dim));
-  const int64_t lane = slot % kLanes;
-  auto* codes = reinterpret_cast<int8_t*>(group_start) + lane;
-  auto* scales = reinterpret_cast<uint16_t*>(group_start + int64_t{head_dim} * kLanes) + lane;
-  for (int d = 0, group = 0; d < head_dim; d += kKvGroup, ++group) {
-    const int n = head_dim - d < kKvGroup ? head_dim - d : kKvGroup;
-    scales[group * kLanes] = round_group(x + d, n, codes + d * kLanes, kLanes);
+inline int nearest(float x) { return static_cast<int>(x < 0 ? x - 0.5f : x + 0.5f); }
+
+// Each rounds a scale group, x: (n), to one code a byte, and gives its halves.
+struct RoundInt8 {
+  static void round(const float* x, int n, uint8_t* codes, uint16_t* halves) {
+    halves[0] = finite_half(largest_magnitude(x, n) / 127.0f);
+    const float inverse = inverse_of(halves[0]);
+    for (int i = 0; i < n; ++i) {
+      const int code = nearest(x[i] * inverse);
+      codes[i] = static_cast<uint8_t>(code > 127 ? 127 : code < -127 ? -127 : code);
+    }
   }
+};
+
+// E4M3 of x, |x| rounded to nearest even and at most 448.
+inline uint8_t e4m3_bits(float x) {
+  const float magnitude = x < 0 ? -x : x;
+  const uint8_t sign = x < 0 ? 0x80 : 0;
+  if (magnitude >= 448.0f) return sign | 0x7E;
+  if (magnitude < 0x1p-6f) {  // multiples of 2^-9
+    const float shifted = magnitude * 0x1p9f + 0x1p23f;
+    uint32_t bits;
+    __builtin_memcpy(&bits, &shifted, sizeof bits);
+    return static_cast<uint8_t>(sign | (bits & 0xF));
+  }
+  uint32_t bits;
+  __builtin_memcpy(&bits, &magnitude, sizeof bits);
+  bits += 0x7FFFF + (bits >> 20 & 1);
+  return static_cast<uint8_t>(sign | ((bits >> 20) - (120u << 3)));
 }
 
-void store_v_q8(void* block, int64_t slot, const float* x, int head_dim) noexcept {
-  const int64_t padded = padded_head(head_dim);
-  auto* codes = reinterpret_cast<int8_t*>(at(block, slot * padded));
-  auto* scales = reinterpret_cast<uint16_t*>(at(block, kKeyBlock * padded)) + slot;
-  for (int d = 0, group = 0; d < head_dim; d += kKvGroup, ++group) {
-    const int n = head_dim - d < kKvGroup ? head_dim - d : kKvGroup;
-    scales[group * kKeyBlock] = round_group(x + d, n, codes + d, 1);
+struct RoundE4m3 {
+  static void round(const float* x, int n, uint8_t* codes, uint16_t* halves) {
+    halves[0] = finite_half(largest_magnitude(x, n) / (448.0f / 256.0f));
+    const float inverse = inverse_of(halves[0]) * 256.0f;
+    for (int i = 0; i < n; ++i) codes[i] = e4m3_bits(x[i] * inverse);
   }
-  for (int64_t d = head_dim; d < padded; ++d) codes[d] = 0;
+};
+
+struct RoundInt4 {
+  static void round(const float* x, int n, uint8_t* codes, uint16_t* halves) {
+    float least = x[0], most = x[0];
+    for (int i = 1; i < n; ++i) {
+      least = x[i] < least ? x[i] : least;
+      most = x[i] > most ? x[i] : most;
+    }
+    halves[1] = finite_half(least);
+    const float from = Lanes::f16_value(halves[1]);
+    halves[0] = finite_half((most - least) / 15.0f);
+    const float inverse = inverse_of(halves[0]);
+    for (int i = 0; i < n; ++i) {
+      const int code = nearest((x[i] - from) * inverse);
+      codes[i] = static_cast<uint8_t>(code > 15 ? 15 : code < 0 ? 0 : code);
+    }
+  }
+};
+
+// A head as codes and halves, (scale groups, halves of each).
+struct RoundedHead {
+  uint8_t codes[kMostHead + 2 * kLanes];  // zeros up to whole rows of values
+  uint16_t halves[kMostHead / kLanes];
+};
+
+template <KvType kType, typename Round>
+inline void round_head(const float* x, int head_dim, RoundedHead& out) {
+  constexpr KvFormat kFormat = kv_format(kType);
+  alignas(64) float turned[kFormat.rotated ? kMostHead : 1];
+  if constexpr (kFormat.rotated) {
+    for (int d = 0; d < head_dim; ++d) turned[d] = x[d];
+    rotate_head(turned, head_dim);
+    x = turned;
+  }
+  for (int d = 0, group = 0; d < head_dim; d += kFormat.group, ++group) {
+    const int n = head_dim - d < kFormat.group ? head_dim - d : kFormat.group;
+    Round::round(x + d, n, out.codes + d, out.halves + group * kFormat.halves);
+  }
+  for (int d = head_dim; d < head_dim + 2 * kLanes; ++d) out.codes[d] = 0;
+}
+
+template <KvType kType, typename Round>
+void store_k(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+  constexpr KvFormat kFormat = kv_format(kType);
+  RoundedHead head;
+  round_head<kType, Round>(x, head_dim, head);
+  char* start = at(block, slot / kLanes * key_group_bytes(kFormat, head_dim));
+  auto* codes = reinterpret_cast<uint8_t*>(start) + slot % kLanes;
+  auto* halves = reinterpret_cast<uint16_t*>(start + key_code_bytes(kFormat, head_dim)) + slot % kLanes;
+  if constexpr (kFormat.bits == 8) {
+    for (int d = 0; d < head_dim; ++d) codes[d * kLanes] = head.codes[d];
+  } else {
+    for (int d = 0; d < head_dim; d += kFormat.group) {
+      const int n = head_dim - d < kFormat.group ? head_dim - d : kFormat.group;
+      const int first = (n + 1) / 2;
+      for (int j = 0; j < first; ++j) {
+        const int high = first + j < n ? head.codes[d + first + j] : 0;
+        codes[(d / 2 + j) * kLanes] = static_cast<uint8_t>(head.codes[d + j] | high << 4);
+      }
+    }
+  }
+  for (int64_t i = 0; i < kv_halves(kFormat, head_dim); ++i) halves[i * kLanes] = head.halves[i];
+}
+
+template <KvType kType, typename Round>
+void store_v(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+  constexpr KvFormat kFormat = kv_format(kType);
+  RoundedHead head;
+  round_head<kType, Round>(x, head_dim, head);
+  const int64_t row_bytes = value_row_bytes(kFormat, head_dim);
+  auto* codes = reinterpret_cast<uint8_t*>(at(block, slot * row_bytes));
+  auto* halves = reinterpret_cast<uint16_t*>(at(block, kKeyBlock * row_bytes)) + slot;
+  if constexpr (kFormat.bits == 8) {
+    for (int64_t d = 0; d < row_bytes; ++d) codes[d] = head.codes[d];
+  } else {
+    for (int64_t i = 0; i < row_bytes; ++i) {
+      const uint8_t* low = head.codes + i / kLanes * 2 * kLanes + i % kLanes;
+      codes[i] = static_cast<uint8_t>(low[0] | low[kLanes] << 4);
+    }
+  }
+  for (int64_t i = 0; i < kv_halves(kFormat, head_dim); ++i) halves[i * kKeyBlock] = head.halves[i];
 }
 
 }  // namespace

@@ -7,9 +7,9 @@
 
 namespace nibble::ops {
 
-// How keys and values are kept.
-enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
-inline constexpr int kKvTypes = 3;
+// How keys and values are kept; kv_layout.h says what each is.
+enum class KvType : uint8_t { kF32, kF16, kQ8_0, kInt8, kFp8, kInt4, kInt8H, kFp8H, kInt4H };
+inline constexpr int kKvTypes = 9;
 
 // silu: x / (1 + exp(-x)); gelu: x * Phi(x), exactly or by its tanh form; relu2: relu(x) squared; clamped swish: with
 // y = min(x, 7), y / (1 + exp(-1.702 y)), and as a gate times up + 1, where up is clamped to 7 on both sides.

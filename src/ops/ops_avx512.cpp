@@ -15,6 +15,17 @@ struct Lanes {
   static Vector load_i8(const int8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
+  static Vector load_e4m3(const uint8_t* p) {  // as halves: sign, four of the five bits of the exponent, mantissa
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm512_cvtph_ps(
+        _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(static_cast<int16_t>(0xBF80))));
+  }
+  template <int kHalf>
+  static Vector load_u4(const uint8_t* p) {
+    const __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm512_cvtepi32_ps(kHalf == 0 ? _mm512_and_si512(both, _mm512_set1_epi32(0x0F))
+                                         : _mm512_srli_epi32(both, 4));
+  }
   static Vector broadcast(float x) { return _mm512_set1_ps(x); }
   static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
   static Vector sub(Vector a, Vector b) { return _mm512_sub_ps(a, b); }

@@ -31,6 +31,13 @@ struct Lanes {
   static Vector load_i8(const std::int8_t* p) {
     return make([p](int i) { return static_cast<float>(p[i]); });
   }
+  static Vector load_e4m3(const std::uint8_t* p) {  // as halves: sign, four of the exponent's five bits, mantissa
+    return make([p](int i) { return f16_to_f32(static_cast<std::uint16_t>((p[i] & 0x80) << 8 | (p[i] & 0x7F) << 7)); });
+  }
+  template <int kHalf>
+  static Vector load_u4(const std::uint8_t* p) {
+    return make([p](int i) { return static_cast<float>(kHalf == 0 ? p[i] & 0x0F : p[i] >> 4); });
+  }
   static Vector broadcast(float x) {
     return make([x](int) { return x; });
   }

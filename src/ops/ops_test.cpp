@@ -265,12 +265,20 @@ constexpr Case kCases[] = {{64, 4, 1, 0, 0},
                            {32, 3, 70, 30, 20, 0, 0, 2},
                            {32, 2, 90, 10, 40, 0, 0, 0, true},
                            {64, 1, 1, 127, 128, 0, 0, 0, true},
-                           {64, 1, 1, 128, 128, 0, 0, 0, true}};
+                           {64, 1, 1, 128, 128, 0, 0, 0, true},
+                           {96, 2, 7, 60, 0},
+                           {112, 1, 3, 64, 0},
+                           {256, 2, 5, 90, 30},
+                           {576, 5, 2, 63, 0}};
 
 TEST_P(Ops, AttentionAgreesWithDouble) {
-  const std::pair<KvType, double> kinds[] = {{KvType::kF32, 2e-6}, {KvType::kF16, 3e-3}, {KvType::kQ8_0, 4e-2}};
+  // Of keys and values that are normal: a score or value is off by at most half a step of its group, most by far less.
+  const std::pair<KvType, double> kinds[] = {{KvType::kF32, 2e-6},   {KvType::kF16, 3e-3}, {KvType::kQ8_0, 4e-2},
+                                             {KvType::kInt8, 5e-2},  {KvType::kFp8, 0.2},  {KvType::kInt4, 0.5},
+                                             {KvType::kInt8H, 5e-2}, {KvType::kFp8H, 0.2}, {KvType::kInt4H, 0.5}};
   for (const auto& [kind, tolerance] : kinds) {
     for (const Case& c : kCases) {
+      if (!kv_can_keep(kv_format(kind), c.head_dim)) continue;
       const std::int64_t context = c.first + c.n_tokens;
       const auto keys = random_values(10, context * c.head_dim);
       const auto values = random_values(11, context * c.head_dim);
@@ -283,7 +291,7 @@ TEST_P(Ops, AttentionAgreesWithDouble) {
       const auto expected = reference(c, q, keys, values);
       for (std::size_t i = 0; i < out.size(); ++i) {
         ASSERT_NEAR(out[i], expected[i], tolerance * (1 + std::abs(expected[i])))
-            << c.head_dim << ' ' << c.first << ' ' << i;
+            << kv_format(kind).name << ' ' << c.head_dim << ' ' << c.first << ' ' << i;
       }
     }
   }

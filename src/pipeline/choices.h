@@ -1,12 +1,15 @@
 // Words of requests and what they stand for.
 #pragma once
 
+#include <string>
 #include <string_view>
 
-#include "model/kv_cache.h"
+#include "model/model.h"
 
 namespace nibble::pipeline {
 
-model::KvType parse_kv_type(std::string_view name);  // "f32", "f16", "q8_0"; throws Error{kInvalidArgument}
+model::KvType parse_kv_type(std::string_view name);  // one of model::kv_type_names(); throws Error{kInvalidArgument}
+model::KvType choose_kv_type(std::string_view name, model::MathPath path);  // empty: the path's default
+std::string kv_type_list();                                                 // "f32, f16, ..."
 
 }  // namespace nibble::pipeline

@@ -89,6 +89,7 @@ class Evaluation {
     if (!calib::parse_protocol(request_.protocol)) {
       fail(ErrorCode::kInvalidArgument, "unknown protocol '{}': llama.cpp or window", request_.protocol);
     }
+    kv_of(MathPath::kFast);  // throws
   }
 
   void open() {
@@ -125,12 +126,12 @@ class Evaluation {
       tasks_ = pipeline::open_tasks(request_.tasks);
       tasks_.requests = eval::encode_tasks(*tokenizer, tasks_.items, task_limit());
     }
-    if (reference_source_) reference_ = contender(reference_source_, MathPath::kExact);
+    if (reference_source_) reference_ = contender(reference_source_, MathPath::kExact, model::KvType::kF32);
     for (Candidate& candidate : candidates_) {
       for (const Path& path : kPaths) {
         if (path.path == MathPath::kExact && !request_.exact) continue;
         candidate.runs.push_back(contenders_.size());
-        contenders_.push_back(contender(candidate.source, path.path));
+        contenders_.push_back(contender(candidate.source, path.path, kv_of(path.path)));
       }
     }
   }
@@ -178,11 +179,12 @@ class Evaluation {
     json_.set("tasks", pipeline::report_tasks(tasks_, runs, kResamples, request_.seed, text_));
   }
 
-  Contender contender(const SourcePtr& source, MathPath path) {
-    const model::KvType kv =
-        path == MathPath::kExact ? model::KvType::kF32 : pipeline::parse_kv_type(request_.kv_cache);
+  Contender contender(const SourcePtr& source, MathPath path, model::KvType kv) {
     return {source->reader().path().string(), pipeline::load_model(context_, source, path), kv};
   }
+
+  // Of the candidates.
+  model::KvType kv_of(MathPath path) const { return pipeline::choose_kv_type(request_.kv_cache, path); }
 
   Measures measures_of(std::size_t contender) const {
     return eval::measure(table_->contenders[contender], reference_ ? &table_->reference : nullptr);
@@ -198,6 +200,9 @@ class Evaluation {
                          format_count(source.spec().parameters()), format_bytes(source.reader().file_bytes()),
                          pipeline::bits_per_weight(source));
     if (reference_source_) json_.set("reference", request_.reference.string());
+    const auto name = [this](MathPath path) { return model::kv_type_name(kv_of(path)); };
+    json_.set("kv_cache", name(MathPath::kFast));
+    if (request_.exact) json_.set("kv_cache_exact", name(MathPath::kExact));
   }
 
   void report_scores() {
@@ -267,7 +272,7 @@ class Evaluation {
     const ModelSource& source = *candidates_[0].source;
     const std::int64_t at =
         request_.energy_context > 0 ? request_.energy_context : std::min(source.spec().context, kEnergyContext);
-    const eval::EnergyReport report = eval::energy_report(source, pipeline::parse_kv_type(request_.kv_cache), at);
+    const eval::EnergyReport report = eval::energy_report(source, kv_of(MathPath::kFast), at);
     json_.set("energy", eval::to_json(report));
     text_ += "\n" + eval::to_table(report);
   }

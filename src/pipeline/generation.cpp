@@ -43,7 +43,8 @@ engine::Sampler make_sampler(const GenerationSettings& settings, const token::To
 }
 
 engine::SessionOptions session_options(const GenerationSettings& settings) {
-  return {.kv = parse_kv_type(settings.kv_cache), .context = settings.context};
+  const auto path = settings.exact ? model::MathPath::kExact : model::MathPath::kFast;
+  return {.kv = choose_kv_type(settings.kv_cache, path), .context = settings.context};
 }
 
 std::shared_ptr<const model::Model> load_model(ExecContext& context,

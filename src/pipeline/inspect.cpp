@@ -146,6 +146,17 @@ void add_section(std::string& text, const char* title,
 
 }  // namespace
 
+// What a folder of compressed-tensors asks of the cache; empty: nothing.
+std::string cache_note(const json::Value& config) {
+  const json::Value* quantization = config.find("quantization_config");
+  const json::Value* scheme = quantization != nullptr ? quantization->find("kv_cache_scheme") : nullptr;
+  if (scheme == nullptr || !scheme->is_object()) return "";
+  return format_text(
+      "made for a KV cache of {}-bit {}s (kv_cache_scheme); its scales are not used: --kv-cache chooses the type, and "
+      "each key and value has a scale of its own",
+      scheme->get("num_bits", 8), scheme->get("type", "int"));
+}
+
 InspectReport inspect_model(const InspectRequest& request) {
   const auto reader = container::open(request.model);
   InspectReport report;
@@ -163,6 +174,7 @@ InspectReport inspect_model(const InspectRequest& request) {
     report.bits_per_weight = 8.0 * static_cast<double>(report.file_bytes) / static_cast<double>(report.parameters);
   for (const auto& [key, value] : reader->metadata().entries()) report.metadata.emplace_back(key, value_text(value));
   add_config(reader->config(), "", report.metadata);
+  if (std::string note = cache_note(reader->config()); !note.empty()) report.notes.push_back(std::move(note));
   try {
     const auto source = model::ModelSource::open(request.model);
     if (report.name.empty()) report.name = source->spec().name;

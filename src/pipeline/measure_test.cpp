@@ -210,8 +210,8 @@ TEST_F(Measuring, RequestsThatMakeNoSense) {
   EXPECT_THAT(evaluate_refusal(call), HasSubstr("protocol llama.cpp only"));
   EXPECT_FALSE(fs::exists(call.save_logits));
   call = request();
-  call.kv_cache = "q3";
-  EXPECT_THAT(evaluate_refusal(call), HasSubstr("KV cache type"));
+  call.kv_cache = "int5";
+  EXPECT_THAT(evaluate_refusal(call), HasSubstr("unknown KV cache type 'int5'; near it: int8, int4"));
   call = request();
   call.model = folder_.path() / "absent.gguf";
   EXPECT_THAT(evaluate_refusal(call), HasSubstr("absent.gguf"));

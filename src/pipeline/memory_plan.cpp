@@ -80,7 +80,7 @@ std::string advise_run(const std::vector<MemoryRow>& rows, double usable) {
   if (largest == nullptr) {
     const MemoryRow& smallest = rows.back();
     return format_text("nothing fits: the smallest, {}, takes {}{}", smallest.format, gigabytes(smallest.total()),
-                       smallest.kv_cache > smallest.weights / 2 ? "; shorten the context or use --kv-cache q8_0" : "");
+                       smallest.kv_cache > smallest.weights / 2 ? "; shorten the context or use --kv-cache int8" : "");
   }
   if (four_bit.total() > usable) {
     return format_text("{}: the largest that fits; q4_k_m would take {}. Expect a clear loss of quality below 4 bits",

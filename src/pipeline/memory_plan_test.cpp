@@ -158,6 +158,20 @@ TEST(MemoryPlan, SizesAsPeopleWriteThem) {
   }
 }
 
+// Against f16, where a number takes 16 bits: codes and, for each group, the halves of its scale.
+TEST(MemoryPlan, TypesOfTheCache) {
+  const model::ModelSpec spec = llama_8b();
+  const double f16 = kv_bytes_per_token(spec, model::KvType::kF16);
+  for (const auto& [type, bits] : {std::pair(model::KvType::kF32, 32.0),
+                                   {model::KvType::kQ8_0, 8.5},
+                                   {model::KvType::kInt8, 8.25},
+                                   {model::KvType::kFp8, 8.125},
+                                   {model::KvType::kInt4, 5.0},
+                                   {model::KvType::kInt4H, 5.0}}) {
+    EXPECT_EQ(kv_bytes_per_token(spec, type), f16 * bits / 16) << model::kv_type_name(type);
+  }
+}
+
 TEST(MemoryPlan, WrongRequests) {
   MemoryPlanRequest request;
   EXPECT_THROW(plan_memory(request), Error);  // neither
@@ -169,6 +183,8 @@ TEST(MemoryPlan, WrongRequests) {
   EXPECT_THROW(plan_memory(request), Error);
   request.goal = "run";
   request.kv_cache = "q1";
+  EXPECT_THROW(plan_memory(request), Error);
+  request.kv_cache = "";
   EXPECT_THROW(plan_memory(request), Error);
   request.kv_cache = "f16";
   request.batch = 0;
