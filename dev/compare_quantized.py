@@ -4,7 +4,7 @@ For each format MODEL is quantized (`nibble quantize --format F --type T --metho
   compressed-tensors  the package's decompressor, and transformers: the model is loaded and its logits are compared with those of the f32 folder
                       (weights alone: inputs that a config says are quantized are left as they are); of small floats also the config, as the package
                       writes that of its own preset
-  fp8                 transformers' own dequantizer, and the model that it loads
+  fp8                 transformers' own dequantizer, and the model that it loads; with --llama-cpp also llama.cpp's converter to GGUF
   gptq, gptq_v2       GPTQModel's torch layer; with --llama-cpp also llama.cpp's converter to GGUF
   awq                 AutoAWQ's own unpacking (a copy of its packing_utils.py is named with --autoawq), and the AWQ converter of compressed-tensors
 All in f32: scale * (code - zero) rounded once. Made for compressed-tensors 0.20, transformers 5.24, GPTQModel 7.7, AutoAWQ 0.2.9.
@@ -217,7 +217,7 @@ def main():
                     tokens = torch.arange(1, 65)[None]
                     theirs, own = logits_by_transformers(folder, tokens), logits_by_transformers(plain, tokens)
                     print(f"  transformers loads it; largest difference of logits {(theirs - own).abs().max():.2e}, of their size {own.abs().max():.1f}")
-                if form.startswith("gptq") and arguments.llama_cpp and not re.match("int3", kind):
+                if form in ("gptq", "gptq_v2", "fp8") and arguments.llama_cpp and not re.match("int3|.*e8m0", kind):
                     fine &= report(f"{form} {kind}: by_llama_cpp", *by_llama_cpp(folder, arguments), "tensors")
     sys.exit(0 if fine else 1)
 

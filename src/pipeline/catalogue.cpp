@@ -28,7 +28,8 @@ std::vector<NamedText> list_formats() {
 std::vector<MethodText> describe_methods() {
   // One type of each kind tells what a method's results go into.
   static constexpr std::string_view kProbes[] = {"int4-tensor",      "int4-g128-f16", "int4-g128-asym-f16",
-                                                 "int8-channel-f16", "nf4",           "kmeans4-channel"};
+                                                 "int8-channel-f16", "nf4",           "kmeans4-channel",
+                                                 "fp8-block128x128"};
   std::vector<MethodText> list;
   for (const method::Method* method : method::all_entries()) {
     MethodText& text = list.emplace_back();

@@ -90,6 +90,15 @@ TEST_F(QuantizedFolders, HoldWhatWasMadeInEveryFormat) {
                         {"gptq", "int2-g64-asym", "int2-g64-asym-f16"},
                         {"gptq_v2", "int3-g128-asym", "int3-g128-asym-f16"},
                         {"awq", "int4-g64-asym", "int4-g64-asym-f16"},
+                        {"fp8", "fp8-block128", "fp8-block128x128"},
+                        {"fp8", "fp8-block128-e8m0", "fp8-block128x128-e8m0"},
+                        {"compressed-tensors", "fp8-tensor", "fp8-tensor-bf16"},
+                        {"compressed-tensors", "fp8-channel", "fp8-channel-bf16"},
+                        {"compressed-tensors", "fp8-block64x32", "fp8-block64x32-bf16"},
+                        {"compressed-tensors", "mxfp8", "mxfp8"},
+                        {"compressed-tensors", "mxfp4", "mxfp4-hf"},
+                        {"compressed-tensors", "nvfp4", "nvfp4-hf"},
+                        {"nibble", "fp8-block128-e5m2", "fp8-block128x128-e5m2"},
                         {"nibble", "int5-tensor-asym", "int5-tensor-asym"},
                         {"nibble", "kmeans3-channel", "kmeans3-channel"}};
   for (const Case& each : cases) {
@@ -127,6 +136,53 @@ TEST_F(QuantizedFolders, RunAndAreMeasured) {
   EXPECT_THAT(json::dump(report), HasSubstr("down_proj"));
 }
 
+TEST_F(QuantizedFolders, OfSmallFloatsAreMeasured) {
+  for (const char* type : {"fp8-block128", "mxfp4", "nvfp4"}) {
+    SCOPED_TRACE(type);
+    quantize(kModel, type, type);
+    EvaluateRequest request;
+    request.model = folder_ / type;
+    request.text = folder_ / "text";
+    request.chunks = 1;
+    request.context = 32;
+    request.reference = kModel;
+    write_file_atomically(request.text,
+                          "The old man and the sea went out together, as they had done every morning of their "
+                          "lives, and nobody in the village asked them why or when they would be back.");
+    const json::Value report = json::parse(evaluate({}, request).json);
+    EXPECT_THAT(json::dump(report), HasSubstr("perplexity"));
+    EXPECT_EQ(inspect_model({folder_ / type}).notes.size(), 0u);
+  }
+}
+
+// A block type of GGUF is one of several parts in a folder, and either becomes the other without loss.
+TEST_F(QuantizedFolders, Mxfp4IsTheSameInBothForms) {
+  const std::string rotated = "model.layers.0.self_attn.q_proj.weight";  // its rows lie in another order there
+  quantize(kModel, "parts", "mxfp4");
+  const QuantizeReport file = quantize(folder_ / "parts", "file.gguf", "mxfp4");
+  const QuantizeReport again = quantize(folder_ / "file.gguf", "again", "mxfp4");
+  const auto before = container::open(folder_ / "parts"), after = container::open(folder_ / "again");
+  for (const std::string& name : {kLinear, rotated}) {
+    EXPECT_EQ(report_of(file, name).type, "mxfp4");
+    EXPECT_EQ(report_of(file, name).method, "repack");
+    EXPECT_EQ(report_of(file, name).relative_mse, 0);
+    EXPECT_EQ(report_of(again, name).method, "repack");
+    const TensorView &a = before->at(name).view, &b = after->at(name).view;
+    EXPECT_EQ(a.encoding->name, "mxfp4-hf");
+    EXPECT_EQ(b.encoding, a.encoding);
+    for (const PartRole role : {PartRole::kCodes, PartRole::kScales})
+      EXPECT_TRUE(std::ranges::equal(a.part(role).bytes, b.part(role).bytes)) << name;
+  }
+}
+
+TEST_F(QuantizedFolders, OfFp8TakeCodesOver) {
+  quantize(kModel, "fp8", "fp8-block128", "fp8");
+  const QuantizeReport again = quantize(folder_ / "fp8", "ct", "fp8-block128", "compressed-tensors");
+  EXPECT_EQ(report_of(again, kLinear).method, "copy");
+  EXPECT_EQ(type_of("ct"), "fp8-block128x128");
+  EXPECT_EQ(worst_error("fp8", "ct"), 0);
+}
+
 TEST_F(QuantizedFolders, TakeCodesOverFromEachOther) {
   quantize(kModel, "gptq", "int4-g64-asym", "gptq");
   const QuantizeReport again = quantize(folder_ / "gptq", "ct", "int4-g64-asym", "compressed-tensors");
@@ -141,11 +197,15 @@ TEST_F(QuantizedFolders, RefuseWhatCannotBe) {
   EXPECT_THAT(fault("x.gguf", "int4-g128"), HasSubstr("type 'int4-g128' cannot be written to '"));
   EXPECT_THAT(fault("x.gguf", "int4-g128"),
               HasSubstr("it can be written as: compressed-tensors, gptq, gptq_v2, awq, nibble (name a folder)"));
+  EXPECT_THAT(fault("x.gguf", "fp8-channel"),
+              HasSubstr("it can be written as: compressed-tensors, nibble (name a folder)"));
+  EXPECT_THAT(fault("x", "fp8-block128-e5m2", "fp8"), HasSubstr("it can be written as: nibble"));
+  EXPECT_THAT(fault("x", "fp8-block", "fp8"), HasSubstr("type 'fp8-block'"));
   EXPECT_THAT(fault("x", "q4_k_m"), HasSubstr("it can be written as: gguf (name a .gguf file)"));
   EXPECT_THAT(
       fault("x", "int5-g64", "gptq"),
       HasSubstr("type 'int5-g64' cannot be written as 'gptq'; it can be written as: compressed-tensors, nibble"));
-  EXPECT_THAT(fault("x", "int4-g64", "exl3"), HasSubstr("no format 'exl3'; there are: gguf, compressed-tensors"));
+  EXPECT_THAT(fault("x", "int4-g64", "exl3"), HasSubstr("no format 'exl3'; there are: gguf, fp8, compressed-tensors"));
   EXPECT_THAT(fault("x", "int4-g100", "awq"), HasSubstr("has no linears that 'awq' could hold as int4-g100-f16"));
   EXPECT_THAT(fault("x", "int4-g64-gidx", "awq"), HasSubstr("cannot be written as 'awq'"));
 }

@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "base/rng.h"
 #include "container/hf/format.h"
 #include "container/hf/raw_folder_test.h"
 #include "encoding/scaled.h"
@@ -50,7 +51,8 @@ Tensor make_floats(const encoding::EncodingInfo& info, const Shape& shape) {
   Tensor tensor = encoding::allocate(info, shape);
   std::uint64_t draw = 0;
   for (std::byte& code : tensor.mutable_part(PartRole::kCodes))
-    code = static_cast<std::byte>(random_bits(6, 0, draw++) & (info.scaled.code == encoding::FloatCode::kE2m1 ? 0xFF : 0xB7));
+    code = static_cast<std::byte>(random_bits(6, 0, draw++) &
+                                  (info.scaled.code == encoding::FloatCode::kE2m1 ? 0xFF : 0xB7));
   const Part& scales = tensor.view().part(PartRole::kScales);
   const std::span<std::byte> bytes = tensor.mutable_part(PartRole::kScales);
   for (std::int64_t i = 0; i < scales.shape.elements(); ++i) {
@@ -68,7 +70,8 @@ void write(const TempFolder& folder, const hf::Format& format, const Tensor& ten
   const auto writer = hf::create_quantized(folder.path(), {}, plan, format);
   writer->write_tensor(0, view);
   writer->commit();
-  folder.write("config.json", json::dump(json::Object{{"quantization_config", format.config({plan, {"lm_head"}, "rtn", 0})}}));
+  folder.write("config.json",
+               json::dump(json::Object{{"quantization_config", format.config({plan, {"lm_head"}, "rtn", 0})}}));
 }
 
 TEST(WrittenFloats, AreReadAgain) {
@@ -107,8 +110,11 @@ TEST(WrittenFloats, AreReadAgain) {
 }
 
 TEST(WrittenFloats, GoWhereTheyFit) {
-  const auto held = [](const char* format, const char* type) { return hf::holds(*hf::find_format(format), encoding::get(type)); };
-  for (const char* type : {"fp8-tensor", "fp8-channel", "fp8-block128x128-bf16", "fp8-block128x128-e5m2", "mxfp8", "mxfp4-hf"})
+  const auto held = [](const char* format, const char* type) {
+    return hf::holds(*hf::find_format(format), encoding::get(type));
+  };
+  for (const char* type :
+       {"fp8-tensor", "fp8-channel", "fp8-block128x128-bf16", "fp8-block128x128-e5m2", "mxfp8", "mxfp4-hf"})
     EXPECT_FALSE(held("fp8", type)) << type;
   for (const char* type : {"fp8-tensor-e5m2", "fp8-tensor-e8m0", "mxfp8-e5m2", "fp8-block128x128-e8m0"})
     EXPECT_FALSE(held("compressed-tensors", type)) << type;
@@ -165,27 +171,46 @@ TEST(DamagedFloats, PartsThatContradictEachOther) {
   const auto after = [](const char* name, auto&& change) { return fault_after(name, change); };
   EXPECT_THAT(after("ct_fp8", [](RawFolder& f) { f.erase("rows.weight_scale"); }),
               HasSubstr("'rows.weight' is in f8_e4m3, but its scales 'rows.weight_scale' are not there"));
-  EXPECT_THAT(after("ct_fp8", [](RawFolder& f) { f.reshape("blocks.weight_scale", {2, 3}); }),
+  EXPECT_THAT(after("ct_fp8",
+                    [](RawFolder& f) {
+                      f.reshape("blocks.weight_scale", {2, 3});
+                    }),
               HasSubstr("'blocks.weight_scale' of shape (2, 3) holds no scales of 'blocks.weight' of shape (20, 30)"));
-  EXPECT_THAT(after("ct_mxfp8", [](RawFolder& f) { f.reshape("a.weight_scale", {12, 4}); }),
+  EXPECT_THAT(after("ct_mxfp8",
+                    [](RawFolder& f) {
+                      f.reshape("a.weight_scale", {12, 4});
+                    }),
               HasSubstr("those would be (12, 3)"));
   EXPECT_THAT(after("ct_mxfp4", [](RawFolder& f) { f.erase("a.weight_scale"); }),
               HasSubstr("tensor 'a.weight_packed' is there without 'a.weight_scale'"));
-  EXPECT_THAT(after("ct_mxfp4", [](RawFolder& f) { f.reshape("a.weight_scale", {12, 2}); }),
+  EXPECT_THAT(after("ct_mxfp4",
+                    [](RawFolder& f) {
+                      f.reshape("a.weight_scale", {12, 2});
+                    }),
               HasSubstr("tensor 'a.weight_scale' is u8 of shape (12, 2), not u8 of shape (12, 3)"));
-  EXPECT_THAT(after("ct_mxfp4", [](RawFolder& f) { f.reshape("a.weight_scale", {12, 3}, "f32"); }),
+  EXPECT_THAT(after("ct_mxfp4",
+                    [](RawFolder& f) {
+                      f.reshape("a.weight_scale", {12, 3}, "f32");
+                    }),
               HasSubstr("tensor 'a.weight_scale' is f32 of shape (12, 3), not f8_e8m0 of shape (12, 3)"));
-  EXPECT_THAT(after("ct_mxfp4", [](RawFolder& f) { f.reshape("a.weight_packed", {12, 40}); }),
+  EXPECT_THAT(after("ct_mxfp4",
+                    [](RawFolder& f) {
+                      f.reshape("a.weight_packed", {12, 40});
+                    }),
               HasSubstr("tensor 'a.weight_packed': rows of 80 elements do not exist in mxfp4-hf"));
   EXPECT_THAT(after("ct_mxfp4", [](RawFolder& f) { f.reshape("a.weight_packed", {576}); }),
               HasSubstr("tensor 'a.weight_packed' is u8 of shape (576), not u8 of two dimensions"));
-  EXPECT_THAT(after("ct_mxfp4", [](RawFolder& f) { f.reshape("a.weight_packed", {12, 48}, "i8"); }),
+  EXPECT_THAT(after("ct_mxfp4",
+                    [](RawFolder& f) {
+                      f.reshape("a.weight_packed", {12, 48}, "i8");
+                    }),
               HasSubstr("tensor 'a.weight_packed' is i8"));
   EXPECT_THAT(after("ct_nvfp4", [](RawFolder& f) { f.erase("a.weight_global_scale"); }),
               HasSubstr("tensor 'a.weight_packed' without a global scale is in no group of the config"));
   EXPECT_THAT(after("ct_nvfp4", [](RawFolder& f) { f.reshape("a.weight_global_scale", {2}); }),
               HasSubstr("tensor 'a.weight_global_scale' is f32 of shape (2), not f32 of shape (1)"));
-  for (const float none : {0.0f, -2.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (const float none :
+       {0.0f, -2.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     EXPECT_THAT(after("ct_nvfp4", [&](RawFolder& f) { set_f32(f, "a.weight_global_scale", 0, none); }),
                 HasSubstr("tensor 'a.weight_global_scale': a global scale of"));
   }

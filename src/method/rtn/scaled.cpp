@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "encoding/float_code.h"
 #include "method/input.h"
@@ -33,12 +34,11 @@ float magnitude_of(const Tile& tile) {
   return largest;
 }
 
-// Searched scales: the usual one times 2^(k / 8), powers of two from half to twice it.
-struct Search {
-  int first, last, step;
-};
-Search search_of(const ScaledParams& params) {
-  return params.scale_dtype == Dtype::kF8E8m0 ? Search{-8, 8, 8} : Search{-4, 8, 1};
+// Searched scales are the usual one times 2^(k / 8), from 0.7 to twice it; powers of two the ones beside it. The usual
+// one is the first, so that an equal one does not take its place.
+std::vector<int> search_steps(const ScaledParams& params) {
+  if (params.scale_dtype == Dtype::kF8E8m0) return {0, -8, 8};
+  return {0, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8};
 }
 
 class Scaled final : public Quantizer {
@@ -48,6 +48,7 @@ class Scaled final : public Quantizer {
         params_(job.target->scaled),
         form_(encoding::float_form(params_.code)),
         importance_(prepare_importance(job)),
+        steps_(search_steps(params_)),
         cols_(job.shape.cols()) {
     const Shape scales = encoding::scaled_scales_shape(params_, job.shape);
     n_matrices_ = scales[0];
@@ -60,8 +61,9 @@ class Scaled final : public Quantizer {
     if (!whole_ && !params_.global_scale) return;
     const auto n = static_cast<std::size_t>(n_matrices_);
     std::vector<float> largest(n);
-    for_chunks(context, weights, [](const Tile& tile) { return magnitude_of(tile); },
-               [&](std::size_t matrix, float value) { largest[matrix] = std::max(largest[matrix], value); });
+    for_chunks(
+        context, weights, [](std::size_t, const Tile& tile) { return magnitude_of(tile); },
+        [&](std::size_t matrix, float value) { largest[matrix] = std::max(largest[matrix], value); });
     for (std::size_t m = 0; m < n; ++m) {
       globals_.push_back(encoding::global_of_magnitude(params_, largest[m]));
       if (whole_) scales_.push_back(encoding::scale_of_magnitude(params_, largest[m], globals_[m]));
@@ -99,14 +101,14 @@ class Scaled final : public Quantizer {
     return importance_.data() + row / rows_per_expert * cols_;
   }
 
-  // visit(tile) of rows of one matrix at a time on all threads, then merge(matrix, result) in their order.
+  // visit(matrix, tile) of rows of one matrix at a time on all threads, then merge(matrix, result) in their order.
   template <typename Visit, typename Merge>
   void for_chunks(ExecContext& context, const RowSource& weights, Visit&& visit, Merge&& merge) const {
     constexpr std::int64_t kChunkWeights = 1 << 18;
     if (matrix_rows_ == 0 || cols_ == 0) return;
     const std::int64_t rows = std::clamp<std::int64_t>(kChunkWeights / cols_, 1, matrix_rows_);
     const std::int64_t per_matrix = (matrix_rows_ - 1) / rows + 1;
-    std::vector<decltype(visit(Tile{}))> results(static_cast<std::size_t>(per_matrix * n_matrices_));
+    std::vector<decltype(visit(std::size_t{}, Tile{}))> results(static_cast<std::size_t>(per_matrix * n_matrices_));
     context.pool.parallel_dynamic(per_matrix * n_matrices_, [&](std::int64_t chunk) {
       context.check_cancelled();
       const std::int64_t matrix = chunk / per_matrix, first = chunk % per_matrix * rows;
@@ -114,34 +116,28 @@ class Scaled final : public Quantizer {
       std::vector<float> values(static_cast<std::size_t>(n * cols_));
       weights.read(begin, begin + n, values.data());
       require_representable(job_, values.data(), begin, n);
-      results[static_cast<std::size_t>(chunk)] = visit(Tile{values.data(), importance_at(begin), n, cols_, cols_});
+      results[static_cast<std::size_t>(chunk)] =
+          visit(static_cast<std::size_t>(matrix), Tile{values.data(), importance_at(begin), n, cols_, cols_});
     });
     for (std::size_t i = 0; i < results.size(); ++i) merge(i / static_cast<std::size_t>(per_matrix), results[i]);
   }
 
   void search_whole(ExecContext& context, const RowSource& weights) {
-    const std::vector<float> usual = scales_;
-    std::vector<double> least(scales_.size(), HUGE_VAL);
-    const Search search = search_of(params_);
-    const auto consider = [&](int k) {
-      std::vector<double> errors(scales_.size());
-      // The matrices one after the other have scales of their own.
-      for_chunks(context, weights,
-                 [&](const Tile& tile) {
-                   std::vector<double> each;
-                   for (const float scale : usual) each.push_back(error_of(tile, candidate(scale, k)));
-                   return each;
-                 },
-                 [&](std::size_t matrix, const std::vector<double>& each) { errors[matrix] += each[matrix]; });
-      for (std::size_t m = 0; m < errors.size(); ++m) {
-        if (!(errors[m] < least[m])) continue;
-        least[m] = errors[m];
-        scales_[m] = candidate(usual[m], k);
-      }
-    };
-    consider(0);
-    for (int k = search.first; k <= search.last; k += search.step) {
-      if (k != 0) consider(k);
+    const std::size_t n = steps_.size();
+    std::vector<double> errors(scales_.size() * n);
+    for_chunks(
+        context, weights,
+        [&](std::size_t matrix, const Tile& tile) {
+          std::vector<double> each;
+          for (const int step : steps_) each.push_back(error_of(tile, candidate(scales_[matrix], step)));
+          return each;
+        },
+        [&](std::size_t matrix, const std::vector<double>& each) {
+          for (std::size_t i = 0; i < n; ++i) errors[matrix * n + i] += each[i];
+        });
+    for (std::size_t m = 0; m < scales_.size(); ++m) {
+      const auto own = std::span(errors).subspan(m * n, n);
+      scales_[m] = candidate(scales_[m], steps_[static_cast<std::size_t>(std::ranges::min_element(own) - own.begin())]);
     }
   }
 
@@ -167,15 +163,13 @@ class Scaled final : public Quantizer {
     const float usual = encoding::scale_of_magnitude(params_, magnitude, global);
     if (!is_searched() || magnitude == 0) return usual;
     float best = usual;
-    double least = error_of(tile, usual / global);
-    const Search search = search_of(params_);
-    for (int k = search.first; k <= search.last; k += search.step) {
-      const float other = candidate(usual, k);
-      if (other == usual) continue;
-      const double error = error_of(tile, other / global);
+    double least = HUGE_VAL;
+    for (const int step : steps_) {
+      const float scale = candidate(usual, step);
+      const double error = error_of(tile, scale / global);
       if (!(error < least)) continue;
       least = error;
-      best = other;
+      best = scale;
     }
     return best;
   }
@@ -189,7 +183,8 @@ class Scaled final : public Quantizer {
     for (std::int64_t t = 0; t < n_tiles; ++t) {
       const std::int64_t begin = t * width, count = std::min(width, cols_ - begin);
       const Tile tile = {weights + begin, importance != nullptr ? importance + begin : nullptr, height, count, cols_};
-      const float scale = whole_ ? scales_.at(static_cast<std::size_t>(row / matrix_rows_)) : scale_of(tile, global_of(row));
+      const float scale =
+          whole_ ? scales_.at(static_cast<std::size_t>(row / matrix_rows_)) : scale_of(tile, global_of(row));
       if (!whole_) encoding::store_float_scale(params_.scale_dtype, scale, scales, t);
       const float divisor = scale / global_of(row);
       for (std::int64_t r = 0; r < height; ++r) {
@@ -197,7 +192,9 @@ class Scaled final : public Quantizer {
           codes[r * cols_ + c] = code_of(weights[r * cols_ + c] / divisor, row + r, c);
       }
     }
-    return whole_ ? 0 : static_cast<std::ptrdiff_t>(n_tiles) * static_cast<std::ptrdiff_t>(dtype_bytes(params_.scale_dtype));
+    return whole_
+               ? 0
+               : static_cast<std::ptrdiff_t>(n_tiles) * static_cast<std::ptrdiff_t>(dtype_bytes(params_.scale_dtype));
   }
 
   std::uint8_t code_of(float value, std::int64_t row, std::int64_t col) const {
@@ -227,8 +224,9 @@ class Scaled final : public Quantizer {
   ScaledParams params_;
   const FloatForm& form_;
   std::vector<float> importance_;
+  std::vector<int> steps_;
   std::int64_t cols_, n_matrices_ = 0, matrix_rows_ = 0;
-  bool whole_ = false;  // one scale for a matrix
+  bool whole_ = false;                   // one scale for a matrix
   std::vector<float> globals_, scales_;  // of the matrices
 };
 

@@ -1,18 +1,20 @@
 // Small floats: scales as they follow from magnitudes, searched ones, the rounding rules, matrices in a stack.
+#include "encoding/scaled.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "encoding/float_code.h"
-#include "encoding/scaled.h"
 #include "method/problem.h"
 
 namespace nibble::method {
 namespace {
 
-const char* const kTypes[] = {"fp8-tensor", "fp8-channel",    "fp8-channel-e5m2", "fp8-block128x128", "fp8-block16x48-bf16",
-                              "mxfp8",      "mxfp8-e5m2",     "mxfp4-hf",         "mxfp4",            "nvfp4-hf"};
+const char* const kTypes[] = {
+    "fp8-tensor", "fp8-channel", "fp8-channel-e5m2", "fp8-block128x128", "fp8-block16x48-bf16", "mxfp8", "mxfp8-e5m2",
+    "mxfp4-hf",   "mxfp4",       "nvfp4-hf"};
 
 // Sum of importance * error^2.
 double weighted_error(const Problem& p, const Job& job, const std::vector<float>& values) {
@@ -20,7 +22,8 @@ double weighted_error(const Problem& p, const Job& job, const std::vector<float>
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double error = static_cast<double>(p.weights[i]) - static_cast<double>(values[i]);
     const auto col = i % static_cast<std::size_t>(p.cols);
-    sum += (job.statistics.importance.empty() ? 1.0 : static_cast<double>(job.statistics.importance[col])) * error * error;
+    sum +=
+        (job.statistics.importance.empty() ? 1.0 : static_cast<double>(job.statistics.importance[col])) * error * error;
   }
   return sum;
 }

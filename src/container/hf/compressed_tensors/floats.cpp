@@ -109,8 +109,7 @@ void join_packed(CheckpointContents& contents, const std::vector<ScaledParams>& 
     if (!entry.name.ends_with(".weight_packed") || entry.view.encoding->name == "i32") continue;
     const std::string name = entry.name.substr(0, entry.name.size() - kPacked.size());
     const Packed parts = {&entry, joined.find(name + "_scale"), joined.find(name + "_global_scale")};
-    if (parts.scales == nullptr)
-      fail(ErrorCode::kFormat, "tensor '{}' is there without '{}_scale'", entry.name, name);
+    if (parts.scales == nullptr) fail(ErrorCode::kFormat, "tensor '{}' is there without '{}_scale'", entry.name, name);
     if (joined.find(name) != nullptr) fail(ErrorCode::kFormat, "tensor '{}' is there beside '{}'", name, entry.name);
     entry.view = make_weight(parts, types);
     joined.absorb(*parts.scales);
@@ -196,7 +195,8 @@ std::vector<PlannedTensor> lay_out_floats(const PlannedTensor& tensor) {
   const auto row_bytes = static_cast<std::int64_t>(encoding::scaled_row_bytes(params, tensor.shape.cols()));
   const bool exponents = params.scale_dtype == Dtype::kF8E8m0;
   std::vector<PlannedTensor> files = {
-      {tensor.name + (packed ? std::string(kPacked) : ""), &encoding::get(packed ? "u8" : "f8_e4m3"),
+      {tensor.name + (packed ? std::string(kPacked) : ""),
+       &encoding::get(packed ? "u8" : "f8_e4m3"),
        {tensor.shape.rows(), row_bytes}},
       {tensor.name + "_scale", &encoding::get(exponents ? "u8" : dtype_name(params.scale_dtype)),
        whole ? Shape({1}) : Shape({scales[1], scales[2]})}};

@@ -1,5 +1,5 @@
-// compressed-tensors whose weights are small floats: "float-quantized" (FP8), "mxfp8-quantized", "mxfp4-pack-quantized",
-// "nvfp4-pack-quantized".
+// compressed-tensors whose weights are small floats: "float-quantized" (FP8), "mxfp8-quantized",
+// "mxfp4-pack-quantized", "nvfp4-pack-quantized".
 #pragma once
 
 #include <string>
