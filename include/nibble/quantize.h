@@ -25,6 +25,7 @@ struct QuantizeRequest {
   std::string calib;                    // text that methods learn from; empty: none
   std::string calib_stats;              // what calibrate() saved of one, instead; empty: none
   std::vector<std::string> transforms;  // "rotate": of the whole model first; "awq": of each block, in this order
+  std::string observer = "mse";         // of fixed scales of inputs: minmax, percentile, mse, kl
   std::int64_t calib_tokens = 32768;    // of it, at most
   std::int64_t calib_context = 0;       // tokens of a sequence; 0: 512, or what the model was trained for if less
   std::vector<std::string> overrides;   // "REGEX=TYPE" over GGUF or Hugging Face names; the first that matches counts

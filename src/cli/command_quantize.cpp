@@ -55,7 +55,8 @@ RunCommand setup(CLI::App& app) {
   app.add_option("--imatrix", request->imatrix, "importance matrix made by 'nibble imatrix' or llama-imatrix")
       ->type_name("FILE");
   app.add_option("--transform", request->transforms,
-                 "rewrite that makes weights easier to quantize (repeatable): rotate; awq, which needs --calib")
+                 "rewrite that makes a model easier to quantize (repeatable): rotate; awq, smoothquant[:alpha=A|auto], "
+                 "which need --calib")
       ->type_name("NAME")
       ->allow_extra_args(false);
   app.add_option("--calib", request->calib, "text that methods learn from, block by block")->type_name("TEXT");
@@ -92,6 +93,9 @@ RunCommand setup(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--range", request->range, "of rtn: minmax, mse, output; default: output behind awq, else minmax")
       ->type_name("NAME");
+  app.add_option("--observer", request->observer, "of types that fix the scales of inputs: minmax, percentile, mse, kl")
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_option("--seed", request->seed, "of stochastic rounding, of rotations")
       ->type_name("N")
       ->capture_default_str();

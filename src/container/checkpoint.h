@@ -69,6 +69,7 @@ struct PlannedTensor {
   std::string name;
   const encoding::EncodingInfo* encoding = nullptr;
   Shape shape;
+  const encoding::ActivationInfo* inputs = nullptr;  // how those of a linear are to be rounded; null: not at all
 };
 
 // Writes one file: constructed with everything but the data (offsets are fixed and disk is reserved then), filled in

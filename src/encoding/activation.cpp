@@ -86,9 +86,8 @@ void round_stretch(const ActivationInfo& info, InputScale at, const float* x, st
   const float low = info.symmetric ? -top : -zero, high = info.symmetric ? top : top - zero;
   for (std::int64_t i = 0; i < n; ++i) {
     const float level = x[i] * inverse;
-    const float rounded = info.code == InputCode::kE4m3
-                              ? f8_e4m3_to_f32(f32_to_f8_e4m3(std::clamp(level, -top, top)))
-                              : std::clamp(std::nearbyint(level), low, high);
+    const float rounded = info.code == InputCode::kE4m3 ? f8_e4m3_to_f32(f32_to_f8_e4m3(std::clamp(level, -top, top)))
+                                                        : std::clamp(std::nearbyint(level), low, high);
     out[i] = std::fabs(x[i]) < threshold ? rounded * at.scale : x[i];
   }
 }

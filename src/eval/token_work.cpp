@@ -37,8 +37,10 @@ TokenWork token_work(const model::ModelSource& source, Isa isa, std::int64_t bat
     const double share = spec.used_share(weight);
     const bool head = embedding || weight.role == Role::kOutput;
     const bool even_groups = source.weight(slot).has_even_groups();
-    const kernel::LinearKernel& one = kernel::choose_linear(encoding, entry->view.cols(), isa, even_groups, entry->view.inputs.activation);
-    const kernel::LinearKernel& wide = kernel::choose_wide(encoding, entry->view.cols(), isa, even_groups, entry->view.inputs.activation);
+    const kernel::LinearKernel& one =
+        kernel::choose_linear(encoding, entry->view.cols(), isa, even_groups, entry->view.inputs.activation);
+    const kernel::LinearKernel& wide =
+        kernel::choose_wide(encoding, entry->view.cols(), isa, even_groups, entry->view.inputs.activation);
     const double tokens = static_cast<double>(batch) * (model::is_expert_stack(weight.role) ? share : 1);
     const kernel::LinearKernel& linear = head || tokens < static_cast<double>(wide.min_tokens) ? one : wide;
     by_limit(head ? work.head : work.body, linear) +=

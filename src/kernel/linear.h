@@ -16,7 +16,8 @@ struct ActivationFormat {
   std::string_view name;                                   // "f32", "q8-b32/avx512", ...
   std::uint64_t (*row_bytes)(std::int64_t cols) noexcept;  // a multiple of 64
   // x: (n, cols) with row stride ldx floats; out: n rows of row_bytes(cols), 64-byte aligned. Rows are independent, so
-  // threads may share the work by rows. `inputs`: how the weights want them rounded, without a type: as the format does.
+  // threads may share the work by rows. `inputs`: how the weights want them rounded, without a type: as the format
+  // does.
   void (*quantize)(const InputRounding& inputs, const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols,
                    std::byte* out) noexcept;
   bool (*rounds)(const encoding::ActivationInfo& inputs) noexcept = nullptr;  // such a type; null: none
@@ -70,8 +71,8 @@ struct LinearKernel {
 std::span<const LinearKernel* const> all_entries();
 // The best kernel for one token and these weights whose isa is at most `isa`; there is always one for every encoding
 // that decodes (the generic scalar kernel). Throws Error{kUnsupported} otherwise. `even_groups`: what
-// encoding::has_even_groups says of the weights; layouts that sort columns take no others. `inputs`: how the weights want
-// their inputs rounded, null: as it is fastest.
+// encoding::has_even_groups says of the weights; layouts that sort columns take no others. `inputs`: how the weights
+// want their inputs rounded, null: as it is fastest.
 const LinearKernel& choose_linear(const encoding::EncodingInfo& weights, std::int64_t cols, Isa isa,
                                   bool even_groups = true, const encoding::ActivationInfo* inputs = nullptr);
 // The one that takes over from it on the same layout at `min_tokens` tokens; itself where there is none.

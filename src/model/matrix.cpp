@@ -69,7 +69,9 @@ class DecodedMatrix final : public Matrix {
         slot_(rows.slot),
         first_(rows.begin),
         panel_(std::clamp<std::int64_t>((1 << 20) / cols / 16 * 16, 16, 256)),
-        x_stride_(inputs.activation != nullptr ? static_cast<std::int64_t>(kernel::kF32Activations.row_bytes(cols) / sizeof(float)) : cols) {}
+        x_stride_(inputs.activation != nullptr
+                      ? static_cast<std::int64_t>(kernel::kF32Activations.row_bytes(cols) / sizeof(float))
+                      : cols) {}
 
   const kernel::ActivationFormat* activation(std::int64_t /*batch*/) const override {
     return inputs().activation != nullptr ? &kernel::kF32Activations : nullptr;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/error.h"
 #include "calib/block_walk.h"
+#include "encoding/activation.h"
 #include "pipeline/slot_solver.h"
 
 namespace nibble::pipeline {
@@ -14,6 +16,8 @@ using calib::BlockWalk;
 using calib::Stage;
 using model::ModelSource;
 using model::Role;
+
+constexpr std::int64_t kObservedTokens = 8192;  // that fixed scales of inputs are made of
 
 class Blockwise {
  public:
@@ -49,11 +53,11 @@ class Blockwise {
 
  private:
   void run_block(int layer) {
-    for (const transform::Transform* transform : options_.transforms) {
-      transform::BlockScope scope{context_, walk_, *source_, targets_, options_.method, layer};
+    for (const transform::Chosen& chosen : options_.transforms) {
+      transform::BlockScope scope{context_, walk_, *source_, targets_, options_.method, layer, chosen.settings};
       const auto start = std::chrono::steady_clock::now();
       const double walked = walk_.forward_seconds() + walk_.statistics_seconds();
-      transform->apply(scope);
+      chosen.transform->apply(scope);
       spent_.transforms += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() -
                            (walk_.forward_seconds() + walk_.statistics_seconds() - walked);
     }
@@ -76,10 +80,23 @@ class Blockwise {
         slots, [&](std::size_t slot) { return method::asks_for_gram(*targets_[slot].method, options_.method); });
     const StageMoments moments = collect_moments(context_, walk_, stage, gram, options_.cross);
     const SlotSolver solver{context_, *source_, options_.method};
-    for (const std::size_t slot : slots)
-      source_->exchange(slot, solver.solve(slot, stage, moments, targets_[slot], outcomes_[slot]));
+    std::vector<float> sample;
+    for (const std::size_t slot : slots) {
+      Tensor tensor = solver.solve(slot, stage, moments, targets_[slot], outcomes_[slot]);
+      tensor.set_inputs(rounding_of(stage, targets_[slot].inputs, sample));
+      source_->exchange(slot, std::move(tensor));
+    }
     for (const std::size_t slot : slots) spent_.solving += outcomes_[slot].seconds;
     return true;
+  }
+
+  // `sample`: inputs of the stage, once they are looked at.
+  InputRounding rounding_of(const Stage& stage, const encoding::ActivationInfo* inputs, std::vector<float>& sample) {
+    if (inputs == nullptr || !inputs->is_static()) return {inputs};
+    if (stage.n_matrices > 1)
+      fail(ErrorCode::kUnsupported, "experts have inputs of their own: they take no scale that is fixed for all");
+    if (sample.empty()) sample = walk_.sample(context_, stage, kObservedTokens);
+    return calib::observe(*inputs, *options_.observer, sample);
   }
 
   ExecContext& context_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/exec_context.h"
+#include "calib/observers.h"
 #include "calib/statistics_file.h"
 #include "calib/token_chunks.h"
 #include "method/quantizer.h"
@@ -20,8 +21,9 @@ namespace nibble::pipeline {
 
 struct BlockwiseOptions {
   method::Options method;
-  std::vector<const transform::Transform*> transforms;      // of each block before it is quantized, in order
+  std::vector<transform::Chosen> transforms;                // of each block before it is quantized, in order
   std::shared_ptr<const calib::StatisticsFile> statistics;  // in place of a text; no transforms then
+  const calib::Observer* observer = nullptr;                // of inputs whose scales are fixed
   bool cross = false;  // statistics against the unquantized model as well, which then runs beside it
   std::uint64_t memory_limit = std::uint64_t{2} << 30;
 };

@@ -69,7 +69,8 @@ std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion&
     const TensorPlan& tensor = plan.tensors[i];
     const bool solved = tensor.method != nullptr && slot != nullptr && is_walked(spec, *slot);
     if (slot != nullptr) {
-      const SlotTarget to = {tensor.target, tensor.method, nullptr}, kept = {nullptr, nullptr, tensor.target};
+      const SlotTarget to = {tensor.target, tensor.method, nullptr, tensor.inputs},
+                       kept = {nullptr, nullptr, tensor.target};
       targets[conversion.tensors[i].slot] = solved ? to : kept;
     }
     // Transforms may rewrite any weight of a block.

@@ -8,6 +8,8 @@
 #include "base/atomic_folder.h"
 #include "base/error.h"
 #include "calib/imatrix.h"
+#include "calib/observers.h"
+#include "encoding/activation.h"
 #include "pipeline/calibrated.h"
 #include "pipeline/hf_folder.h"
 #include "pipeline/importance.h"
@@ -71,7 +73,7 @@ void add_outcomes(QuantizeReport& report, const std::vector<TensorOutcome>& outc
 std::vector<container::PlannedTensor> planned_tensors(const QuantPlan& plan) {
   std::vector<container::PlannedTensor> tensors;
   for (const TensorPlan& tensor : plan.tensors)
-    tensors.push_back({tensor.tensor.name, tensor.target, tensor.tensor.shape});
+    tensors.push_back({tensor.tensor.name, tensor.target, tensor.tensor.shape, tensor.inputs});
   return tensors;
 }
 
@@ -111,7 +113,7 @@ method::Options method_options(const QuantizeRequest& request) {
 
 const method::Method* chosen_method(const QuantizeRequest& request) {
   for (const std::string& name : request.transforms) {
-    if (transform::get(name).apply != nullptr && request.calib.empty())
+    if (transform::choose(name).transform->apply != nullptr && request.calib.empty())
       fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT", name);
   }
   if (request.method.empty()) return learns(request) ? &method::get("gptq") : nullptr;
@@ -124,7 +126,7 @@ const method::Method* chosen_method(const QuantizeRequest& request) {
 Rewrite chosen_rewrite(const QuantizeRequest& request) {
   std::vector<const transform::Transform*> whole;
   for (const std::string& name : request.transforms) {
-    const transform::Transform& transform = transform::get(name);
+    const transform::Transform& transform = *transform::choose(name).transform;
     if (transform.apply_model != nullptr) whole.push_back(&transform);
   }
   if (whole.empty()) return {};
@@ -243,11 +245,19 @@ void Corridor::write_hf(ExecContext& context, const fs::path& output, std::uint6
 }
 
 void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
+  for (const TensorPlan& tensor : corridor.plan.tensors) {
+    if (tensor.inputs != nullptr && tensor.inputs->is_static() && request.calib.empty())
+      fail(ErrorCode::kInvalidArgument,
+           "type '{}' fixes the scales of inputs, which are learned from a text: give one "
+           "with --calib TEXT",
+           corridor.plan.recipe);
+  }
   if (!learns(request)) return;
   if (!request.calib.empty() && !request.calib_stats.empty())
     fail(ErrorCode::kInvalidArgument, "give a calibration text or statistics, not both");
   settle_methods(corridor.conversion, corridor.plan);
   corridor.blockwise.method = corridor.options.method;
+  corridor.blockwise.observer = &calib::get_observer(request.observer);
   std::string dataset;
   std::int64_t tokens = 0;
   if (!request.calib_stats.empty()) {
@@ -266,8 +276,8 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
         calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
     corridor.blockwise.cross = request.correction > 0;
     for (const std::string& name : request.transforms) {
-      const transform::Transform& transform = transform::get(name);
-      if (transform.apply != nullptr) corridor.blockwise.transforms.push_back(&transform);
+      transform::Chosen chosen = transform::choose(name);
+      if (chosen.transform->apply != nullptr) corridor.blockwise.transforms.push_back(std::move(chosen));
     }
     const calib::TokenChunks& chunks = *corridor.calibration;
     dataset = fs::path(request.calib).filename().string();

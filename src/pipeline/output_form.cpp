@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "encoding/affine.h"
 #include "encoding/scaled.h"
+#include "pipeline/joint_types.h"
 
 namespace nibble::pipeline {
 
@@ -41,18 +42,18 @@ const EncodingInfo* find_type(const std::string& name, bool file) {
 }
 
 // A name without a suffix leaves the type of the scales to the format.
-bool holds_some(const Format& format, const EncodingInfo& type) {
-  if (container::hf::holds(format, type)) return true;
+bool holds_some(const Format& format, const EncodingInfo& type, const encoding::ActivationInfo* inputs) {
+  if (container::hf::holds(format, type, inputs)) return true;
   if (!leaves_scales(type)) return false;
-  return std::ranges::any_of(format.scales,
-                             [&](Dtype scales) { return container::hf::holds(format, with_scales(type, scales)); });
+  return std::ranges::any_of(
+      format.scales, [&](Dtype scales) { return container::hf::holds(format, with_scales(type, scales), inputs); });
 }
 
-std::vector<std::string_view> possible_forms(const EncodingInfo* type) {
+std::vector<std::string_view> possible_forms(const EncodingInfo* type, const encoding::ActivationInfo* inputs) {
   if (type == nullptr || !lies_in_parts(*type)) return {kGguf};
   std::vector<std::string_view> names;
   for (const Format* format : container::hf::all_formats()) {
-    if (holds_some(*format, *type)) names.push_back(format->name);
+    if (holds_some(*format, *type, inputs)) names.push_back(format->name);
   }
   return names;
 }
@@ -76,8 +77,8 @@ bool takes_over(const SourceTensor& tensor, const EncodingInfo& type) {
 }
 
 // What the linears become: scales as the format has them.
-const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& form, const EncodingInfo& plain) {
-  const EncodingInfo& type = *form.type;
+const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& form, const EncodingInfo& type,
+                                const EncodingInfo& plain) {
   if (!leaves_scales(type)) return type;
   const auto allowed = [&](Dtype scales) { return container::hf::holds(*form.format, with_scales(type, scales)); };
   for (const SourceTensor& tensor : conversion.tensors) {
@@ -93,14 +94,24 @@ const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& 
   return with_scales(type, allowed(plain.dtype) ? plain.dtype : form.format->scales.front());
 }
 
+bool is_of_attention(const Conversion& conversion, const SourceTensor& tensor) {
+  constexpr model::Role kRoles[] = {model::Role::kAttnQ,   model::Role::kAttnK,     model::Role::kAttnV,
+                                    model::Role::kAttnQkv, model::Role::kAttnQA,    model::Role::kAttnQB,
+                                    model::Role::kAttnKvA, model::Role::kAttnOutput};
+  return tensor.slot != SourceTensor::kNoSlot &&
+         std::ranges::count(kRoles, conversion.model->spec().weights[tensor.slot].role) > 0;
+}
+
 }  // namespace
 
 OutputForm choose_form(const std::string& type, const std::string& format, const std::filesystem::path& output) {
   const bool file = output.extension() == ".gguf";
   const bool to_file = output.empty() ? format.empty() || format == kGguf : file;
-  const EncodingInfo* encoding = find_type(type, to_file);
-  const std::vector<std::string_view> possible = possible_forms(encoding);
+  const std::optional<JointType> joint = find_joint_type(type);
+  const EncodingInfo* encoding = joint ? joint->weights : find_type(type, to_file);
   OutputForm form;
+  if (joint) form.attention = joint->attention, form.inputs = joint->inputs;
+  const std::vector<std::string_view> possible = possible_forms(encoding, form.inputs);
   form.format = container::hf::find_format(format);
   if (!format.empty() && format != kGguf && form.format == nullptr) {
     std::vector<std::string_view> known = {kGguf};
@@ -122,7 +133,9 @@ OutputForm choose_form(const std::string& type, const std::string& format, const
 
 QuantPlan make_folder_plan(const Conversion& conversion, const OutputForm& form, const PlanOptions& options) {
   const EncodingInfo& plain = *conversion.tensors.at(0).kept_as;
-  const EncodingInfo& type = linear_type(conversion, form, plain);
+  const EncodingInfo& type = linear_type(conversion, form, *form.type, plain);
+  const EncodingInfo& attention =
+      form.attention != nullptr ? linear_type(conversion, form, *form.attention, plain) : type;
   const method::Method& chosen = options.method != nullptr ? *options.method : method::default_for(type);
   if (!chosen.supports(type))
     fail(ErrorCode::kInvalidArgument, "method '{}' cannot make type '{}'", chosen.name, type.name);
@@ -135,11 +148,12 @@ QuantPlan make_folder_plan(const Conversion& conversion, const OutputForm& form,
     item.source = &tensor.source_type();
     item.target = &plain;
     if (tensor.module == Module::kBlockLinear) {
-      item.note = container::hf::misfit(*form.format, type, tensor.tensor.shape);
+      const EncodingInfo& wanted = is_of_attention(conversion, tensor) ? attention : type;
+      item.note = container::hf::misfit(*form.format, wanted, tensor.tensor.shape);
       item.fallback = !item.note.empty();
-      if (!item.fallback) item.target = &type;
+      if (!item.fallback) item.target = &wanted, item.inputs = form.inputs;
+      any = any || !item.fallback;
     }
-    any = any || item.target == &type;
     choose_method(chosen, tensor.stored_views(), item);
     item.bytes = encoding::tensor_bytes(*item.target, tensor.tensor.shape);
   }
@@ -154,7 +168,7 @@ container::hf::QuantizedWeights quantized_weights(const Conversion& conversion, 
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const TensorPlan& tensor = plan.tensors[i];
     if (lies_in_parts(*tensor.target)) {
-      weights.tensors.push_back({tensor.tensor.name, tensor.target, tensor.tensor.shape});
+      weights.tensors.push_back({tensor.tensor.name, tensor.target, tensor.tensor.shape, tensor.inputs});
       if (tensor.method != nullptr) weights.method = tensor.method->name;
     } else if (conversion.tensors[i].module != Module::kNone) {
       weights.kept.push_back(container::hf::module_of(tensor.tensor.name));

@@ -12,8 +12,10 @@
 namespace nibble::pipeline {
 
 struct OutputForm {
-  const container::hf::Format* format = nullptr;  // null: GGUF
-  const encoding::EncodingInfo* type = nullptr;   // of a folder's linears
+  const container::hf::Format* format = nullptr;      // null: GGUF
+  const encoding::EncodingInfo* type = nullptr;       // of a folder's linears
+  const encoding::EncodingInfo* attention = nullptr;  // of those of the attention half; null: as the others
+  const encoding::ActivationInfo* inputs = nullptr;   // how those of linears are rounded; null: not at all
 };
 
 // `type` and `format` as a request has them (an empty format: what type and output allow). Throws

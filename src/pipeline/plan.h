@@ -30,8 +30,9 @@ struct TensorPlan {
   const method::Method* method = nullptr;  // null: the numbers are copied, repacked, or cast to a plain type
   std::uint64_t bytes = 0;                 // of the target, without alignment
   encoding::Repacking repacking = encoding::Repacking::kNo;  // of the codes of the input, when they are taken over
-  bool fallback = false;  // rows of this length do not exist in the type the recipe wanted
-  std::string note;       // "q4_k does not fit rows of 288", "override"; usually empty
+  const encoding::ActivationInfo* inputs = nullptr;  // how those of a linear are to be rounded; null: not at all
+  bool fallback = false;                             // rows of this length do not exist in the type the recipe wanted
+  std::string note;                                  // "q4_k does not fit rows of 288", "override"; usually empty
 };
 
 struct QuantPlan {

@@ -100,8 +100,9 @@ class Sweep {
     row.output = folder_ / (name + (fits_gguf(row.type) ? ".gguf" : ""));
     request.output = row.output.string();
     try {
-      const bool learns = std::ranges::any_of(
-          request.transforms, [](const std::string& each) { return transform::get(each).apply != nullptr; });
+      const bool learns = std::ranges::any_of(request.transforms, [](const std::string& each) {
+        return transform::choose(each).transform->apply != nullptr;
+      });
       if (row.method != "rtn" || learns) request.calib = request_.calib;
       const QuantizeReport report = quantize_model(request, run_);
       row.bytes = report.file_bytes;

@@ -104,6 +104,9 @@ Work make_work(std::size_t index, const Conversion& conversion, const QuantPlan&
   work.in_parts = lies_in_parts(*work.plan->target);
   if (work.in_parts) {
     work.tensor = encoding::allocate(*work.plan->target, shape);
+    const encoding::ActivationInfo* inputs = work.plan->inputs;
+    const InputRounding& own = work.source->stored.view.inputs;
+    work.tensor.set_inputs(own.activation == inputs ? own : InputRounding{inputs});
   } else {
     work.row_bytes = encoding::row_bytes(*work.plan->target, work.cols);
   }

@@ -7,11 +7,18 @@
 
 namespace nibble::transform {
 
-const Transform& get(std::string_view name) {
+Chosen choose(std::string_view text) {
+  const std::size_t colon = std::min(text.find(':'), text.size());
+  const std::string_view name = text.substr(0, colon);
   std::string known;
   for (const Transform* entry : all_entries()) {
-    if (entry->name == name) return *entry;
     known += (known.empty() ? "" : ", ") + std::string(entry->name);
+    if (entry->name != name) continue;
+    Chosen chosen{entry, std::string(text.substr(std::min(colon + 1, text.size())))};
+    if (entry->check != nullptr) entry->check(chosen.settings);
+    if (entry->check == nullptr && colon != text.size())
+      fail(ErrorCode::kInvalidArgument, "transform '{}' has no settings, '{}' was given", name, chosen.settings);
+    return chosen;
   }
   fail(ErrorCode::kInvalidArgument, "unknown transform '{}'; one of: {}", name, known);
 }

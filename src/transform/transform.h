@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,7 +19,8 @@ namespace nibble::transform {
 struct SlotTarget {
   const encoding::EncodingInfo* target = nullptr;  // null: it is not quantized
   const method::Method* method = nullptr;
-  const encoding::EncodingInfo* kept_as = nullptr;  // the type of a weight that is not; null: as it is
+  const encoding::EncodingInfo* kept_as = nullptr;   // the type of a weight that is not; null: as it is
+  const encoding::ActivationInfo* inputs = nullptr;  // how its inputs will be rounded; null: they will not
 };
 
 // One block, not quantized yet, with the walk standing before it.
@@ -29,6 +31,7 @@ struct BlockScope {
   std::span<const SlotTarget> targets;  // by slot
   const method::Options& options;
   int layer;
+  std::string_view settings;  // of the transform
 };
 
 struct Transform {
@@ -37,6 +40,8 @@ struct Transform {
   std::string_view origin;   // paper
   // Of each block before it is quantized, in a walk over a text. Null: nothing.
   void (*apply)(BlockScope& scope) = nullptr;
+  // Throws Error{kInvalidArgument} for settings it does not take. Null: it takes none.
+  void (*check)(std::string_view settings) = nullptr;
   // Of the whole model before all else, without a text: the same function in other weights, made when they are read.
   // Throws Error{kUnsupported} naming what stands in the way. Null: nothing.
   using SharedSource = std::shared_ptr<const model::ModelSource>;
@@ -44,6 +49,11 @@ struct Transform {
 };
 
 std::span<const Transform* const> all_entries();
-const Transform& get(std::string_view name);  // throws Error{kInvalidArgument} naming near ones
+// A transform as it is asked for: "awq", "smoothquant:alpha=0.7".
+struct Chosen {
+  const Transform* transform = nullptr;
+  std::string settings;
+};
+Chosen choose(std::string_view text);  // throws Error{kInvalidArgument} naming those there are
 
 }  // namespace nibble::transform

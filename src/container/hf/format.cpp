@@ -112,7 +112,8 @@ const EncodingInfo& usual_type(const QuantizedWeights& weights) {
   return *most;
 }
 
-bool holds(const Format& format, const EncodingInfo& type) {
+bool holds(const Format& format, const EncodingInfo& type, const encoding::ActivationInfo* inputs) {
+  if (inputs != nullptr && (format.takes_inputs == nullptr || !format.takes_inputs(type, *inputs))) return false;
   if (format.any_parts) return lies_in_parts(type);
   if (type.family == Family::kCodebook) return format.blocks && encoding::has_blocks(type.codebook);
   if (type.family == Family::kScaled) return holds_float(format, type.scaled);

@@ -51,6 +51,8 @@ struct Format {
   std::span<const FloatType> floats = {};
   bool blocks = false;     // nf4 and fp4
   bool any_parts = false;  // whatever lies in several parts
+  // Can it say that a linear of such weights rounds its inputs so? Null: never.
+  bool (*takes_inputs)(const encoding::EncodingInfo& weights, const encoding::ActivationInfo& inputs) = nullptr;
 
   // What `tensor` becomes in the file; the first stands in its place.
   std::vector<PlannedTensor> (*lay_out)(const PlannedTensor& tensor) = nullptr;
@@ -62,8 +64,8 @@ struct Format {
 
 std::vector<const Format*> all_formats();
 const Format* find_format(std::string_view name);  // null: none of that name
-// Does the format hold the encoding (as long as the shape allows)?
-bool holds(const Format& format, const encoding::EncodingInfo& type);
+// Does the format hold the encoding (as long as the shape allows), with inputs that are rounded so (null: are not)?
+bool holds(const Format& format, const encoding::EncodingInfo& type, const encoding::ActivationInfo* inputs = nullptr);
 // The types it holds, in words: "int{2,3,4,8}-{channel,gN}[-asym]".
 std::string types_text(const Format& format);
 // Why a tensor of that shape does not go in, in words; empty when it does.

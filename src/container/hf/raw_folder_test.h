@@ -22,7 +22,11 @@ struct RawFolder {
     const auto reader = open(from / "model.safetensors");
     for (const TensorEntry& entry : reader->tensors()) {
       const auto data = entry.view.data();
-      tensors.push_back({{entry.name, entry.view.encoding, entry.view.shape}, {data.begin(), data.end()}});
+      Raw& raw = tensors.emplace_back();
+      raw.plan.name = entry.name;
+      raw.plan.encoding = entry.view.encoding;
+      raw.plan.shape = entry.view.shape;
+      raw.bytes.assign(data.begin(), data.end());
     }
   }
 

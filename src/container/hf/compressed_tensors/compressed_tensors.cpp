@@ -1,5 +1,5 @@
-// compressed-tensors (llm-compressor, vLLM). FP8, MXFP8, MXFP4 and NVFP4 (floats.h), and integers where only weights
-// are quantized (integers.h). What needs integer activations is not read.
+// compressed-tensors (llm-compressor, vLLM). FP8, MXFP8, MXFP4 and NVFP4 (floats.h), and integers (integers.h) with or
+// without inputs that are rounded.
 #include <algorithm>
 #include <string>
 
@@ -39,10 +39,8 @@ std::string unread_group(const std::string& format, const json::Value& group, co
                                            "nvfp4-pack-quantized"};
   if (std::ranges::find(kFormats, format) == std::end(kFormats)) return format_text("'format' {}", format);
   if (!is_int(weights)) return unread_floats(weights, format);
-  const json::Value* activations = member(group, "input_activations");
-  if (activations != nullptr)
-    return "integer weights and quantized 'input_activations' (only those whose weights alone are quantized are read)";
   read_integers(weights);
+  read_input_type(member(group, "input_activations"));
   return "";
 }
 
@@ -61,9 +59,9 @@ std::string unread(const json::Value& quantization) {
 void join(const json::Value& quantization, CheckpointContents& contents) {
   const std::string format = quantization.get("format", "unknown");
   std::vector<encoding::ScaledParams> floats;
-  std::vector<encoding::AffineParams> integers;
+  std::vector<IntegerGroup> integers;
   for_each_group(quantization, [&](const json::Value& group, const json::Value& weights) {
-    is_int(weights) ? integers.push_back(read_integers(weights))
+    is_int(weights) ? integers.push_back({read_integers(weights), read_input_type(member(group, "input_activations"))})
                     : floats.push_back(read_floats(weights, group.get("format", format)));
   });
   if (!floats.empty()) join_floats(contents, floats);
@@ -87,21 +85,25 @@ void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files)
   is_float(*tensor.encoding) ? copy_parts(tensor, files) : pack_integers(tensor, files);
 }
 
-std::string format_of(const encoding::EncodingInfo& type) {
-  return is_float(type) ? std::string(float_format(type)) : "pack-quantized";
+std::string format_of(const encoding::EncodingInfo& type, const encoding::ActivationInfo* inputs) {
+  if (is_float(type)) return std::string(float_format(type));
+  return inputs != nullptr ? "int-quantized" : "pack-quantized";
 }
 
-json::Value describe_group(const encoding::EncodingInfo& type, const json::Array& targets) {
-  json::Value group = json::Object{{"targets", targets},
-                                   {"weights", is_float(type) ? describe_floats(type) : describe_integers(type.affine)},
-                                   {"input_activations", is_float(type) ? describe_float_inputs(type) : json::Value()},
-                                   {"output_activations", nullptr}};
-  if (is_float(type)) group.set("format", format_of(type));
+json::Value describe_group(const encoding::EncodingInfo& type, const encoding::ActivationInfo* inputs,
+                           const json::Array& targets) {
+  json::Value group = json::Object{
+      {"targets", targets},
+      {"weights", is_float(type) ? describe_floats(type) : describe_integers(type.affine)},
+      {"input_activations", is_float(type) ? describe_float_inputs(type) : describe_integer_inputs(inputs)},
+      {"output_activations", nullptr}};
+  if (is_float(type)) group.set("format", format_of(type, inputs));
   return group;
 }
 
 json::Value config(const QuantizedWeights& weights) {
   const encoding::EncodingInfo& usual = usual_type(weights);
+  const encoding::ActivationInfo* inputs = weights.tensors.front().inputs;
   std::vector<std::pair<const encoding::EncodingInfo*, json::Array>> groups = {{&usual, {"Linear"}}};
   for (const PlannedTensor& tensor : weights.tensors) {
     if (tensor.encoding == &usual) continue;
@@ -111,15 +113,16 @@ json::Value config(const QuantizedWeights& weights) {
   }
   json::Object config_groups;
   for (const auto& [type, targets] : groups)
-    config_groups.emplace_back(format_text("group_{}", config_groups.size()), describe_group(*type, targets));
+    config_groups.emplace_back(format_text("group_{}", config_groups.size()), describe_group(*type, inputs, targets));
   json::Array ignore;
   for (const std::string& module : weights.kept) ignore.emplace_back(module);
-  const bool mixed =
-      std::ranges::any_of(groups, [&](const auto& group) { return format_of(*group.first) != format_of(usual); });
-  return json::Object{{"quant_method", "compressed-tensors"}, {"format", mixed ? "mixed-precision" : format_of(usual)},
-                      {"quantization_status", "compressed"},  {"config_groups", std::move(config_groups)},
-                      {"ignore", std::move(ignore)},          {"kv_cache_scheme", nullptr},
-                      {"global_compression_ratio", nullptr}};
+  const bool mixed = std::ranges::any_of(
+      groups, [&](const auto& group) { return format_of(*group.first, inputs) != format_of(usual, inputs); });
+  return json::Object{
+      {"quant_method", "compressed-tensors"}, {"format", mixed ? "mixed-precision" : format_of(usual, inputs)},
+      {"quantization_status", "compressed"},  {"config_groups", std::move(config_groups)},
+      {"ignore", std::move(ignore)},          {"kv_cache_scheme", nullptr},
+      {"global_compression_ratio", nullptr}};
 }
 
 constexpr Dtype kScales[] = {Dtype::kBf16, Dtype::kF16, Dtype::kF32};
@@ -131,6 +134,12 @@ constexpr FloatType kFloats[] = {
     {"mxfp4", {encoding::FloatCode::kE2m1, 1, 32, Dtype::kF8E8m0}},
     {"nvfp4", {encoding::FloatCode::kE2m1, 1, 16, Dtype::kF8E4m3, true}},
 };
+// Its integers have no columns that stay as they are.
+bool takes_inputs(const encoding::EncodingInfo& weights, const encoding::ActivationInfo& inputs) {
+  return !is_float(weights) && !weights.affine.group_index && inputs.code == encoding::InputCode::kInteger &&
+         inputs.threshold == 0;
+}
+
 constexpr Format kFormats[] = {{
     .name = "compressed-tensors",
     .bits = 0b111111100,
@@ -141,6 +150,7 @@ constexpr Format kFormats[] = {{
     .scales = kScales,
     .whole_groups = true,
     .floats = kFloats,
+    .takes_inputs = takes_inputs,
     .lay_out = lay_out,
     .pack = pack,
     .config = config,

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "container/hf/scaled_floats.h"
+#include "container/hf/static_inputs.h"
 #include "encoding/affine.h"
 
 namespace nibble::container::hf::compressed_tensors {
@@ -27,6 +28,7 @@ struct Linear {
   bool packed = false;
   std::int64_t rows = 0, cols = 0;
   AffineParams params;
+  InputRounding inputs;
 };
 
 std::vector<std::int64_t> without_ones(const Shape& shape) {
@@ -64,10 +66,11 @@ bool fits(const Linear& linear, const AffineParams& params) {
          params.symmetric == (linear.zeros == nullptr);
 }
 
-void choose_type(const std::vector<AffineParams>& types, Linear& linear) {
-  const auto type = std::ranges::find_if(types, [&](const AffineParams& params) { return fits(linear, params); });
-  if (type == types.end()) {
-    const AffineParams& usual = types.front();
+void choose_type(const std::vector<IntegerGroup>& groups, Linear& linear) {
+  const auto type =
+      std::ranges::find_if(groups, [&](const IntegerGroup& group) { return fits(linear, group.weights); });
+  if (type == groups.end()) {
+    const AffineParams& usual = groups.front().weights;
     fail(ErrorCode::kFormat,
          "tensor '{}' of shape {} with '{}' of shape {}{} is in no group of the config; {} bits of ({}, {}) would take "
          "{} "
@@ -78,7 +81,8 @@ void choose_type(const std::vector<AffineParams>& types, Linear& linear) {
          encoding::scales_shape(usual, {linear.rows, linear.cols}).to_string(),
          usual.symmetric ? "" : " and zero points");
   }
-  linear.params = *type;
+  linear.params = type->weights;
+  linear.inputs.activation = type->inputs;
   const Dtype dtype = linear.scales->view.encoding->dtype;
   if (dtype != Dtype::kF16 && dtype != Dtype::kBf16 && dtype != Dtype::kF32)
     fail(ErrorCode::kFormat, "tensor '{}' is in {}; scales are in f16, bf16 or f32", linear.scales->name,
@@ -234,7 +238,25 @@ AffineParams read_integers(const json::Value& weights) {
   return params;
 }
 
-void join_integers(CheckpointContents& contents, const std::vector<AffineParams>& types) {
+const encoding::ActivationInfo* read_input_type(const json::Value* activations) {
+  if (activations == nullptr) return nullptr;
+  const std::string strategy = activations->get("strategy", "tensor"), type = activations->get("type", "int");
+  const json::Value* dynamic = activations->find("dynamic");
+  const bool is_dynamic = dynamic != nullptr && dynamic->is_bool() && dynamic->as_bool();
+  const std::string scope = strategy == "group" ? format_text("g{}", activations->get("group_size", 0)) : strategy;
+  const std::string name = format_text("{}{}-{}{}", type, activations->get("num_bits", 8), scope,
+                                       activations->get("symmetric", true) ? "" : "-asym");
+  const encoding::ActivationInfo* info = type == "int" ? encoding::find_activation(name) : nullptr;
+  if (info == nullptr || info->is_static() == is_dynamic)
+    fail(ErrorCode::kUnsupported, "'input_activations' of {} {}, {}", is_dynamic ? "dynamic" : "fixed", type, scope);
+  return info;
+}
+
+void join_integers(CheckpointContents& contents, const std::vector<IntegerGroup>& groups) {
+  for (const IntegerGroup& group : groups) {
+    if (group.inputs != groups.front().inputs)
+      fail(ErrorCode::kUnsupported, "groups of the config that differ in their 'input_activations'");
+  }
   TensorJoin joined(contents.tensors);
   std::vector<Linear> linears;
   bool moved = false;
@@ -242,7 +264,13 @@ void join_integers(CheckpointContents& contents, const std::vector<AffineParams>
     Linear linear = find_linear(joined, entry);
     if (linear.codes == nullptr) continue;
     read_sizes(linear);
-    choose_type(types, linear);
+    choose_type(groups, linear);
+    if (linear.inputs.activation != nullptr) {
+      const std::string module = module_of(entry.name);
+      linear.inputs = read_inputs(
+          joined, *linear.inputs.activation,
+          {module + ".input_scale", module + ".input_zero_point", 1 << (linear.inputs.activation->bits - 1)});
+    }
     moved = check_index(linear) || moved;
     linears.push_back(linear);
   }
@@ -250,6 +278,7 @@ void join_integers(CheckpointContents& contents, const std::vector<AffineParams>
     // Of all or of none, so that the experts of a layer are of one type.
     linear.params.group_index = moved && linear.index != nullptr && linear.params.granularity == Granularity::kGroup;
     linear.codes->view = make_weight(linear, contents);
+    linear.codes->view.inputs = linear.inputs;
     for (const TensorEntry* part : {linear.scales, linear.shape, linear.zeros, linear.index}) {
       if (part != nullptr) joined.absorb(*part);
     }
@@ -260,7 +289,50 @@ void join_integers(CheckpointContents& contents, const std::vector<AffineParams>
   }
 }
 
+namespace {
+
+// With inputs that are rounded: the package has codes of signed bytes then.
+std::vector<PlannedTensor> lay_out_bytes(const PlannedTensor& tensor) {
+  const AffineParams& params = tensor.encoding->affine;
+  const encoding::EncodingInfo &i8 = encoding::get("i8"), &scale = encoding::get(dtype_name(params.scale_dtype));
+  const bool whole = params.granularity == Granularity::kTensor;
+  const Shape scales =
+      whole ? Shape({1}) : Shape({tensor.shape.rows(), encoding::groups_per_row(params, tensor.shape.cols())});
+  std::vector<PlannedTensor> files = {{tensor.name, &i8, tensor.shape}, {tensor.name + "_scale", &scale, scales}};
+  if (!params.symmetric) files.push_back({tensor.name + "_zero_point", &i8, scales});
+  if (!tensor.inputs->is_static()) return files;
+  files.push_back({module_of(tensor.name) + ".input_scale", &encoding::get("f32"), {1}});
+  if (!tensor.inputs->symmetric) files.push_back({module_of(tensor.name) + ".input_zero_point", &i8, {1}});
+  return files;
+}
+
+std::byte signed_byte(int code, int bits) { return static_cast<std::byte>(code - (1 << (bits - 1))); }
+
+void pack_bytes(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
+  const AffineParams& params = tensor.encoding->affine;
+  const std::size_t row_bytes = encoding::row_code_bytes(params, tensor.cols());
+  const auto cols = static_cast<std::size_t>(tensor.cols());
+  std::vector<std::uint8_t> stored(cols);
+  for (std::size_t row = 0; row < static_cast<std::size_t>(tensor.rows()); ++row) {
+    encoding::unpack_codes(params.bits, tensor.data().data() + row * row_bytes, tensor.cols(), stored.data());
+    for (std::size_t c = 0; c < cols; ++c) files[0][row * cols + c] = signed_byte(stored[c], params.bits);
+  }
+  std::ranges::copy(tensor.part(PartRole::kScales).bytes, files[1].begin());
+  std::size_t next = 2;
+  if (!params.symmetric) {
+    std::ranges::transform(tensor.part(PartRole::kZeros).bytes, files[next++].begin(),
+                           [&](std::byte zero) { return signed_byte(std::to_integer<int>(zero), params.bits); });
+  }
+  const InputRounding& inputs = tensor.inputs;
+  if (!inputs.activation->is_static()) return;
+  std::memcpy(files[next].data(), &inputs.scale, 4);
+  if (!inputs.activation->symmetric) files[next + 1][0] = signed_byte(inputs.zero, inputs.activation->bits);
+}
+
+}  // namespace
+
 std::vector<PlannedTensor> lay_out_integers(const PlannedTensor& tensor) {
+  if (tensor.inputs != nullptr) return lay_out_bytes(tensor);
   const AffineParams& params = tensor.encoding->affine;
   const std::int64_t rows = tensor.shape.rows(), cols = tensor.shape.cols();
   const encoding::EncodingInfo& i32 = encoding::get("i32");
@@ -303,6 +375,7 @@ void pack_zeros(const TensorView& tensor, std::span<std::byte> out) {
 }  // namespace
 
 void pack_integers(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
+  if (tensor.inputs.activation != nullptr) return pack_bytes(tensor, files);
   const AffineParams& params = tensor.encoding->affine;
   const std::size_t row_bytes = encoding::row_code_bytes(params, tensor.cols());
   const std::size_t stride = static_cast<std::size_t>(4 * words_for(tensor.cols(), params.bits));
@@ -327,6 +400,20 @@ json::Value describe_integers(const AffineParams& params) {
   value.set("dynamic", false);
   value.set("actorder", params.group_index ? json::Value("group") : json::Value());
   value.set("observer", "minmax");
+  value.set("observer_kwargs", json::Object{});
+  return value;
+}
+
+json::Value describe_integer_inputs(const encoding::ActivationInfo* inputs) {
+  if (inputs == nullptr) return {};
+  json::Value value = json::Object{{"num_bits", inputs->bits}, {"type", "int"}, {"symmetric", inputs->symmetric}};
+  const bool group = inputs->scope == encoding::InputScope::kGroup;
+  value.set("strategy", group ? "group" : inputs->is_static() ? "tensor" : "token");
+  value.set("group_size", group ? json::Value(inputs->group) : json::Value());
+  value.set("block_structure", nullptr);
+  value.set("dynamic", !inputs->is_static());
+  value.set("actorder", nullptr);
+  value.set("observer", inputs->is_static() ? json::Value("minmax") : json::Value());
   value.set("observer_kwargs", json::Object{});
   return value;
 }

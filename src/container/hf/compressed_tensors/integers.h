@@ -1,24 +1,33 @@
-// compressed-tensors whose weights are integers: "pack-quantized" and weight-only "int-quantized".
+// compressed-tensors whose weights are integers: "pack-quantized", and "int-quantized" with or without inputs that are
+// rounded.
 #pragma once
 
 #include <vector>
 
 #include "container/hf/format.h"
 #include "container/mapped_checkpoint.h"
+#include "encoding/activation.h"
 #include "encoding/encoding.h"
 #include "json/json.h"
 
 namespace nibble::container::hf::compressed_tensors {
 
-// What a group of the config says of its weights. Throws Error for what does not exist.
+// What a group of the config says of its weights, and of its inputs (null: they stay as they are). Throws Error for
+// what does not exist.
+struct IntegerGroup {
+  encoding::AffineParams weights;
+  const encoding::ActivationInfo* inputs = nullptr;
+};
 encoding::AffineParams read_integers(const json::Value& weights);
+const encoding::ActivationInfo* read_input_type(const json::Value* activations);
 // Makes X.weight of each X.weight_packed (i32: rows of bit streams of signed codes + 2^(b-1), each filled up to a word)
 // or X.weight (i8: signed codes) and its X.weight_scale, X.weight_zero_point, X.weight_g_idx. Each is of the first of
-// `types` that its shapes fit.
-void join_integers(CheckpointContents& contents, const std::vector<encoding::AffineParams>& types);
+// `groups` that its shapes fit. Inputs with fixed scales have them in M.input_scale, M.input_zero_point of the module.
+void join_integers(CheckpointContents& contents, const std::vector<IntegerGroup>& groups);
 
 // Of a group of the config, and of tensors that are written.
 json::Value describe_integers(const encoding::AffineParams& params);
+json::Value describe_integer_inputs(const encoding::ActivationInfo* inputs);
 std::vector<PlannedTensor> lay_out_integers(const PlannedTensor& tensor);
 void pack_integers(const TensorView& tensor, std::span<const std::span<std::byte>> files);
 

@@ -1,11 +1,14 @@
 // "nibble": the parts of whatever encoding a tensor has, as they are (docs/quantized-folders.md). Tensor X lies in
 // X.codes, X.scales, X.zeros, ...; quantization_config says {"tensors": {X: {"encoding": name, "shape": [rows,
-// cols]}}}.
+// cols], "inputs": name}}}, the last where inputs are rounded, whose scale and zero point, if fixed, lie in
+// X.input_scale and X.input_zero.
 #include <algorithm>
+#include <cstring>
 
 #include "base/error.h"
 #include "container/hf/scaled_floats.h"
 #include "container/hf/scheme.h"
+#include "container/hf/static_inputs.h"
 #include "encoding/encoding.h"
 
 namespace nibble::container::hf::parts {
@@ -21,6 +24,8 @@ constexpr std::pair<PartRole, std::string_view> kNames[] = {{PartRole::kCodes, "
                                                             {PartRole::kOutliers, ".outliers"},
                                                             {PartRole::kSuperScales, ".super_scales"},
                                                             {PartRole::kGlobalScale, ".global_scale"}};
+
+const std::string kInputScale = ".input_scale", kInputZero = ".input_zero";
 
 std::string part_name(const std::string& tensor, PartRole role) {
   const auto* found = std::ranges::find(kNames, role, [](const auto& item) { return item.first; });
@@ -60,6 +65,10 @@ void join_tensor(TensorJoin& joined, const std::string& name, const json::Value&
     }
   }
   encoding::validate(view);
+  if (const json::Value* inputs = what.find("inputs"); inputs != nullptr) {
+    const encoding::ActivationInfo& info = encoding::get_activation(inputs->as_string());
+    view.inputs = read_inputs(joined, info, {name + kInputScale, name + kInputZero});
+  }
   first->view = view;
 }
 
@@ -79,7 +88,17 @@ std::vector<PlannedTensor> lay_out(const PlannedTensor& tensor) {
   std::vector<PlannedTensor> files;
   for (const encoding::PartPlan& part : encoding::plan_parts(*tensor.encoding, tensor.shape))
     files.push_back({part_name(tensor.name, part.role), &encoding::get(dtype_name(part.dtype)), part.shape});
+  if (tensor.inputs == nullptr || !tensor.inputs->is_static()) return files;
+  files.push_back({tensor.name + kInputScale, &encoding::get("f32"), {1}});
+  if (!tensor.inputs->symmetric) files.push_back({tensor.name + kInputZero, &encoding::get("i32"), {1}});
   return files;
+}
+
+void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
+  const auto n_parts = static_cast<std::size_t>(tensor.n_parts);
+  copy_parts(tensor, files.first(n_parts));
+  if (files.size() > n_parts) std::memcpy(files[n_parts].data(), &tensor.inputs.scale, 4);
+  if (files.size() > n_parts + 1) std::memcpy(files[n_parts + 1].data(), &tensor.inputs.zero, 4);
 }
 
 json::Value config(const QuantizedWeights& weights) {
@@ -87,14 +106,24 @@ json::Value config(const QuantizedWeights& weights) {
   for (const PlannedTensor& tensor : weights.tensors) {
     json::Array shape;
     for (const std::int64_t dim : tensor.shape.dims()) shape.emplace_back(dim);
-    tensors.emplace_back(tensor.name, json::Object{{"encoding", tensor.encoding->name}, {"shape", std::move(shape)}});
+    json::Object what = {{"encoding", tensor.encoding->name}, {"shape", std::move(shape)}};
+    if (tensor.inputs != nullptr) what.emplace_back("inputs", tensor.inputs->name);
+    tensors.emplace_back(tensor.name, std::move(what));
   }
   return json::Object{
       {"quant_method", "nibble"}, {"version", kVersion}, {"method", weights.method}, {"tensors", std::move(tensors)}};
 }
 
-constexpr Format kFormats[] = {
-    {.name = "nibble", .any_parts = true, .lay_out = lay_out, .pack = copy_parts, .config = config}};
+bool takes_inputs(const encoding::EncodingInfo& /*weights*/, const encoding::ActivationInfo& /*inputs*/) {
+  return true;
+}
+
+constexpr Format kFormats[] = {{.name = "nibble",
+                                .any_parts = true,
+                                .takes_inputs = takes_inputs,
+                                .lay_out = lay_out,
+                                .pack = pack,
+                                .config = config}};
 
 }  // namespace
 

@@ -1,0 +1,46 @@
+#include "container/hf/static_inputs.h"
+
+#include <cstring>
+
+#include "base/error.h"
+
+namespace nibble::container::hf {
+
+namespace {
+
+double read_number(TensorJoin& joined, const std::string& name) {
+  const TensorEntry* entry = joined.find(name);
+  if (entry == nullptr) fail(ErrorCode::kFormat, "tensor '{}' is not there, which scales inputs", name);
+  const TensorView& view = entry->view;
+  const bool integer = view.encoding->name == "i8" || view.encoding->name == "i32";
+  if (view.encoding->family != encoding::Family::kPlain || view.shape.elements() != 1 ||
+      (view.encoding->decode == nullptr && !integer))
+    fail(ErrorCode::kFormat, "tensor '{}' is {} of shape {}, not one number", name, view.encoding->name,
+         view.shape.to_string());
+  joined.absorb(*entry);
+  if (view.encoding->name == "i8") return static_cast<std::int8_t>(view.data()[0]);
+  if (integer) {
+    std::int32_t value;
+    std::memcpy(&value, view.data().data(), sizeof(value));
+    return value;
+  }
+  float value;
+  view.encoding->decode(view.data().data(), &value, 1);
+  return static_cast<double>(value);
+}
+
+}  // namespace
+
+InputRounding read_inputs(TensorJoin& joined, const encoding::ActivationInfo& info, const StaticInputs& at) {
+  InputRounding rounding{&info};
+  if (!info.is_static()) return rounding;
+  rounding.scale = static_cast<float>(read_number(joined, at.scale));
+  const bool has_zero = !at.zero.empty() && joined.find(at.zero) != nullptr;
+  // Symmetric ones may have a zero point beside them, which says nothing.
+  const double zero = has_zero || !info.symmetric ? read_number(joined, at.zero) : 0;
+  if (!info.symmetric) rounding.zero = static_cast<int>(zero) + at.zero_offset;
+  with_context(format_text("tensor '{}'", at.scale), [&] { encoding::check_rounding(rounding); });
+  return rounding;
+}
+
+}  // namespace nibble::container::hf
