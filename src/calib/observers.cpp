@@ -87,8 +87,8 @@ Range least_error(const ActivationInfo& info, std::span<const float> inputs) {
   return best;
 }
 
-// Kullback-Leibler divergence of a histogram of magnitudes cut at `end` bins, what lies beyond in the last one, from the
-// same in `levels` steps.
+// Kullback-Leibler divergence of a histogram of magnitudes cut at `end` bins, what lies beyond in the last one, from
+// the same in `levels` steps.
 double divergence(const std::vector<double>& counts, int end, int levels) {
   std::vector<double> cut(counts.begin(), counts.begin() + end);
   for (std::size_t bin = static_cast<std::size_t>(end); bin < counts.size(); ++bin) cut.back() += counts[bin];

@@ -20,6 +20,7 @@ class MadeRows {
   virtual const StoredRows& origin() const = 0;  // the weight in the checkpoint that they are made of
   // Rows [row_begin, row_end) of the weight in canonical order as f32; a vector is one row. From any thread.
   virtual void read(std::int64_t row_begin, std::int64_t row_end, float* out) const = 0;
+  virtual void forget() const {}  // frees what was kept for the next call; nobody may be reading
 };
 
 // A tensor read in another order: row r is row row_map[r] of the view (identity when empty; for a vector "row" means

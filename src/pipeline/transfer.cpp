@@ -363,6 +363,10 @@ void transfer(ExecContext& context, const Conversion& conversion, const QuantPla
       outcomes[work.index] = finish(work);
       weights += static_cast<std::uint64_t>(work.rows * work.cols);
       for (const container::TensorEntry* entry : work.source->stored.entries()) reader.drop(*entry);
+      if (work.source->stored.made != nullptr) work.source->stored.made->forget();
+      for (const Share& share : work.source->shares) {
+        if (share.stored.made != nullptr) share.stored.made->forget();
+      }
     }
     begin = end;
   }

@@ -176,6 +176,9 @@ TEST(MatrixCache, KeepsWhatFitsAndMakesTheRestAnew) {
   get_matrix(4);
   get_matrix(5);
   EXPECT_EQ((*held)[0], 0);
+  cache.forget(&cache);
+  get_matrix(5);
+  EXPECT_EQ(made, 8);
 }
 
 std::vector<std::string> variants() {

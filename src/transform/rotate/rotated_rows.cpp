@@ -32,6 +32,15 @@ MatrixCache::Values MatrixCache::get(const Key& key, std::int64_t n, const std::
   return {item, &item->values};
 }
 
+void MatrixCache::forget(const void* whose) {
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(items_, [&](const auto& item) {
+    const bool own = item->key.first == whose;
+    if (own) bytes_ -= item->bytes;
+    return own;
+  });
+}
+
 RotatedRows::RotatedRows(std::shared_ptr<const model::ModelSource> original, Rewriting rewriting,
                          std::shared_ptr<MatrixCache> cache)
     : original_(std::move(original)), rewriting_(std::move(rewriting)), cache_(std::move(cache)) {

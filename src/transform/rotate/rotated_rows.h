@@ -22,6 +22,7 @@ class MatrixCache {
   explicit MatrixCache(std::uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
   // The matrix of `n` numbers under that key; `make` fills it in if it is not held. Others who want it wait.
   Values get(const Key& key, std::int64_t n, const std::function<void(float*)>& make);
+  void forget(const void* whose);
 
  private:
   struct Item {
@@ -54,6 +55,7 @@ class RotatedRows final : public model::MadeRows {
               std::shared_ptr<MatrixCache> cache);
   const model::StoredRows& origin() const override { return original_->weight(rewriting_.from); }
   void read(std::int64_t row_begin, std::int64_t row_end, float* out) const override;
+  void forget() const override { cache_->forget(this); }
 
  private:
   void read_inputs(std::int64_t row_begin, std::int64_t row_end, float* out) const;  // all but what outputs become

@@ -162,9 +162,9 @@ class Smoothing {
   const Link& link_;
   const Stage& stage_;
   std::vector<std::size_t> slots_;
-  std::vector<std::vector<float>> weights_;   // of the slots
-  std::vector<float> inputs_, weights_max_;   // largest magnitudes, (link.rows())
-  std::vector<float> sample_;                 // inputs, (tokens, channels)
+  std::vector<std::vector<float>> weights_;  // of the slots
+  std::vector<float> inputs_, weights_max_;  // largest magnitudes, (link.rows())
+  std::vector<float> sample_;                // inputs, (tokens, channels)
 };
 
 void apply(BlockScope& scope) {
