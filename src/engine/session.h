@@ -12,8 +12,8 @@
 namespace nibble::engine {
 
 struct SessionOptions {
-  std::optional<model::KvType> kv;  // the default is the model's path's
-  std::int64_t context = 0;         // tokens of room; 0: the model's trained context
+  std::optional<model::KvType> kv{};  // the default is the model's path's
+  std::int64_t context = 0;           // tokens of room; 0: the model's trained context
 };
 
 // One user at a time; any number of sessions share a model.

@@ -14,7 +14,7 @@
 namespace nibble::ops {
 namespace {
 
-constexpr int kHeads[] = {20, 64, 80, 96, 128, 256, 576};
+constexpr int kHeads[] = {20, 40, 64, 80, 96, 128, 256, 576};
 constexpr KvType kTypes[] = {KvType::kQ8_0,  KvType::kInt8, KvType::kFp8,  KvType::kInt4,
                              KvType::kInt8H, KvType::kFp8H, KvType::kInt4H};
 

@@ -72,23 +72,24 @@ const MemoryRow& row_named(const std::vector<MemoryRow>& rows, std::string_view 
 
 std::string gigabytes(double n_bytes) { return format_bytes(static_cast<std::uint64_t>(std::max(n_bytes, 0.0))); }
 
-// Guideline: cheap inference is weight-only 4 bit with a 16-bit cache; more bits where memory is left, fewer where it
-// must.
-std::string advise_run(const std::vector<MemoryRow>& rows, double usable) {
+// Guideline: cheap inference is weight-only 4 bit; more bits where memory is left, fewer where it must.
+std::string advise_run(const std::vector<MemoryRow>& rows, std::string_view cache, double usable) {
   const MemoryRow& four_bit = row_named(rows, "q4_k_m");
   const MemoryRow* largest = largest_fitting(rows, usable, true);
   if (largest == nullptr) {
     const MemoryRow& smallest = rows.back();
     return format_text("nothing fits: the smallest, {}, takes {}{}", smallest.format, gigabytes(smallest.total()),
-                       smallest.kv_cache > smallest.weights / 2 ? "; shorten the context or use --kv-cache int8" : "");
+                       smallest.kv_cache > smallest.weights / 2
+                           ? "; shorten the context or take a smaller KV cache (int8, int4-h)"
+                           : "");
   }
   if (four_bit.total() > usable) {
     return format_text("{}: the largest that fits; q4_k_m would take {}. Expect a clear loss of quality below 4 bits",
                        largest->format, gigabytes(four_bit.total()));
   }
   if (largest->format == "q4_k_m")
-    return "q4_k_m with a 16-bit KV cache: 4-bit weights are the cheapest inference at little loss";
-  return format_text("q4_k_m with a 16-bit KV cache for the cheapest inference ({}); there is room up to {} ({})",
+    return format_text("q4_k_m with a KV cache in {}: 4-bit weights are the cheapest inference at little loss", cache);
+  return format_text("q4_k_m with a KV cache in {} for the cheapest inference ({}); there is room up to {} ({})", cache,
                      gigabytes(four_bit.total()), largest->format, gigabytes(largest->total()));
 }
 
@@ -127,7 +128,7 @@ std::string advise(const Setting& setting, const std::vector<MemoryRow>& rows, d
     case Goal::kRun:
       break;
   }
-  return advise_run(rows, usable);
+  return advise_run(rows, model::kv_type_name(setting.workload.kv), usable);
 }
 
 double usable_bytes(const MemorySize& memory) { return static_cast<double>(memory.bytes) * (1 - kReserve); }
