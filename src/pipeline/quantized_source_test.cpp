@@ -39,6 +39,15 @@ struct Piece {
   std::vector<std::byte> bytes;
 };
 
+Piece copy_of(const container::TensorEntry& entry) {
+  Piece piece;
+  piece.tensor.name = entry.name;
+  piece.tensor.encoding = entry.view.encoding;
+  piece.tensor.shape = entry.view.shape;
+  piece.bytes.assign(entry.view.data().begin(), entry.view.data().end());
+  return piece;
+}
+
 std::vector<float> values_of(const TensorView& view) {
   std::vector<float> values(static_cast<std::size_t>(view.shape.elements()));
   encoding::decode_rows(view, 0, view.rows(), values.data());
@@ -95,8 +104,7 @@ void write_copy(const fs::path& model, const fs::path& folder, json::Value quant
   for (const container::TensorEntry& entry : reader->tensors()) {
     std::vector<Piece> pieces = convert(entry);
     if (pieces.empty()) {
-      const auto data = entry.view.data();
-      pieces.push_back({{entry.name, entry.view.encoding, entry.view.shape}, {data.begin(), data.end()}});
+      pieces.push_back(copy_of(entry));
     }
     std::ranges::move(pieces, std::back_inserter(all));
   }
@@ -243,11 +251,15 @@ TEST_F(QuantizedSource, CacheSchemeIsNamedAndLeftToTheFlag) {
              [](const container::TensorEntry& entry) {
                std::vector<Piece> pieces;
                if (!entry.name.ends_with("k_proj.weight")) return pieces;
-               const auto data = entry.view.data();
-               pieces.push_back({{entry.name, entry.view.encoding, entry.view.shape}, {data.begin(), data.end()}});
+               pieces.push_back(copy_of(entry));
                const std::string attention = entry.name.substr(0, entry.name.size() - std::strlen("k_proj.weight"));
-               for (const char* scale : {"k_scale", "v_scale"})
-                 pieces.push_back({{attention + scale, &encoding::get("bf16"), {1}}, std::vector<std::byte>(2)});
+               for (const char* scale : {"k_scale", "v_scale"}) {
+                 Piece& piece = pieces.emplace_back();
+                 piece.tensor.name = attention + scale;
+                 piece.tensor.encoding = &encoding::get("bf16");
+                 piece.tensor.shape = {1};
+                 piece.bytes.resize(2);
+               }
                return pieces;
              });
   EXPECT_THAT(inspect_model({model.string()}).notes, Contains(HasSubstr("KV cache of 8-bit floats")));

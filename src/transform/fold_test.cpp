@@ -33,6 +33,21 @@ class Folds : public ::testing::TestWithParam<std::string> {
     return x;
   }
 
+  // Variance of the logarithms of the largest magnitudes of the first linears' input channels.
+  double spread(calib::BlockWalk& walk, int layer) {
+    const calib::Stage stage = walk.stages(context_, layer)[0];
+    const calib::InputMoments moments =
+        walk.collect(context_, stage, {.gram = false, .cross = false, .ranges = true}, calib::Share::kTrain);
+    double sum = 0, squares = 0;
+    const auto n = static_cast<double>(stage.cols);
+    for (const float largest : moments.max_abs(0)) {
+      const double value = std::log(std::max(1e-9, static_cast<double>(largest)));
+      sum += value;
+      squares += value * value;
+    }
+    return squares / n - sum / n * (sum / n);
+  }
+
   testing::TemporaryFolder folder_;
   ThreadPool pool_;
   CancelToken cancel_;
@@ -41,6 +56,40 @@ class Folds : public ::testing::TestWithParam<std::string> {
   std::shared_ptr<model::ModelSource> source_;
   calib::TokenChunks chunks_;
 };
+
+// Factors from what flows on a text; the outputs of each block in f32 stay.
+TEST_P(Folds, OfSmoothquantLeaveTheFunctionAsItIs) {
+  calib::BlockWalk walk(context_, source_, nullptr, chunks_, {best_isa(), 0});
+  std::vector<SlotTarget> targets(source_->spec().weights.size());
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (source_->spec().weights[i].shape.rank() > 1)
+      targets[i] = {&encoding::get("int8-channel"), &method::get("rtn"), nullptr, nullptr};
+  }
+  const method::Options options;
+  const Chosen chosen = choose("smoothquant:alpha=0.5");
+  double spread_before = 0, spread_after = 0;
+  for (int layer = 0; layer < walk.spec().n_layers(); ++layer) {
+    const std::vector<float> before = run(walk, layer);
+    BlockScope scope{context_, walk, *source_, targets, options, layer, chosen.settings};
+    spread_before += spread(walk, layer);
+    chosen.transform->apply(scope);
+    spread_after += spread(walk, layer);
+    walk.reload(context_, layer);
+    const std::vector<float> after = run(walk, layer);
+    double error = 0, power = 0;
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      error += std::pow(static_cast<double>(after[i]) - static_cast<double>(before[i]), 2);
+      power += std::pow(static_cast<double>(before[i]), 2);
+    }
+    EXPECT_LT(std::sqrt(error / power), 1e-5) << "block " << layer;
+    walk.pass(context_, layer, model::BlockModel::Half::kBoth);
+  }
+  const model::Role first = walk.stages(context_, 0)[0].roles[0];
+  const bool linked = std::ranges::any_of(model::block_links(walk.spec(), 0), [&](const model::Link& link) {
+    return std::ranges::find(link.consumers, first) != link.consumers.end();
+  });
+  EXPECT_TRUE(linked ? spread_after < spread_before : spread_after == spread_before);  // of the first inputs
+}
 
 TEST_P(Folds, LeaveTheFunctionAsItIs) {
   calib::BlockWalk walk(context_, source_, nullptr, chunks_, {best_isa(), 0});

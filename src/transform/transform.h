@@ -31,7 +31,7 @@ struct BlockScope {
   std::span<const SlotTarget> targets;  // by slot
   const method::Options& options;
   int layer;
-  std::string_view settings;  // of the transform
+  std::string_view settings = {};  // of the transform
 };
 
 struct Transform {

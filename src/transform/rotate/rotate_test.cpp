@@ -36,7 +36,7 @@ class Rotate : public ::testing::TestWithParam<std::string> {
  protected:
   static void expect_same_function(const Source& source) {
     if (is_refused(source->spec())) return expect_refusal(source);
-    const Source rotated = get("rotate").apply_model(source, 3);
+    const Source rotated = choose("rotate").transform->apply_model(source, 3);
     const testing::LogitsError error = testing::compare_logits(testing::logits_of(rotated), testing::logits_of(source));
     RecordProperty("relative_error", format_text("{:.2e}, worst {:.2e}", error.relative, error.worst));
     EXPECT_LE(error.relative, kTolerance);
@@ -46,7 +46,7 @@ class Rotate : public ::testing::TestWithParam<std::string> {
 
   static void expect_refusal(const Source& source) {
     try {
-      get("rotate").apply_model(source, 3);
+      choose("rotate").transform->apply_model(source, 3);
       FAIL() << "was rotated";
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
@@ -133,7 +133,7 @@ TEST(Rotation, OneOutlierIsSpreadEvenly) {
 TEST(RotatedRows, AreTheSameHoweverTheyAreRead) {
   const testing::TemporaryFolder folder;
   testing::write_tiny_model(folder.path(), testing::tiny_config("qwen2_moe"));
-  const Source rotated = get("rotate").apply_model(ModelSource::open(folder.path()), 3);
+  const Source rotated = choose("rotate").transform->apply_model(ModelSource::open(folder.path()), 3);
   for (std::size_t slot = 0; slot < rotated->spec().weights.size(); ++slot) {
     const Shape& shape = rotated->spec().weights[slot].shape;
     const std::vector<float> whole = read_weight(*rotated, slot);
@@ -149,7 +149,7 @@ TEST(RotatedRows, DependOnTheSeedAlone) {
   testing::write_tiny_model(folder.path(), testing::tiny_config("llama"));
   const Source source = ModelSource::open(folder.path());
   const auto query = [&](std::uint64_t seed) {
-    const Source rotated = get("rotate").apply_model(source, seed);
+    const Source rotated = choose("rotate").transform->apply_model(source, seed);
     return read_weight(*rotated, slot_index(rotated->spec(), Role::kAttnQ, 0));
   };
   EXPECT_EQ(query(1), query(1));

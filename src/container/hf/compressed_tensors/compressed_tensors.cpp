@@ -56,12 +56,22 @@ std::string unread(const json::Value& quantization) {
   return what;
 }
 
+IntegerGroup read_integer_group(const json::Value& group, const json::Value& weights) {
+  IntegerGroup integers{read_integers(weights), read_input_type(member(group, "input_activations"))};
+  if (const json::Value* targets = member(group, "targets"); targets != nullptr && targets->is_array()) {
+    for (const json::Value& target : targets->as_array()) {
+      if (target.is_string()) integers.targets.push_back(target.as_string());
+    }
+  }
+  return integers;
+}
+
 void join(const json::Value& quantization, CheckpointContents& contents) {
   const std::string format = quantization.get("format", "unknown");
   std::vector<encoding::ScaledParams> floats;
   std::vector<IntegerGroup> integers;
   for_each_group(quantization, [&](const json::Value& group, const json::Value& weights) {
-    is_int(weights) ? integers.push_back({read_integers(weights), read_input_type(member(group, "input_activations"))})
+    is_int(weights) ? integers.push_back(read_integer_group(group, weights))
                     : floats.push_back(read_floats(weights, group.get("format", format)));
   });
   if (!floats.empty()) join_floats(contents, floats);

@@ -67,8 +67,12 @@ bool fits(const Linear& linear, const AffineParams& params) {
 }
 
 void choose_type(const std::vector<IntegerGroup>& groups, Linear& linear) {
-  const auto type =
-      std::ranges::find_if(groups, [&](const IntegerGroup& group) { return fits(linear, group.weights); });
+  const std::string module = module_of(linear.codes->name);
+  auto type = std::ranges::find_if(groups, [&](const IntegerGroup& group) {
+    return std::ranges::count(group.targets, module) > 0 && fits(linear, group.weights);
+  });
+  if (type == groups.end())
+    type = std::ranges::find_if(groups, [&](const IntegerGroup& group) { return fits(linear, group.weights); });
   if (type == groups.end()) {
     const AffineParams& usual = groups.front().weights;
     fail(ErrorCode::kFormat,

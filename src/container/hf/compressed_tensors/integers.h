@@ -2,6 +2,7 @@
 // rounded.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "container/hf/format.h"
@@ -17,6 +18,7 @@ namespace nibble::container::hf::compressed_tensors {
 struct IntegerGroup {
   encoding::AffineParams weights;
   const encoding::ActivationInfo* inputs = nullptr;
+  std::vector<std::string> targets = {};  // modules, or kinds of them
 };
 encoding::AffineParams read_integers(const json::Value& weights);
 const encoding::ActivationInfo* read_input_type(const json::Value* activations);

@@ -1,0 +1,180 @@
+// Types that round inputs, from the request to what the model computes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "container/checkpoint.h"
+#include "encoding/activation.h"
+#include "encoding/encoding.h"
+#include "json/json.h"
+#include "model/source.h"
+#include "nibble/evaluate.h"
+#include "nibble/quantize.h"
+#include "pipeline/joint_types.h"
+#include "testing/program.h"
+
+namespace nibble {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using nibble::testing::TemporaryFolder;
+
+const fs::path kRoot = NIBBLE_SOURCE_DIR;
+const std::string kLinear = "model.layers.3.mlp.down_proj.weight";
+
+class RoundedInputs : public ::testing::Test {
+ protected:
+  QuantizeRequest request(const std::string& output, const std::string& type) const {
+    QuantizeRequest r;
+    r.input = (kRoot / "models/books-7m").string();
+    r.output = folder_ / output;
+    r.type = type;
+    r.method = "rtn";
+    r.calib_tokens = 1024;
+    return r;
+  }
+  QuantizeRequest learned(const std::string& output, const std::string& type) const {
+    QuantizeRequest r = request(output, type);
+    r.calib = (kRoot / "text/books-calib.txt").string();
+    return r;
+  }
+  std::string fault(const QuantizeRequest& r) const {
+    try {
+      quantize_model(r);
+    } catch (const Error& error) {
+      EXPECT_FALSE(fs::exists(r.output));
+      return error.what();
+    }
+    ADD_FAILURE() << "no Error was thrown";
+    return "";
+  }
+  InputRounding inputs_of(const std::string& output, const std::string& tensor = kLinear) const {
+    return container::open(folder_ / output)->at(tensor).view.inputs;
+  }
+  json::Value measured(const std::string& output) const {
+    EvaluateRequest r;
+    r.model = folder_ / output;
+    r.reference = kRoot / "models/books-7m";
+    r.text = kRoot / "text/books-eval.txt";
+    r.context = 128;
+    r.chunks = 2;
+    r.exact = true;
+    return json::parse(evaluate({}, r).json);
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(RoundedInputs, TypesNameBothSides) {
+  const auto type = pipeline::find_joint_type("zeroquant-w4a8-g64");
+  ASSERT_TRUE(type);
+  EXPECT_EQ(type->weights->name, "int4-g64");
+  EXPECT_EQ(type->attention->name, "int8-g64");
+  EXPECT_EQ(type->inputs->name, "int8-token");
+  for (const char* name : {"w8a8-", "w4a8", "w4a8-g", "w4a8-g0", "w4a8-gN", "int8-channel"})
+    EXPECT_FALSE(pipeline::find_joint_type(name)) << name;
+}
+
+// The fast path computes with the same codes: what is between the two paths is the order of sums, and the cache's f16.
+TEST_F(RoundedInputs, BothPathsRoundAlike) {
+  struct Case {
+    const char *type, *inputs, *weights;
+    double most;  // KL divergence from the unquantized model
+  };
+  const Case cases[] = {{"w8a8", "int8-token", "int8-channel-bf16", 0.002},
+                        {"w4a8-g96", "int8-token", "int4-g96-bf16", 0.02},
+                        {"zeroquant-w4a8-g32", "int8-token", "int4-g32-bf16", 0.02},
+                        {"llm-int8", "int8-token-over6", "int8-channel", 0.002},
+                        {"w4a4", "int4-token", "int4-channel-bf16", 0.5}};
+  for (const Case& each : cases) {
+    SCOPED_TRACE(each.type);
+    quantize_model(request(each.type, each.type));
+    EXPECT_EQ(inputs_of(each.type).activation->name, each.inputs);
+    EXPECT_EQ(container::open(folder_ / each.type)->at(kLinear).view.encoding->name, each.weights);
+    const json::Value report = measured(each.type);
+    const double exact = report.get("kld_mean_exact", 0.0), fast = report.get("kld_mean", 0.0);
+    EXPECT_LT(exact, each.most);
+    EXPECT_GT(exact, 0);
+    EXPECT_NEAR(fast / exact, 1, 0.25);
+  }
+}
+
+TEST_F(RoundedInputs, FixedScalesAreLearnedWrittenAndRead) {
+  for (const char* format : {"compressed-tensors", "nibble"}) {
+    QuantizeRequest r = learned(format, "w8a8-static");
+    r.format = format;
+    quantize_model(r);
+    const InputRounding rounding = inputs_of(format);
+    EXPECT_EQ(rounding.activation->name, "int8-tensor");
+    EXPECT_GT(rounding.scale, 0);
+    EXPECT_LT(rounding.scale, 1);
+  }
+  // Weights of other scales let other numbers through.
+  EXPECT_NEAR(inputs_of("compressed-tensors").scale / inputs_of("nibble").scale, 1, 0.2);
+  // Linears of one input share its scale.
+  EXPECT_EQ(inputs_of("nibble", "model.layers.1.self_attn.q_proj.weight"),
+            inputs_of("nibble", "model.layers.1.self_attn.v_proj.weight"));
+  // The whole range is wider than the one with the least error.
+  QuantizeRequest wide = learned("wide", "w8a8-static");
+  wide.observer = "minmax";
+  quantize_model(wide);
+  EXPECT_GE(inputs_of("wide").scale, inputs_of("nibble").scale);
+}
+
+TEST_F(RoundedInputs, WhatCannotBeIsRefused) {
+  EXPECT_THAT(fault(request("o", "w8a8-static")), HasSubstr("--calib"));
+  QuantizeRequest r = request("o", "w8a8");
+  r.format = "gptq";
+  EXPECT_THAT(fault(r), HasSubstr("compressed-tensors, nibble"));
+  EXPECT_THAT(fault(request("o.gguf", "w8a8")), HasSubstr("name a folder"));
+  r = request("o", "llm-int8");
+  r.format = "compressed-tensors";
+  EXPECT_THAT(fault(r), HasSubstr("nibble"));
+  r = learned("o", "w8a8");
+  r.transforms = {"smoothquant:alpha=2"};
+  EXPECT_THAT(fault(r), HasSubstr("0 to 1"));
+  r.transforms = {"awq:x"};
+  EXPECT_THAT(fault(r), HasSubstr("no settings"));
+  r = learned("o", "w8a8-static");
+  r.observer = "most";
+  EXPECT_THAT(fault(r), HasSubstr("percentile"));
+}
+
+TEST_F(RoundedInputs, BadFoldersAreNamed) {
+  quantize_model(learned("q", "w8a8-static"));
+  const auto fault_of_folder = [&]() -> std::string {
+    try {
+      model::ModelSource::open(folder_ / "q");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(fault_of_folder(), "");
+  const std::string scale = "model.layers.3.mlp.down_proj.input_scale";
+  const fs::path file = folder_ / "q/model.safetensors";
+  const std::uint64_t offset = container::open(file)->at(scale).offset;
+  const std::string weights = read_file(file);
+  for (const float bad : {0.0f, -1.0f, std::nanf(""), HUGE_VALF}) {
+    std::string changed = weights;
+    std::memcpy(changed.data() + offset, &bad, 4);
+    write_file_atomically(file, changed);
+    EXPECT_THAT(fault_of_folder(), HasSubstr(scale)) << bad;
+  }
+  write_file_atomically(file, weights);
+  std::string config = read_file(folder_ / "q/config.json");
+  const std::size_t at = config.find("\"num_bits\": 8", config.find("input_activations"));
+  ASSERT_NE(at, std::string::npos);
+  config.replace(at + 12, 1, "3");
+  write_file_atomically(folder_ / "q/config.json", config);
+  EXPECT_THAT(fault_of_folder(), HasSubstr("input_activations"));
+}
+
+}  // namespace
+}  // namespace nibble
