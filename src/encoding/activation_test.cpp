@@ -30,8 +30,9 @@ TEST(ActivationTypes, AreInternedByName) {
   EXPECT_FALSE(info.symmetric);
   EXPECT_EQ(info.threshold, 2.5);
   EXPECT_TRUE(get_activation("fp8-tensor").is_static());
-  for (const char* name : {"", "int8", "int3-token", "int9-token", "int8-g0", "int8-g", "int8-token-", "int8-token-over0",
-                           "int8-token-over-1", "int8-tokenx", "fp8-token-asym", "fp16-token", "int8-token-overnan"})
+  for (const char* name :
+       {"", "int8", "int3-token", "int9-token", "int8-g0", "int8-g", "int8-token-", "int8-token-over0",
+        "int8-token-over-1", "int8-tokenx", "fp8-token-asym", "fp16-token", "int8-token-overnan"})
     EXPECT_EQ(find_activation(name), nullptr) << name;
   EXPECT_THROW(get_activation("int8"), Error);
 }

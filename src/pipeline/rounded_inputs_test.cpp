@@ -22,8 +22,8 @@ namespace nibble {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::HasSubstr;
 using nibble::testing::TemporaryFolder;
+using ::testing::HasSubstr;
 
 const fs::path kRoot = NIBBLE_SOURCE_DIR;
 const std::string kLinear = "model.layers.3.mlp.down_proj.weight";

@@ -71,7 +71,7 @@ TEST(QuantizedIntegers, AreOfTheTypesThatTheirFilesSay) {
   EXPECT_EQ(type_of(*packed, "m1.weight"), "int3-channel-asym-f16");
   EXPECT_EQ(type_of(*packed, "m2.weight"), "int2-g16-asym");
   EXPECT_EQ(type_of(*packed, "m4.weight"), "int6-tensor-asym-bf16");
-  EXPECT_EQ(type_of(*open(golden("ct_int")), "m2.weight"), "int8-channel-bf16");  // as wide as it lies
+  EXPECT_EQ(type_of(*open(golden("ct_int")), "m2.weight"), "int4-channel-bf16");  // bytes, but of its group
 }
 
 // a: 16 outputs, 64 inputs, 4 bits, groups of 32.

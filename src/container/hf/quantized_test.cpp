@@ -162,7 +162,7 @@ TEST(QuantizedFolder, CompressedTensorsFloats) {
               HasSubstr("'strategy' block of weights"));
   EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int"},"input_activations":{"num_bits":8,"dynamic":true})"),
                        {kWeight}),
-              HasSubstr("with integer weights and quantized 'input_activations'"));
+              HasSubstr("'input_activations' of dynamic int, tensor"));
   EXPECT_THAT(fault_of(R"({"quant_method":"compressed-tensors","format":"float-quantized"})", {kWeight}),
               HasSubstr("no member 'config_groups'"));
   EXPECT_THAT(
