@@ -140,6 +140,35 @@ TEST_P(KvTypes, RotationSpreadsOutliers) {
   }
 }
 
+// Keys are rounded as values are, and nothing else is lost: what is attended is what double gives of the rounded
+// numbers.
+TEST_P(KvTypes, AttentionIsThatOfTheRoundedNumbers) {
+  constexpr int kKeys = 70;
+  for (const KvType kind : kTypes) {
+    for (const int dim : kHeads) {
+      if (!kv_can_keep(kv_format(kind), dim)) continue;
+      Cache cache(ops(), kind, dim, kKeys);
+      const auto q = random_values(10, dim);
+      const float scale = 2 / std::sqrt(static_cast<float>(dim));
+      std::vector<double> expected(q.size());
+      double total = 0;
+      for (int i = 0; i < kKeys; ++i) {
+        const auto x = random_values(static_cast<std::uint64_t>(20 + i), dim);
+        cache.store(i, x.data());
+        const auto kept = rounded(ops(), kind, x);
+        double score = 0;
+        for (std::size_t d = 0; d < q.size(); ++d) score += static_cast<double>(q[d]) * kept[d];
+        const double weight = std::exp(score * scale);
+        total += weight;
+        for (std::size_t d = 0; d < q.size(); ++d) expected[d] += weight * kept[d];
+      }
+      const auto got = cache.attend(q, kKeys - 1, scale);
+      for (std::size_t d = 0; d < q.size(); ++d)
+        ASSERT_NEAR(got[d], expected[d] / total, 1e-5) << kv_format(kind).name << ' ' << dim << ' ' << d;
+    }
+  }
+}
+
 TEST_P(KvTypes, EveryIsaRoundsAndAttendsTheSame) {
   for (const KvType kind : kTypes) {
     for (const int dim : kHeads) {
