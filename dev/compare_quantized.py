@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 TYPES = {
     "compressed-tensors": ["int4-g128", "int4-g32-asym", "int3-channel-asym", "int8-channel", "int2-g64-asym", "int5-channel", "int4-tensor",
-                           "fp8-tensor", "fp8-channel", "fp8-block128", "mxfp8", "mxfp4", "nvfp4"],
+                           "w8a8", "w4a8-g96", "zeroquant-w8a8", "fp8-tensor", "fp8-channel", "fp8-block128", "mxfp8", "mxfp4", "nvfp4"],
     "fp8": ["fp8-block128", "fp8-block64", "fp8-block128-e8m0"],
     "gptq": ["int4-g128", "int4-g64-asym", "int8-channel", "int2-g32-asym", "int3-g128-asym"],
     "gptq_v2": ["int4-g128", "int4-g64-asym", "int3-g128-asym", "int2-g64"],
@@ -101,6 +101,12 @@ def by_compressed_tensors(folder, arguments):
     (group,) = config["config_groups"].values()
     scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**group["weights"]))
     tensors = tensors_of(folder)
+    if config["format"] == "int-quantized":
+        from compressed_tensors.compressors import BaseCompressor
+
+        for stem in stems(tensors, ".weight_scale"):
+            state = {"weight": tensors[stem + ".weight"], "weight_scale": tensors[stem + ".weight_scale"].float()}
+            yield stem, BaseCompressor.get_value_from_registry("int-quantized").decompress(state, scheme)["weight"]
     for stem in stems(tensors, ".weight_packed"):
         state = {name[len(stem) + 1 :]: value for name, value in tensors.items() if name.startswith(stem + ".")}
         state["weight_scale"] = state["weight_scale"].float()
