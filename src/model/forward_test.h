@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "base/rng.h"
 #include "model/model.h"
+#include "testing/program.h"
+#include "testing/tiny_model.h"
 
 namespace nibble::model {
 
@@ -76,5 +80,27 @@ inline double largest_logit(const Rows& rows) {
 // The best set whose kernels give a token the same bits beside many others as alone: tiles of AMX take over where they
 // are many.
 inline Isa isa_of_any_batch() { return std::min(best_isa(), Isa::kAvx512); }
+
+// A tiny model on disk and tokens for it.
+class TinyModelTest : public ::testing::TestWithParam<testing::TinyVariant> {
+ protected:
+  void SetUp() override {
+    testing::write_tiny_model(folder_.path(), GetParam().config);
+    source_ = ModelSource::open(folder_.path());
+    tokens_ = random_tokens(1, 100, source_->spec().vocab);
+  }
+  std::shared_ptr<const Model> load(MathPath path, Runtime& runtime, Isa isa = best_isa()) const {
+    return Model::load(runtime.context, source_, {path, isa});
+  }
+  Rows run_alone(Runtime& runtime, const Model& model, KvType kv, std::span<const TokenId> tokens) const {
+    KvCache cache(model.spec(), kv, 1, static_cast<std::int64_t>(tokens.size()));
+    return forward(runtime, model, cache, {{0, tokens, 0}})[0];
+  }
+
+  testing::TemporaryFolder folder_;
+  Runtime runtime_{2};
+  std::shared_ptr<const ModelSource> source_;
+  std::vector<TokenId> tokens_;
+};
 
 }  // namespace nibble::model

@@ -13,26 +13,7 @@
 namespace nibble::model {
 namespace {
 
-class TinyModel : public ::testing::TestWithParam<testing::TinyVariant> {
- protected:
-  void SetUp() override {
-    testing::write_tiny_model(folder_.path(), GetParam().config);
-    source_ = ModelSource::open(folder_.path());
-    tokens_ = random_tokens(1, 100, source_->spec().vocab);
-  }
-  std::shared_ptr<const Model> load(MathPath path, Runtime& runtime, Isa isa = best_isa()) const {
-    return Model::load(runtime.context, source_, {path, isa});
-  }
-  Rows run_alone(Runtime& runtime, const Model& model, KvType kv, std::span<const TokenId> tokens) const {
-    KvCache cache(model.spec(), kv, 1, static_cast<std::int64_t>(tokens.size()));
-    return forward(runtime, model, cache, {{0, tokens, 0}})[0];
-  }
-
-  testing::TemporaryFolder folder_;
-  Runtime runtime_{2};
-  std::shared_ptr<const ModelSource> source_;
-  std::vector<TokenId> tokens_;
-};
+using TinyModel = TinyModelTest;
 
 TEST_P(TinyModel, SameBitsForAnyNumberOfThreads) {
   for (const auto& [path, kv] : {std::pair(MathPath::kExact, KvType::kF32), {MathPath::kFast, KvType::kF16}}) {

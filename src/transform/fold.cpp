@@ -98,4 +98,23 @@ void fold(BlockScope& scope, const Link& link, std::vector<float>& scale) {
   }
 }
 
+void fold_links(BlockScope& scope, const ChooseFactors& choose) {
+  const std::vector<calib::Stage> stages = scope.walk.stages(scope.context, scope.layer);
+  for (const Link& link : model::block_links(scope.source.spec(), scope.layer)) {
+    std::vector<std::size_t> slots;
+    for (const model::Role role : link.consumers) {
+      const std::size_t slot = slot_index(scope.source.spec(), role, scope.layer);
+      if (scope.targets[slot].target != nullptr) slots.push_back(slot);
+    }
+    const auto stage = std::ranges::find_if(stages, [&](const calib::Stage& each) {
+      return std::ranges::find(link.consumers, each.roles[0]) != link.consumers.end();
+    });
+    if (slots.empty() || stage == stages.end()) continue;
+    std::vector<float> scale = choose(link, *stage, std::move(slots));
+    if (scale.empty()) continue;
+    fold(scope, link, scale);
+    scope.walk.reload(scope.context, scope.layer);
+  }
+}
+
 }  // namespace nibble::transform

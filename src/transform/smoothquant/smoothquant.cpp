@@ -169,23 +169,10 @@ class Smoothing {
 
 void apply(BlockScope& scope) {
   const Settings settings = read_settings(scope.settings);
-  const std::vector<Stage> stages = scope.walk.stages(scope.context, scope.layer);
-  for (const Link& link : model::block_links(scope.source.spec(), scope.layer)) {
-    std::vector<std::size_t> slots;
-    for (const model::Role role : link.consumers) {
-      const std::size_t slot = slot_index(scope.source.spec(), role, scope.layer);
-      if (scope.targets[slot].target != nullptr) slots.push_back(slot);
-    }
-    const auto stage = std::ranges::find_if(stages, [&](const Stage& each) {
-      return std::ranges::find(link.consumers, each.roles[0]) != link.consumers.end();
-    });
-    if (slots.empty() || stage == stages.end()) continue;
-    Smoothing smoothing(scope, link, *stage, std::move(slots));
-    std::vector<float> scale = settings.search ? smoothing.best() : smoothing.factors(settings.alpha);
-    if (scale.empty()) continue;
-    fold(scope, link, scale);
-    scope.walk.reload(scope.context, scope.layer);
-  }
+  fold_links(scope, [&](const Link& link, const Stage& stage, std::vector<std::size_t> slots) {
+    Smoothing smoothing(scope, link, stage, std::move(slots));
+    return settings.search ? smoothing.best() : smoothing.factors(settings.alpha);
+  });
 }
 
 }  // namespace
