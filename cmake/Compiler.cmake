@@ -34,7 +34,7 @@ set(NIBBLE_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
     -mavx512vnni -mavx512vbmi -mprefer-vector-width=512
     -Wno-maybe-uninitialized -Wno-uninitialized)  # GCC 12 warns about its own intrinsics (bug 105593)
-set(NIBBLE_FLAGS_amx ${NIBBLE_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
+set(NIBBLE_FLAGS_amx ${NIBBLE_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8)
 
 function(nibble_set_isa_flags)
   foreach(source IN LISTS ARGN)

@@ -47,7 +47,7 @@ Isa machine_isa() {
                       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vnni") &&
                       __builtin_cpu_supports("avx512vbmi");
   const bool tiles = avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-tile") &&
-                     __builtin_cpu_supports("amx-bf16") && may_use_tiles();
+                     __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8") && may_use_tiles();
   return tiles ? Isa::kAmx : avx512 ? Isa::kAvx512 : avx2 ? Isa::kAvx2 : Isa::kScalar;
 #else
   return Isa::kScalar;

@@ -166,7 +166,7 @@ void block_scales(const InputRounding& rounding, const float* x, std::int64_t co
 
 bool has_block_scales(const ActivationInfo& info, std::int64_t block) noexcept {
   return info.code == InputCode::kInteger && info.symmetric && info.threshold == 0 &&
-         (info.scope != InputScope::kGroup || info.group % block == 0);
+         info.scope == InputScope::kGroup && info.group % block == 0;
 }
 
 }  // namespace nibble::encoding

@@ -52,8 +52,7 @@ void check_rounding(const InputRounding& rounding);
 // A row of inputs, (cols), as its codes say it: out[c] = scale * (code - zero); `out` may be `x`.
 void round_inputs(const InputRounding& rounding, const float* x, std::int64_t cols, float* out) noexcept;
 
-// Of symmetric integers that leave no input as it is: the scale of every `block` columns of a row, whole blocks to a
-// group.
+// Of symmetric integers in groups of whole blocks, none left as it is: the scale of every `block` columns of a row.
 // The codes are then clamp(round(x * (1 / scale)), +-largest_level), to nearest even, and 0 of scale 0.
 void block_scales(const InputRounding& rounding, const float* x, std::int64_t cols, std::int64_t block,
                   float* scales) noexcept;

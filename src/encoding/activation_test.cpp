@@ -65,7 +65,7 @@ TEST(ActivationTypes, AsymmetricOnesHoldZeroAndBothEnds) {
 TEST(ActivationTypes, BlockScalesAreThoseOfTheReference) {
   std::vector<float> x(160);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = random_normal(1, 2, i);
-  for (const char* name : {"int8-token", "int5-g64", "int4-g32"}) {
+  for (const char* name : {"int8-g96", "int5-g64", "int4-g32"}) {
     const InputRounding rounding{&get_activation(name)};
     ASSERT_TRUE(has_block_scales(*rounding.activation, 32));
     std::vector<float> scales(5);
@@ -77,7 +77,7 @@ TEST(ActivationTypes, BlockScalesAreThoseOfTheReference) {
       EXPECT_EQ(y[i], std::min(top, std::max(-top, level)) * scales[i / 32]) << name << i;
     }
   }
-  for (const char* name : {"int8-token-asym", "int8-token-over6", "int8-g48", "fp8-token"})
+  for (const char* name : {"int8-token", "int8-g32-asym", "int8-g32-over6", "int8-g48", "fp8-token"})
     EXPECT_FALSE(has_block_scales(get_activation(name), 32)) << name;
 }
 

@@ -10,15 +10,12 @@ using model::Role;
 
 namespace {
 
-double& by_limit(Macs& macs, const kernel::LinearKernel& linear) {
-  const kernel::ProductKind kind = kernel::product_kind(linear);
-  return kind == kernel::ProductKind::kF32 ? macs.f32 : kind == kernel::ProductKind::kBf16 ? macs.bf16 : macs.integer;
-}
-
 double limit_seconds(const Macs& macs, const kernel::Roofline& roofline) {
-  const auto seconds = [](double n, double ops_per_s) { return n > 0 ? 2 * n / ops_per_s : 0.0; };
-  return seconds(macs.integer, roofline.int8_ops_per_s) + seconds(macs.f32, roofline.f32_ops_per_s) +
-         seconds(macs.bf16, roofline.bf16_ops_per_s);
+  double seconds = 0;
+  for (const kernel::ProductKind kind : kernel::kProductKinds) {
+    if (macs[kind] > 0) seconds += 2 * macs[kind] / kernel::peak_of(kind, roofline);
+  }
+  return seconds;
 }
 
 }  // namespace
@@ -43,7 +40,7 @@ TokenWork token_work(const model::ModelSource& source, Isa isa, std::int64_t bat
         kernel::choose_wide(encoding, entry->view.cols(), isa, even_groups, entry->view.inputs.activation);
     const double tokens = static_cast<double>(batch) * (model::is_expert_stack(weight.role) ? share : 1);
     const kernel::LinearKernel& linear = head || tokens < static_cast<double>(wide.min_tokens) ? one : wide;
-    by_limit(head ? work.head : work.body, linear) +=
+    (head ? work.head : work.body)[kernel::product_kind(linear)] +=
         static_cast<double>(weight.shape.elements()) * share * linear.products;
     const auto n_bytes = static_cast<double>(source.weight(slot).n_bytes());
     if (model::is_expert_stack(weight.role)) {

@@ -2,7 +2,10 @@
 // the machine can do (kernel/roofline.h) it gives the fraction of the limit that a speed reaches.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <iterator>
+#include <numeric>
 
 #include "base/cpu.h"
 #include "kernel/roofline.h"
@@ -10,10 +13,12 @@
 
 namespace nibble::eval {
 
-// Multiply-adds by what limits them.
+// Multiply-adds by what limits them (kernel::ProductKind).
 struct Macs {
-  double integer = 0, f32 = 0, bf16 = 0;
-  double all() const { return integer + f32 + bf16; }
+  std::array<double, std::size(kernel::kProductKinds)> of{};
+  double& operator[](kernel::ProductKind kind) { return of[static_cast<std::size_t>(kind)]; }
+  double operator[](kernel::ProductKind kind) const { return of[static_cast<std::size_t>(kind)]; }
+  double all() const { return std::accumulate(of.begin(), of.end(), 0.0); }
 };
 
 struct TokenWork {

@@ -130,7 +130,7 @@ void run(benchmark::State& state, const Bench& b) {
   const auto bytes = static_cast<double>(encoding::tensor_bytes(*b.encoding, Shape{b.rows, b.cols}));
   const Roofline& limit = roofline(b.kernel->isa);
   const double ops = 2.0 * b.kernel->products * static_cast<double>(b.rows * b.cols * b.n);
-  const double peak = peak_of(*b.kernel, limit);
+  const double peak = peak_of(product_kind(*b.kernel), limit);
   using benchmark::Counter;
   state.counters["GB/s"] = Counter(bytes * calls / 1e9, Counter::kIsRate);
   state.counters["of_read"] = Counter(bytes * calls / limit.read_bytes_per_s, Counter::kIsRate);

@@ -12,6 +12,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/rng.h"
+#include "encoding/activation.h"
 #include "encoding/affine.h"
 #include "encoding/codebook.h"
 #include "encoding/scaled.h"
@@ -158,6 +159,14 @@ inline std::vector<float> make_activations(std::int64_t n, std::int64_t cols, st
 // Are weights and activations rounded to bf16?
 inline bool in_tiles(const LinearKernel& kernel) { return kernel.activation->name.starts_with("bf16"); }
 
+// How the tests have a kernel round its inputs: without a type where it takes any.
+inline InputRounding test_inputs(const LinearKernel& kernel) {
+  const std::string_view format = kernel.activation->name;
+  if (!format.starts_with("i8-")) return {};
+  return {&encoding::get_activation(format.starts_with("i8-kept") ? "int8-token-over100" : "int8-token"), 0, 0};
+}
+inline std::string_view family_of(const LinearKernel& kernel) { return kernel.name.substr(0, kernel.name.find('/')); }
+
 struct Packed {
   MatrixInfo matrix;
   AlignedBuffer buffer;
@@ -174,10 +183,15 @@ inline Packed pack_all(const LinearKernel& kernel, const TensorView& view, const
 }
 
 inline AlignedBuffer quantize(const LinearKernel& kernel, const std::vector<float>& x, std::int64_t n,
-                              std::int64_t cols) {
+                              std::int64_t cols, const InputRounding& inputs) {
   AlignedBuffer out(kernel.activation->row_bytes(cols) * static_cast<std::uint64_t>(n));
-  kernel.activation->quantize({}, x.data(), cols, n, cols, out.data());
+  std::memset(out.data(), 0, out.size());
+  kernel.activation->quantize(inputs, x.data(), cols, n, cols, out.data());
   return out;
+}
+inline AlignedBuffer quantize(const LinearKernel& kernel, const std::vector<float>& x, std::int64_t n,
+                              std::int64_t cols) {
+  return quantize(kernel, x, n, cols, test_inputs(kernel));
 }
 
 // Rows of activations in the order in which the packed matrix takes their columns; or, with `back`, out of it.
@@ -196,9 +210,9 @@ inline std::vector<float> sort_columns(const LinearKernel& kernel, const Packed&
 }
 
 inline std::vector<float> compute(const LinearKernel& kernel, const Packed& packed, const std::vector<float>& x,
-                                  std::int64_t n) {
+                                  std::int64_t n, const InputRounding& inputs) {
   const MatrixInfo& matrix = packed.matrix;
-  const AlignedBuffer activations = quantize(kernel, sort_columns(kernel, packed, x), n, matrix.cols);
+  const AlignedBuffer activations = quantize(kernel, sort_columns(kernel, packed, x), n, matrix.cols, inputs);
   const std::int64_t ldo = matrix.rows + 3;
   std::vector<float> out(static_cast<std::size_t>(n * ldo), -1.0f);
   const std::int64_t block = kernel.layout.row_block;
@@ -215,6 +229,11 @@ inline std::vector<float> compute(const LinearKernel& kernel, const Packed& pack
   for (std::int64_t t = 0; t < n; ++t)
     dense.insert(dense.end(), out.begin() + t * ldo, out.begin() + t * ldo + matrix.rows);
   return dense;
+}
+
+inline std::vector<float> compute(const LinearKernel& kernel, const Packed& packed, const std::vector<float>& x,
+                                  std::int64_t n) {
+  return compute(kernel, packed, x, n, test_inputs(kernel));
 }
 
 // The fixed encodings and some of the parameterised families: every width, grain and scale type.

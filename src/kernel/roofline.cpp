@@ -104,7 +104,10 @@ Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes)
   };
   result.int8_ops_per_s = peak(loops.int8_ops_per_round, loops.int8_dot, kRounds);
   result.f32_ops_per_s = peak(loops.f32_ops_per_round, loops.f32_fma, kRounds);
-  if (isa >= Isa::kAmx) result.bf16_ops_per_s = peak(kTileOpsPerRound, bf16_tiles, kTileRounds);
+  if (isa >= Isa::kAmx) {
+    result.bf16_ops_per_s = peak(kTileOpsPerRound, bf16_tiles, kTileRounds);
+    result.int8_tile_ops_per_s = peak(2 * kTileOpsPerRound, int8_tiles, kTileRounds);
+  }
   asm volatile("" : : "r"(sink.data()) : "memory");
   return result;
 }
@@ -112,19 +115,31 @@ Roofline measure_roofline(ThreadPool& pool, Isa isa, std::uint64_t buffer_bytes)
 ProductKind product_kind(const LinearKernel& kernel) {
   const std::string_view activations = kernel.activation->name;
   if (activations == "f32") return ProductKind::kF32;
-  return activations.starts_with("bf16") ? ProductKind::kBf16 : ProductKind::kInteger;
+  if (activations.starts_with("bf16")) return ProductKind::kBf16;
+  return kernel.isa == Isa::kAmx ? ProductKind::kIntegerTiles : ProductKind::kInteger;
 }
 
-double peak_of(const LinearKernel& kernel, const Roofline& roofline) {
-  const ProductKind kind = product_kind(kernel);
-  return kind == ProductKind::kF32    ? roofline.f32_ops_per_s
-         : kind == ProductKind::kBf16 ? roofline.bf16_ops_per_s
-                                      : roofline.int8_ops_per_s;
+double peak_of(ProductKind kind, const Roofline& roofline) {
+  switch (kind) {
+    case ProductKind::kF32:
+      return roofline.f32_ops_per_s;
+    case ProductKind::kBf16:
+      return roofline.bf16_ops_per_s;
+    case ProductKind::kIntegerTiles:
+      return roofline.int8_tile_ops_per_s;
+    case ProductKind::kInteger:
+      break;
+  }
+  return roofline.int8_ops_per_s;
 }
 
 Roofline better_of(const Roofline& a, const Roofline& b) {
-  return {a.threads, std::max(a.read_bytes_per_s, b.read_bytes_per_s), std::max(a.int8_ops_per_s, b.int8_ops_per_s),
-          std::max(a.f32_ops_per_s, b.f32_ops_per_s), std::max(a.bf16_ops_per_s, b.bf16_ops_per_s)};
+  return {a.threads,
+          std::max(a.read_bytes_per_s, b.read_bytes_per_s),
+          std::max(a.int8_ops_per_s, b.int8_ops_per_s),
+          std::max(a.f32_ops_per_s, b.f32_ops_per_s),
+          std::max(a.bf16_ops_per_s, b.bf16_ops_per_s),
+          std::max(a.int8_tile_ops_per_s, b.int8_tile_ops_per_s)};
 }
 
 }  // namespace nibble::kernel

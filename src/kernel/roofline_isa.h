@@ -21,8 +21,9 @@ constexpr int64_t kReadGrain = 4096;
 extern const RooflineLoops kRooflineAvx2;
 extern const RooflineLoops kRooflineAvx512;
 
-// Four tile products of bf16, 16 x 16 x 32 each, a round; with AMX only.
+// Four tile products of bf16, 16 x 16 x 32 each, a round, or of int8, 16 x 16 x 64; with AMX only.
 constexpr int64_t kTileOpsPerRound = 4 * 16 * 16 * 32 * 2;
 uint64_t bf16_tiles(int64_t rounds);
+uint64_t int8_tiles(int64_t rounds);
 
 }  // namespace nibble::kernel

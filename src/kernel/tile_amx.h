@@ -7,24 +7,17 @@
 
 #include "kernel/panel_avx512.h"
 #include "kernel/tile.h"
+#include "kernel/tile_config.h"
 
 namespace nibble::kernel {
 
 // Of the including file alone, as in panel_avx512.h.
 namespace {
 
-constexpr int kTileTokens = 16;
+constexpr int kTileTokens = kTileRows;
 constexpr int kPassTokens = 512;
 constexpr int kPassPanels = 16;   // panels that share the activations of a pass: rows of them come from afar
 constexpr int kChunkBlocks = 16;  // blocks unpacked at a time: those of 32 tokens stay in the first-level cache
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
 
 // Tiles 0, 1 (and 2, 3) sums of a panel each for the first (and second) tokens; 4, 5 activations; 6, 7 weights.
 inline void configure_tiles(int tokens) {
@@ -35,9 +28,6 @@ inline void configure_tiles(int tokens) {
   }
   _tile_loadconfig(&config);
 }
-
-// The intrinsics do not tell the compiler which memory they touch.
-inline void memory_is_touched() { asm volatile("" : : : "memory"); }
 
 // Weights of a pass, in kPlanes parts that add up, and what has been summed up of it: tiles of 16 tokens of a panel.
 template <int kPlanes>

@@ -119,7 +119,9 @@ void report_limits(const kernel::Roofline& limits, const Reached& reached, const
                       limits.int8_ops_per_s / 1e9, limits.f32_ops_per_s / 1e9);
   if (limits.bf16_ops_per_s > 0) {
     object.set("bf16_tile_peak_gflops", limits.bf16_ops_per_s / 1e9);
-    text += format_text(", bf16 tiles {:.0f} GFLOPS", limits.bf16_ops_per_s / 1e9);
+    object.set("int8_tile_peak_gops", limits.int8_tile_ops_per_s / 1e9);
+    text += format_text(", bf16 tiles {:.0f} GFLOPS, int8 tiles {:.0f} GOPS", limits.bf16_ops_per_s / 1e9,
+                        limits.int8_tile_ops_per_s / 1e9);
   }
   text += "\n";
   if (request.prompt > 0) {

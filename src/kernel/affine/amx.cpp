@@ -14,7 +14,7 @@ struct GroupScale {
   __m512 scale, shift;
 };
 
-GroupScale load_group(const TileWeights& weights, const uint8_t* panel, int64_t group) {
+GroupScale load_group(const PanelWeights& weights, const uint8_t* panel, int64_t group) {
   GroupScale at;
   at.scale = load_scale(weights.scale_type, panel, group);
   const __m512 zero = _mm512_cvtepi32_ps(load_zero(weights.zero, panel + weights.geometry.zeros_at, group));
@@ -23,7 +23,7 @@ GroupScale load_group(const TileWeights& weights, const uint8_t* panel, int64_t 
 }
 
 template <int kP>
-void fill(const TileWeights& weights, int64_t panel_index, int64_t begin, int count, uint8_t* tiles) {
+void fill(const PanelWeights& weights, int64_t panel_index, int64_t begin, int count, uint8_t* tiles) {
   constexpr CodePlanes kCodes = kPlanes[kP];
   const Geometry& geometry = weights.geometry;
   const uint8_t* panel = weights.packed + panel_index * geometry.bytes;
@@ -39,15 +39,15 @@ void fill(const TileWeights& weights, int64_t panel_index, int64_t begin, int co
 }
 
 template <int kP>
-void compute(const TileWeights& weights, const TileJob& job) {
+void compute(const PanelWeights& weights, const TileJob& job) {
   TileProduct<1, 1>(job).run(
       [&](int64_t panel, int64_t begin, int count, uint8_t* tiles) { fill<kP>(weights, panel, begin, count, tiles); });
 }
 
 }  // namespace
 
-void compute_amx(const TileWeights& weights, const TileJob& job) noexcept {
-  using Compute = void (*)(const TileWeights&, const TileJob&);
+void compute_amx(const PanelWeights& weights, const TileJob& job) noexcept {
+  using Compute = void (*)(const PanelWeights&, const TileJob&);
   static constexpr Compute kCompute[kPlanesCount] = {compute<0>, compute<1>, compute<2>,
                                                      compute<3>, compute<4>, compute<5>};
   kCompute[weights.geometry.planes](weights, job);

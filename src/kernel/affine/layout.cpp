@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "base/checked.h"
@@ -39,6 +40,22 @@ void pack_header(const TensorView& weights, const Geometry& geometry, std::int64
     }
     encoding::store_scale_zero(params, at, panel, panel + geometry.zeros_at, g * kPanelRows + lane);
   }
+}
+
+// The sum of the values of a row, whose codes come in the order of the panel.
+void pack_row_sum(const encoding::AffineParams& params, const Geometry& geometry, const std::uint8_t* code, int lane,
+                  std::byte* panel) {
+  const int offset = encoding::stored_offset(params);
+  double sum = 0;
+  for (std::int64_t begin = 0; begin < geometry.blocks; begin += geometry.group_blocks) {
+    const std::int64_t end = std::min(begin + geometry.group_blocks, geometry.blocks);
+    const encoding::ScaleZero at = encoding::load_scale_zero(params, panel, panel + geometry.zeros_at,
+                                                             begin / geometry.group_blocks * kPanelRows + lane);
+    const std::int64_t levels = std::accumulate(code + begin * kBlock, code + end * kBlock, std::int64_t{0});
+    sum += static_cast<double>(at.scale) * static_cast<double>(levels - (end - begin) * kBlock * (offset + at.zero));
+  }
+  const auto rounded = static_cast<float>(sum);
+  std::memcpy(panel + geometry.row_sums_at + lane * 4, &rounded, 4);
 }
 
 // Codes of rows, in the order of the panel.
@@ -83,7 +100,8 @@ Geometry geometry_of(const encoding::EncodingInfo& info, std::int64_t cols) {
   geometry.blocks = cols / kBlock;
   geometry.group_blocks = encoding::group_columns(params, cols) / kBlock;
   geometry.zeros_at = round_up(entries * static_cast<std::int64_t>(dtype_bytes(params.scale_dtype)));
-  geometry.codes_at = geometry.zeros_at + (params.symmetric ? 0 : round_up(entries));
+  geometry.row_sums_at = geometry.zeros_at + (params.symmetric ? 0 : round_up(entries));
+  geometry.codes_at = geometry.row_sums_at + kPanelRows * 4;
   geometry.bytes = geometry.codes_at + geometry.blocks * block_bytes(kPlanes[geometry.planes]);
   return geometry;
 }
@@ -120,6 +138,7 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
       const std::int64_t row = row_map != nullptr ? row_map[first + lane] : first + lane;
       pack_header(weights, geometry, row, lane, panel);
       const std::uint8_t* code = codes.read(row);
+      pack_row_sum(weights.encoding->affine, geometry, code, lane, panel);
       auto* block = reinterpret_cast<std::uint8_t*>(panel + geometry.codes_at);
       for (std::int64_t b = 0; b < geometry.blocks; ++b, code += kBlock, block += block_bytes(planes))
         store_codes(planes, code, lane, block);

@@ -6,15 +6,19 @@
 // A panel (kernel/panel.h) is a header and its blocks of 32 columns one after another. The header: the scales of the
 // groups [groups][16] in the dtype of the encoding, padded to 64 bytes; asymmetric: their zeros u8 [groups][16], padded
 // to 64. A value is scale * level with level = code - zero, where codes are as stored and the zero of a symmetric
-// encoding is its offset.
+// encoding is its offset. Then the f32 sums of the values of each row [16].
 //
 // Every path computes, for row r and token t, in this order and with these roundings, so that all give the same bits:
 //   for each stretch of kStretchBlocks blocks, for each part of it that lies in one group:
 //     s = 0; for each block: i = sum level * a (exact); s = fma(f32(i), a_scale, s);  then y = fma(s, scale, y)
+// and with activations of one scale and zero point for a row (kernel/i8_rows.h):
+//     i = sum level * a (exact); y = fma(f32(i), scale, y)
+//   then y = fma(-a_zero, sum of the values, y) * a_scale; for each input that is kept: y = fma(input, value, y)
 #pragma once
 
 #include <stdint.h>
 
+#include "kernel/i8_rows.h"
 #include "kernel/panel.h"
 #include "kernel/tile.h"
 
@@ -36,6 +40,7 @@ struct Geometry {
   int64_t blocks;        // of 32 columns in a row
   int64_t group_blocks;  // of a full group
   int64_t zeros_at;      // from the start of the panel
+  int64_t row_sums_at;
   int64_t codes_at;
   int64_t bytes;
 };
@@ -48,31 +53,35 @@ constexpr int64_t part_end(const Geometry& geometry, int64_t begin) {
   return end < geometry.blocks ? end : geometry.blocks;
 }
 
-// One call of a kernel: rows [row_begin, row_end) of the matrix, row_begin a multiple of kPanelRows.
-struct Job {
+// The weights of a call.
+struct PanelWeights {
   Geometry geometry;
   ScaleType scale_type;
   int zero;  // of a symmetric encoding; -1: read from the panel
   const uint8_t* packed;
-  Activations activations;
+};
+
+// One call of a kernel: rows [row_begin, row_end) of the matrix, row_begin a multiple of kPanelRows.
+template <typename Rows>
+struct JobOn : PanelWeights {
+  Rows activations;
   int64_t n;
   int64_t row_begin;
   int64_t row_end;
   float* out;
   int64_t ldo;
 };
+using Job = JobOn<Activations>;
+using RowsJob = JobOn<I8Rows>;
 
 void compute_scalar(const Job& job) noexcept;
 void compute_avx2(const Job& job) noexcept;
 void compute_avx512(const Job& job) noexcept;
+void compute_rows_scalar(const RowsJob& job) noexcept;
+void compute_rows_avx2(const RowsJob& job) noexcept;
+void compute_rows_avx512(const RowsJob& job) noexcept;
+void compute_rows_amx(const RowsJob& job) noexcept;  // the same bits as the others
 
-// The weights of a call of the tile kernel, as in Job.
-struct TileWeights {
-  Geometry geometry;
-  ScaleType scale_type;
-  int zero;
-  const uint8_t* packed;
-};
-void compute_amx(const TileWeights& weights, const TileJob& job) noexcept;
+void compute_amx(const PanelWeights& weights, const TileJob& job) noexcept;
 
 }  // namespace nibble::kernel::affine
