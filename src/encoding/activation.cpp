@@ -6,6 +6,8 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "tensor/half.h"
@@ -103,6 +105,20 @@ InputScale scale_of(const InputRounding& rounding, const float* x, std::int64_t 
   return input_scale(info, range.least, range.largest);
 }
 
+// Those that are kept count as zeros for the scale of the others.
+void round_others(InputRounding rounding, const float* x, std::int64_t cols, float* out) {
+  std::vector<float> kept(static_cast<std::size_t>(rounding.kept.size()));
+  std::copy_n(x, cols, out);
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    float& value = out[rounding.kept[static_cast<std::int64_t>(i)]];
+    kept[i] = value;
+    value = 0;
+  }
+  const ColumnList columns = std::exchange(rounding.kept, {});
+  round_inputs(rounding, out, cols, out);
+  for (std::size_t i = 0; i < kept.size(); ++i) out[columns[static_cast<std::int64_t>(i)]] = kept[i];
+}
+
 }  // namespace
 
 const ActivationInfo* find_activation(std::string_view name) {
@@ -148,6 +164,7 @@ void check_rounding(const InputRounding& rounding) {
 }
 
 void round_inputs(const InputRounding& rounding, const float* x, std::int64_t cols, float* out) noexcept {
+  if (!rounding.kept.empty()) return round_others(rounding, x, cols, out);
   const std::int64_t stretch = stretch_of(*rounding.activation, cols);
   for (std::int64_t begin = 0; begin < cols; begin += stretch) {
     const std::int64_t n = std::min(stretch, cols - begin);

@@ -49,7 +49,8 @@ InputScale input_scale(const ActivationInfo& info, float least, float largest) n
 // Throws Error{kFormat} for a static scale that is not a positive number, or a zero point out of range.
 void check_rounding(const InputRounding& rounding);
 
-// A row of inputs, (cols), as its codes say it: out[c] = scale * (code - zero); `out` may be `x`.
+// A row of inputs, (cols), as its codes say it: out[c] = scale * (code - zero); `out` may be `x`. Columns that are kept
+// stay as they are and do not count for the scale.
 void round_inputs(const InputRounding& rounding, const float* x, std::int64_t cols, float* out) noexcept;
 
 // Of symmetric integers in groups of whole blocks, none left as it is: the scale of every `block` columns of a row.

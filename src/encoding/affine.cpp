@@ -19,6 +19,7 @@ namespace nibble::encoding {
 namespace {
 
 constexpr std::int64_t kMaxGroup = 1 << 20;
+constexpr std::int64_t kMostKept = 4096;
 constexpr std::string_view kIndexSuffix = "-gidx";
 
 std::string canonical_name(const AffineParams& params) {
@@ -27,6 +28,7 @@ std::string canonical_name(const AffineParams& params) {
   if (params.granularity == Granularity::kChannel) name += "-channel";
   if (params.granularity == Granularity::kGroup) name += format_text("-g{}", params.group);
   if (params.group_index) name += kIndexSuffix;
+  if (params.kept > 0) name += format_text("-kept{}", params.kept);
   if (!params.symmetric) {
     name += "-asym";
   } else {
@@ -41,6 +43,7 @@ std::string canonical_name(const AffineParams& params) {
 bool in_family(const AffineParams& params) {
   if (params.bits < 2 || params.bits > 8) return false;
   if (params.granularity == Granularity::kGroup && (params.group < 1 || params.group > kMaxGroup)) return false;
+  if (params.kept < 0 || params.kept > kMostKept || (params.kept > 0 && params.group_index)) return false;
   return params.scale_dtype == Dtype::kF32 || params.scale_dtype == Dtype::kF16 || params.scale_dtype == Dtype::kBf16;
 }
 
@@ -76,6 +79,7 @@ std::optional<AffineParams> parse(std::string_view text) {
   } else {
     return std::nullopt;
   }
+  if (take(text, "-kept") && !take_number(text, params.kept)) return std::nullopt;
   if (take(text, "-asym")) {
     params.symmetric = false;
   } else if (take(text, "-restricted")) {
@@ -173,6 +177,13 @@ const EncodingInfo& affine_encoding(const AffineParams& params) {
          canonical.bits, canonical.group, dtype_name(canonical.scale_dtype));
   }
   return intern(canonical);
+}
+
+const EncodingInfo& without_kept(const EncodingInfo& info) {
+  if (info.family != Family::kAffine || info.affine.kept == 0) return info;
+  AffineParams params = info.affine;
+  params.kept = 0;
+  return affine_encoding(params);
 }
 
 CodeRange code_range(const AffineParams& params) {

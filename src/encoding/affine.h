@@ -1,7 +1,7 @@
 // The affine family: w = scale * (code - zero), codes of 2 to 8 bits, one scale per tensor, row or group of columns.
 //
-// Name: int{2..8}-{tensor,channel,gN[-gidx]}[-asym | -restricted | -awq | -ct][-f16 | -bf16]; without a rule suffix the
-// symmetric rule is kFull ("-ct" is kHalf), without a scale suffix scales are f32. Parts, in this order:
+// Name: int{2..8}-{tensor,channel,gN[-gidx]}[-keptK][-asym | -restricted | -awq | -ct][-f16 | -bf16]; without a rule
+// suffix the symmetric rule is kFull ("-ct" is kHalf), without a scale suffix scales are f32. Parts, in this order:
 //   kCodes   u8 (rows, row_code_bytes): each row a little-endian bit stream, column c in its bits c*b .. c*b + b - 1,
 //   the
 //            lowest bit of a byte first, the rest of the last byte zero. Stored codes are never negative: a symmetric
@@ -10,6 +10,9 @@
 //   kZeros   u8, shape of the scales; asymmetric encodings only (a symmetric one has zero = 0)
 //   kGroupIndex  i32 (cols), the group of each column; "-gidx" only (GPTQ's act-order). Without it column c is of group
 //            c / N.
+//   kOutliers  f16 (rows, K), "-keptK" only: the weights of K columns, whose codes count for nothing (LLM.int8(), arXiv
+//            2208.07339, 3.2: features of the inputs that are outliers are multiplied in 16 bits)
+//   kOutlierColumns  i32 (K): which those are, ascending
 #pragma once
 
 #include <cstdint>
@@ -24,6 +27,9 @@ namespace nibble::encoding {
 // Error{kInvalidArgument} for values outside the family; `group` counts only with kGroup, `rule` only when symmetric.
 const EncodingInfo* find_affine(std::string_view name);
 const EncodingInfo& affine_encoding(const AffineParams& params);
+
+// The same without kept columns.
+const EncodingInfo& without_kept(const EncodingInfo& info);
 
 // Codes as the formula uses them: around 0 for a symmetric encoding, 0 .. 2^b - 1 for an asymmetric one.
 struct CodeRange {

@@ -9,6 +9,7 @@
 #include "encoding/affine.h"
 #include "encoding/codebook.h"
 #include "encoding/scaled.h"
+#include "tensor/half.h"
 
 namespace nibble::encoding {
 
@@ -90,6 +91,14 @@ void decode_indexed_row(const TensorView& view, std::int64_t row, const std::uin
   }
 }
 
+// The weights of a row that are kept in f16, in their columns.
+void decode_kept(const TensorView& view, std::int64_t row, float* out) {
+  const std::int64_t kept = view.encoding->affine.kept;
+  const std::byte* values = view.part(PartRole::kOutliers).bytes.data() + row * kept * 2;
+  const ColumnList columns = {view.part(PartRole::kOutlierColumns).bytes};
+  for (std::int64_t i = 0; i < kept; ++i) convert_f16_to_f32(values + i * 2, out + columns[i], 1);
+}
+
 void decode_affine_rows(const TensorView& view, std::int64_t row_begin, std::int64_t row_end, float* out) {
   const AffineParams& params = view.encoding->affine;
   const std::int64_t cols = view.cols();
@@ -117,6 +126,7 @@ void decode_affine_rows(const TensorView& view, std::int64_t row_begin, std::int
         out[c] = at.scale * static_cast<float>(stored[static_cast<std::size_t>(c)] - zero);
       }
     }
+    if (params.kept > 0) decode_kept(view, row, out);
   }
 }
 
@@ -152,6 +162,10 @@ std::vector<PartPlan> plan_parts(const EncodingInfo& info, const Shape& shape) {
       {PartRole::kScales, params.scale_dtype, scales, by_rows}};
   if (!params.symmetric) plan.push_back({PartRole::kZeros, Dtype::kU8, scales, by_rows});
   if (params.group_index) plan.push_back({PartRole::kGroupIndex, Dtype::kI32, {shape.cols()}, false});
+  if (params.kept > 0) {
+    plan.push_back({PartRole::kOutliers, Dtype::kF16, {shape.rows(), params.kept}});
+    plan.push_back({PartRole::kOutlierColumns, Dtype::kI32, {params.kept}, false});
+  }
   return plan;
 }
 
@@ -170,7 +184,10 @@ const EncodingInfo& get(std::string_view name) {
   fail(ErrorCode::kInvalidArgument, "no encoding '{}'; near names: {}", name.substr(0, 64), known_names_near(name));
 }
 
-bool fits(const EncodingInfo& info, const Shape& shape) { return shape.cols() % info.block_elements == 0; }
+bool fits(const EncodingInfo& info, const Shape& shape) {
+  if (info.family == Family::kAffine && info.affine.kept > shape.cols()) return false;
+  return shape.cols() % info.block_elements == 0;
+}
 
 std::uint64_t row_bytes(const EncodingInfo& info, std::int64_t cols) {
   if (lies_in_parts(info)) fail(ErrorCode::kInternal, "a row of {} lies in several parts", info.name);
@@ -250,6 +267,16 @@ void check_group_index(const TensorView& view) {
   }
 }
 
+void check_kept_columns(const TensorView& view) {
+  const ColumnList columns = {view.part(PartRole::kOutlierColumns).bytes};
+  for (std::int64_t i = 0, least = 0; i < columns.size(); ++i) {
+    const std::int64_t column = columns[i];
+    if (column < least || column >= view.cols())
+      fail(ErrorCode::kFormat, "kept column {} is {}, not {} to {}", i, column, least, view.cols() - 1);
+    least = column + 1;
+  }
+}
+
 }  // namespace
 
 void validate(const TensorView& view) {
@@ -270,6 +297,7 @@ void validate(const TensorView& view) {
     }
   }
   if (info.family == Family::kAffine && info.affine.group_index) check_group_index(view);
+  if (info.family == Family::kAffine && info.affine.kept > 0) check_kept_columns(view);
 }
 
 }  // namespace nibble::encoding

@@ -45,6 +45,7 @@ struct AffineParams {
   Dtype scale_dtype = Dtype::kF32;
   int least_zero = 0;  // of asymmetric codes, for who chooses them: the least zero that the file can say; in no name
   bool group_index = false;  // with kGroup: a part says the group of each column, which need not lie together
+  std::int64_t kept = 0;     // columns whose weights lie in f16 beside the codes; not with group_index
 };
 
 // Parameters of the scaled floats: w = scale * code, one scale per tile of tile_rows x tile_cols; 0 is a whole column

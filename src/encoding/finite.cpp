@@ -54,6 +54,10 @@ bool values_are_finite(const EncodingInfo& info, const std::byte* row, std::int6
 
 bool affine_row_is_finite(const TensorView& view, std::int64_t row) {
   const AffineParams& params = view.encoding->affine;
+  if (params.kept > 0) {
+    const std::byte* kept = view.part(PartRole::kOutliers).bytes.data() + row * params.kept * 2;
+    if (!numbers_are_finite<std::uint16_t>(kept, params.kept, kF16Exponent)) return false;
+  }
   const std::int64_t groups = groups_per_row(params, view.cols());
   const std::byte* scales = view.part(PartRole::kScales).bytes.data();
   const std::byte* zeros = params.symmetric ? nullptr : view.part(PartRole::kZeros).bytes.data();

@@ -33,7 +33,8 @@ std::optional<int> integer_bits(const EncodingInfo& info) {
 
 // Do integers of `params` lie in blocks of `block` with the same codes?
 bool same_codes(const AffineParams& params, const EncodingInfo& block) {
-  return !params.group_index && integer_bits(block) == params.bits && params.symmetric != block.grid->has_min;
+  return !params.group_index && params.kept == 0 && integer_bits(block) == params.bits &&
+         params.symmetric != block.grid->has_min;
 }
 
 Repacking affine_to_block(const TensorView& view, const EncodingInfo& to) {

@@ -26,6 +26,7 @@ namespace nibble::eval {
 namespace {
 
 using calib::TokenChunks;
+using Kind = kernel::ProductKind;
 using model::MathPath;
 using SourcePtr = std::shared_ptr<const model::ModelSource>;
 
@@ -249,9 +250,9 @@ TEST_F(ModelEval, OverflowIsNoMeasurement) {
 TEST_F(ModelEval, WorkOfAToken) {
   const TokenWork work = token_work(*source_, best_isa(), 1);
   const model::ModelSpec& spec = source_->spec();
-  EXPECT_EQ(work.body.integer + work.head.integer, 0);  // f32 kernels for a model in 16 bits
-  EXPECT_EQ(work.head.f32, static_cast<double>(spec.vocab * spec.hidden));
-  EXPECT_EQ(work.weight_bytes, 2 * (work.body.f32 + work.head.f32));
+  EXPECT_EQ(work.body[Kind::kInteger] + work.head[Kind::kInteger], 0);  // f32 kernels for a model in 16 bits
+  EXPECT_EQ(work.head[Kind::kF32], static_cast<double>(spec.vocab * spec.hidden));
+  EXPECT_EQ(work.weight_bytes, 2 * (work.body[Kind::kF32] + work.head[Kind::kF32]));
   const kernel::Roofline roofline{1, 1, 1, 4};
   EXPECT_DOUBLE_EQ(prefill_limit_seconds(work, 3, roofline), 2 * prefill_macs(work, 3) / 4);
 }
@@ -265,7 +266,7 @@ TEST(TokenWork, CountsTheExpertsThatATokenUses) {
   const double one = 3 * 64 * 96;
   EXPECT_EQ(work.expert_bytes, 2 * 4 * one * 2);
   EXPECT_EQ(work.expert_share, 0.5);
-  EXPECT_EQ(work.body.f32, work.weight_bytes / 2 - work.head.f32 + 2 * 2 * one);
+  EXPECT_EQ(work.body[Kind::kF32], work.weight_bytes / 2 - work.head[Kind::kF32] + 2 * 2 * one);
   EXPECT_EQ(step_bytes(work, 1), work.weight_bytes + work.expert_bytes / 2);
   EXPECT_EQ(step_bytes(work, 2), work.weight_bytes + work.expert_bytes * 0.75);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "encoding/activation.h"
 
@@ -52,21 +53,39 @@ void round_row_scalar(const RowRounding& how, const float* x, std::int64_t cols,
   *sums = sum;
 }
 
+// Lists the inputs that weights keep, and copies the row to `others` with zeros for them.
+const float* take_kept(const InputRounding& inputs, const float* x, std::int64_t cols, std::int32_t* columns,
+                       float* values, float* others) {
+  std::copy_n(x, cols, others);
+  for (std::int64_t i = 0; i < inputs.kept.size(); ++i) {
+    columns[i] = inputs.kept[i];
+    values[i] = x[columns[i]];
+    others[columns[i]] = 0;
+  }
+  return others;
+}
+
 template <bool kKept, ScanRow kScan, RoundRow kRound>
 void quantize(const InputRounding& inputs, const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols,
               std::byte* out) noexcept {
-  static const encoding::ActivationInfo& usual = encoding::get_activation("int8-token");
-  const encoding::ActivationInfo& info = inputs.activation != nullptr ? *inputs.activation : usual;
+  const encoding::ActivationInfo& info = *inputs.activation;
   const auto stride = static_cast<std::int64_t>(row_bytes<kKept>(cols));
   const float top = encoding::largest_level(info);
   RowRounding how{};
   how.threshold = info.threshold > 0 ? static_cast<float>(info.threshold) : HUGE_VALF;
-  for (std::int64_t t = 0; t < n; ++t, x += ldx, out += stride) {
+  const std::int64_t kept = inputs.kept.size();
+  std::vector<float> others(static_cast<std::size_t>(kept > 0 ? cols : 0));
+  for (std::int64_t t = 0; t < n; ++t, out += stride) {
     auto* header = reinterpret_cast<I8RowHeader*>(out + header_at(cols));
+    auto* columns = kKept ? reinterpret_cast<std::int32_t*>(out + columns_at(cols)) : nullptr;
+    auto* values = kKept ? reinterpret_cast<float*>(out + values_at(cols)) : nullptr;
+    const float* row = x + t * ldx;
+    if (kept > 0) row = take_kept(inputs, row, cols, columns, values, others.data());
     RowScan scan{};
-    if (kKept || !info.is_static()) {
-      scan = kScan(x, cols, how.threshold, kKept ? reinterpret_cast<std::int32_t*>(out + columns_at(cols)) : nullptr,
-                   kKept ? reinterpret_cast<float*>(out + values_at(cols)) : nullptr);
+    if (kKept) {
+      scan = kScan(row, cols, how.threshold, columns + kept, values + kept);
+    } else if (!info.is_static()) {
+      scan = kScan(row, cols, how.threshold, nullptr, nullptr);
     }
     const encoding::InputScale at = info.is_static() ? encoding::InputScale{inputs.scale, inputs.zero}
                                                      : encoding::input_scale(info, scan.least, scan.largest);
@@ -75,8 +94,8 @@ void quantize(const InputRounding& inputs, const float* x, std::int64_t ldx, std
     how.high = info.symmetric ? top : top - static_cast<float>(at.zero);
     how.shift = info.symmetric ? 0 : at.zero - (1 << (info.bits - 1));  // unsigned codes, to the middle of int8
     std::memset(out + cols, 0, static_cast<std::size_t>(sums_at(cols) - cols));
-    kRound(how, x, cols, reinterpret_cast<std::int8_t*>(out), reinterpret_cast<std::int32_t*>(out + sums_at(cols)));
-    *header = {at.scale, static_cast<float>(how.shift), scan.kept};
+    kRound(how, row, cols, reinterpret_cast<std::int8_t*>(out), reinterpret_cast<std::int32_t*>(out + sums_at(cols)));
+    *header = {at.scale, static_cast<float>(how.shift), kept + scan.kept};
   }
 }
 
@@ -89,21 +108,25 @@ bool rounds(const encoding::ActivationInfo& inputs) noexcept {
 }  // namespace
 
 const ActivationFormat kI8RowsScalar{"i8-rows/scalar", row_bytes<false>,
-                                     quantize<false, scan_row_scalar, round_row_scalar>, rounds<false>};
+                                     quantize<false, scan_row_scalar, round_row_scalar>, rounds<false>, true};
 const ActivationFormat kI8RowsAvx2{"i8-rows/avx2", row_bytes<false>, quantize<false, scan_row_avx2, round_row_avx2>,
-                                   rounds<false>};
+                                   rounds<false>, true};
 const ActivationFormat kI8RowsAvx512{"i8-rows/avx512", row_bytes<false>,
-                                     quantize<false, scan_row_avx512, round_row_avx512>, rounds<false>};
+                                     quantize<false, scan_row_avx512, round_row_avx512>, rounds<false>, true};
 const ActivationFormat kI8KeptRowsScalar{"i8-kept-rows/scalar", row_bytes<true>,
-                                         quantize<true, scan_row_scalar, round_row_scalar>, rounds<true>};
+                                         quantize<true, scan_row_scalar, round_row_scalar>, rounds<true>, true};
 const ActivationFormat kI8KeptRowsAvx2{"i8-kept-rows/avx2", row_bytes<true>,
-                                       quantize<true, scan_row_avx2, round_row_avx2>, rounds<true>};
+                                       quantize<true, scan_row_avx2, round_row_avx2>, rounds<true>, true};
 const ActivationFormat kI8KeptRowsAvx512{"i8-kept-rows/avx512", row_bytes<true>,
-                                         quantize<true, scan_row_avx512, round_row_avx512>, rounds<true>};
+                                         quantize<true, scan_row_avx512, round_row_avx512>, rounds<true>, true};
 
 I8Rows i8_rows(const ActivationFormat& format, const std::byte* rows, std::int64_t cols) noexcept {
-  return {reinterpret_cast<const std::uint8_t*>(rows), static_cast<std::int64_t>(format.row_bytes(cols)), sums_at(cols),
-          header_at(cols), columns_at(cols), values_at(cols)};
+  return {reinterpret_cast<const std::uint8_t*>(rows),
+          static_cast<std::int64_t>(format.row_bytes(cols)),
+          sums_at(cols),
+          header_at(cols),
+          columns_at(cols),
+          values_at(cols)};
 }
 
 }  // namespace nibble::kernel

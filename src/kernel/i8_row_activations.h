@@ -1,5 +1,6 @@
-// Activations in int8 with one scale for a row, as inputs of tokens or whole tensors are rounded (i8_rows.h): one format
-// for each instruction set, all giving the same bytes, with room for inputs that are kept as they are or without.
+// Activations in int8 with one scale for a row, as inputs of tokens or whole tensors are rounded (i8_rows.h): one
+// format for each instruction set, all giving the same bytes, with room for inputs that are kept as they are or
+// without.
 #pragma once
 
 #include "kernel/i8_rows.h"
@@ -7,8 +8,7 @@
 
 namespace nibble::kernel {
 
-// Of the inputs that each rounds; without a type as int8-token.
-extern const ActivationFormat kI8RowsScalar, kI8RowsAvx2, kI8RowsAvx512;                // no threshold
+extern const ActivationFormat kI8RowsScalar, kI8RowsAvx2, kI8RowsAvx512;              // no threshold
 extern const ActivationFormat kI8KeptRowsScalar, kI8KeptRowsAvx2, kI8KeptRowsAvx512;  // with one
 
 // The rows that one of these formats has written.

@@ -17,7 +17,8 @@ RowScan scan_row_avx512(const float* x, int64_t cols, float threshold, int32_t* 
     largest = _mm512_mask_max_ps(largest, below, largest, value);
     if (below == 0xFFFF || columns == nullptr) continue;
     const __mmask16 listed = static_cast<__mmask16>(~below);
-    _mm512_mask_compressstoreu_epi32(columns + kept, listed, _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int>(c))));
+    _mm512_mask_compressstoreu_epi32(columns + kept, listed,
+                                     _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int>(c))));
     _mm512_mask_compressstoreu_ps(values + kept, listed, value);
     kept += __builtin_popcount(listed);
   }

@@ -13,13 +13,14 @@ namespace nibble::kernel {
 // Each array is padded to 64 bytes.
 struct I8Rows {
   const uint8_t* rows;
-  int64_t stride;  // bytes, an odd number of lines: rows a power of two apart crowd into few sets of the caches
+  int64_t stride;   // bytes, an odd number of lines: rows a power of two apart crowd into few sets of the caches
   int64_t sums_at;  // offsets in a row
   int64_t header_at;
   int64_t columns_at;
   int64_t values_at;
 };
-// An input is scale * (code - zero); those that are kept have the code of 0 and add value * weight, in order.
+// An input is scale * (code - zero); those that are kept have the code of 0 and add value * weight, in order: first the
+// columns that the weights keep, then others.
 struct I8RowHeader {
   float scale;
   float zero;

@@ -8,7 +8,8 @@ namespace nibble::kernel {
 namespace {
 
 bool takes_inputs(const LinearKernel& kernel, const encoding::ActivationInfo* inputs) {
-  return inputs == nullptr || (kernel.activation->rounds != nullptr && kernel.activation->rounds(*inputs));
+  if (inputs == nullptr) return !kernel.activation->needs_type;
+  return kernel.activation->rounds != nullptr && kernel.activation->rounds(*inputs);
 }
 
 }  // namespace

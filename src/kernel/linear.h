@@ -21,6 +21,7 @@ struct ActivationFormat {
   void (*quantize)(const InputRounding& inputs, const float* x, std::int64_t ldx, std::int64_t n, std::int64_t cols,
                    std::byte* out) noexcept;
   bool (*rounds)(const encoding::ActivationInfo& inputs) noexcept = nullptr;  // such a type; null: none
+  bool needs_type = false;                                                    // it takes no inputs without one
 };
 
 // Which matrix a packed buffer holds. (rows = outputs, cols = inputs)

@@ -12,6 +12,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/rng.h"
+#include "encoding/activation.h"
 #include "encoding/affine.h"
 #include "kernel/linear.h"
 #include "kernel/roofline.h"
@@ -116,7 +117,11 @@ void run(benchmark::State& state, const Bench& b) {
   std::vector<float> x(static_cast<std::size_t>(b.n * b.cols));
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = random_normal(2, 0, i);
   AlignedBuffer activations(b.kernel->activation->row_bytes(b.cols) * static_cast<std::uint64_t>(b.n));
-  b.kernel->activation->quantize({}, x.data(), b.cols, b.n, b.cols, activations.data());
+  InputRounding inputs;
+  if (b.kernel->activation->needs_type)
+    inputs.activation = &encoding::get_activation(
+        b.kernel->activation->rounds(encoding::get_activation("int8-token")) ? "int8-token" : "int8-token-over3.3");
+  b.kernel->activation->quantize(inputs, x.data(), b.cols, b.n, b.cols, activations.data());
   std::vector<float> out(static_cast<std::size_t>(b.n * b.rows));
   std::int64_t at = 0;
   for (auto _ : state) {

@@ -17,6 +17,7 @@
 #include "encoding/codebook.h"
 #include "encoding/scaled.h"
 #include "kernel/linear.h"
+#include "tensor/half.h"
 
 namespace nibble::kernel {
 
@@ -56,6 +57,18 @@ inline Tensor make_affine(const encoding::EncodingInfo& info, std::int64_t rows,
   if (!params.symmetric) zeros = tensor.add_part(PartRole::kZeros, Dtype::kU8, scales_shape);
   if (params.group_index)
     list_groups(params, cols, seed, tensor.add_part(PartRole::kGroupIndex, Dtype::kI32, Shape{cols}));
+  if (params.kept > 0) {
+    const auto values = tensor.add_part(PartRole::kOutliers, Dtype::kF16, Shape{rows, params.kept});
+    const auto columns = tensor.add_part(PartRole::kOutlierColumns, Dtype::kI32, Shape{params.kept});
+    for (std::int64_t i = 0; i < rows * params.kept; ++i) {
+      const float value = 0.05f * random_normal(seed, 7, static_cast<std::uint64_t>(i));
+      convert_f32_to_f16(&value, values.data() + i * 2, 1);
+    }
+    for (std::int64_t i = 0; i < params.kept; ++i) {
+      const auto column = static_cast<std::int32_t>(3 + i * (cols - 4) / params.kept);
+      std::memcpy(columns.data() + i * 4, &column, 4);
+    }
+  }
   std::vector<std::uint8_t> stored(static_cast<std::size_t>(cols));
   std::uint64_t draw = 0;
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -161,9 +174,9 @@ inline bool in_tiles(const LinearKernel& kernel) { return kernel.activation->nam
 
 // How the tests have a kernel round its inputs: without a type where it takes any.
 inline InputRounding test_inputs(const LinearKernel& kernel) {
-  const std::string_view format = kernel.activation->name;
-  if (!format.starts_with("i8-")) return {};
-  return {&encoding::get_activation(format.starts_with("i8-kept") ? "int8-token-over100" : "int8-token"), 0, 0};
+  if (!kernel.activation->needs_type) return {};
+  const encoding::ActivationInfo& token = encoding::get_activation("int8-token");
+  return {kernel.activation->rounds(token) ? &token : &encoding::get_activation("int8-token-over100"), 0, 0, {}};
 }
 inline std::string_view family_of(const LinearKernel& kernel) { return kernel.name.substr(0, kernel.name.find('/')); }
 
@@ -239,27 +252,17 @@ inline std::vector<float> compute(const LinearKernel& kernel, const Packed& pack
 // The fixed encodings and some of the parameterised families: every width, grain and scale type.
 inline std::vector<const encoding::EncodingInfo*> encodings() {
   std::vector<const encoding::EncodingInfo*> all(encoding::all_entries().begin(), encoding::all_entries().end());
-  for (const char* name : {"int2-g16-asym",     "int2-g64-asym",
-                           "int3-g32",          "int4-g2048-asym",
-                           "int7-tensor-asym",  "int4-g32-asym-f16",
-                           "int4-g128",         "int4-g128-asym-bf16",
-                           "int4-g48",          "int5-g64-asym",
-                           "int6-channel",      "int7-g96",
-                           "int8-channel",      "int8-channel-asym",
-                           "int8-tensor",       "int8-g256-restricted",
-                           "int4-g128-gidx",    "int3-g64-gidx-asym",
-                           "int8-g32-gidx-f16", "int4-g48-gidx",
-                           "fp8-tensor",        "fp8-channel-bf16",
-                           "fp8-block128x128",  "fp8-block16x48-f16",
-                           "fp8-channel-e5m2",  "mxfp8",
-                           "nvfp4-hf",          "mxfp8-e5m2",
-                           "mxfp4-hf",          "nf4",
-                           "nf4-dq-b128",       "nf4-b4096",
-                           "fp4-b32",           "fp4-dq",
-                           "kmeans4-channel",   "kmeans4-g512",
-                           "kmeans4-g96",       "kmeans4-tensor",
-                           "kmeans3-channel",   "kmeans3-g64",
-                           "kmeans3-g40",       "kmeans2-g256",
+  for (const char* name : {"int2-g16-asym",      "int2-g64-asym",       "int3-g32",          "int4-g2048-asym",
+                           "int7-tensor-asym",   "int4-g32-asym-f16",   "int4-g128",         "int4-g128-asym-bf16",
+                           "int4-g48",           "int5-g64-asym",       "int6-channel",      "int7-g96",
+                           "int8-channel",       "int8-channel-asym",   "int8-tensor",       "int8-g256-restricted",
+                           "int4-g128-gidx",     "int3-g64-gidx-asym",  "int8-g32-gidx-f16", "int4-g48-gidx",
+                           "int8-channel-kept8", "int4-g48-kept3-asym", "fp8-tensor",        "fp8-channel-bf16",
+                           "fp8-block128x128",   "fp8-block16x48-f16",  "fp8-channel-e5m2",  "mxfp8",
+                           "nvfp4-hf",           "mxfp8-e5m2",          "mxfp4-hf",          "nf4",
+                           "nf4-dq-b128",        "nf4-b4096",           "fp4-b32",           "fp4-dq",
+                           "kmeans4-channel",    "kmeans4-g512",        "kmeans4-g96",       "kmeans4-tensor",
+                           "kmeans3-channel",    "kmeans3-g64",         "kmeans3-g40",       "kmeans2-g256",
                            "kmeans2-tensor"}) {
     all.push_back(&encoding::get(name));
   }

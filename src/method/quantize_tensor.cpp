@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "encoding/encoding.h"
+#include "encoding/affine.h"
 #include "method/layer.h"
 
 namespace nibble::method {
@@ -44,7 +44,9 @@ void quantize_into(ExecContext& context, const Method& method, const Job& job, c
   });
 }
 
-Tensor quantize(ExecContext& context, const Method& method, const Job& job, std::span<const float> values) {
+Tensor quantize(ExecContext& context, const Method& method, const Job& whole, std::span<const float> values) {
+  Job job = whole;
+  job.target = &encoding::without_kept(*job.target);
   Tensor out = encoding::allocate(*job.target, job.shape);
   quantize_into(context, method, job, Values(values, job.shape), 0, out);
   return out;

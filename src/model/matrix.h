@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "base/cpu.h"
 #include "base/exec_context.h"
@@ -15,7 +16,9 @@ namespace nibble::model {
 class Matrix {
  public:
   Matrix(std::int64_t rows, std::int64_t cols, const InputRounding& inputs)
-      : rows_(rows), cols_(cols), inputs_(inputs) {}
+      : rows_(rows), cols_(cols), inputs_(inputs), kept_(inputs.kept.bytes.begin(), inputs.kept.bytes.end()) {
+    inputs_.kept = {kept_};
+  }
   virtual ~Matrix() = default;
   Matrix(const Matrix&) = delete;
   Matrix& operator=(const Matrix&) = delete;
@@ -38,6 +41,7 @@ class Matrix {
  private:
   std::int64_t rows_, cols_;
   InputRounding inputs_;
+  std::vector<std::byte> kept_;  // the file's may go
 };
 
 // Rows [begin, end) of a slot: the part of a fused weight that one linear multiplies by.

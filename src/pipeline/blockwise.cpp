@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "calib/block_walk.h"
 #include "encoding/activation.h"
+#include "method/kept_columns.h"
 #include "pipeline/slot_solver.h"
 
 namespace nibble::pipeline {
@@ -112,8 +113,11 @@ class Blockwise {
     const SlotSolver solver{context_, *source_, options_.method};
     std::vector<float> sample;
     for (const std::size_t slot : slots) {
-      Tensor tensor = solver.solve(slot, stage, moments, targets_[slot], outcomes_[slot]);
-      tensor.set_inputs(rounding_of(stage, targets_[slot].inputs, sample));
+      const std::vector<std::int32_t> kept = columns_to_keep(stage, slot, sample);
+      Tensor tensor = solver.solve(slot, stage, moments, targets_[slot], outcomes_[slot], kept);
+      InputRounding inputs = rounding_of(stage, targets_[slot].inputs, sample);
+      if (!kept.empty()) inputs.kept = {tensor.view().part(PartRole::kOutlierColumns).bytes};
+      tensor.set_inputs(inputs);
       source_->exchange(slot, std::move(tensor));
     }
     for (const std::size_t slot : slots) spent_.solving += outcomes_[slot].seconds;
@@ -125,8 +129,20 @@ class Blockwise {
     if (inputs == nullptr || !inputs->is_static()) return {inputs};
     if (stage.n_matrices > 1)
       fail(ErrorCode::kUnsupported, "experts have inputs of their own: they take no scale that is fixed for all");
-    if (sample.empty()) sample = walk_.sample(context_, stage, kObservedTokens);
+    look_at(stage, sample);
     return calib::observe(*inputs, *options_.observer, sample);
+  }
+
+  // Those of a target that keeps some in 16 bits: where the largest inputs are.
+  std::vector<std::int32_t> columns_to_keep(const Stage& stage, std::size_t slot, std::vector<float>& sample) {
+    const encoding::EncodingInfo& target = *targets_[slot].target;
+    if (target.family != encoding::Family::kAffine || target.affine.kept == 0) return {};
+    look_at(stage, sample);
+    return method::largest_columns(sample, walk_.spec().weights[slot].shape.cols(), target.affine.kept);
+  }
+
+  void look_at(const Stage& stage, std::vector<float>& sample) {
+    if (sample.empty()) sample = walk_.sample(context_, stage, kObservedTokens);
   }
 
   ExecContext& context_;

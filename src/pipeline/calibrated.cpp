@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "encoding/affine.h"
 #include "pipeline/from_statistics.h"
 #include "pipeline/loading.h"
 
@@ -47,6 +48,8 @@ void settle_methods(const Conversion& conversion, QuantPlan& plan) {
     TensorPlan& tensor = plan.tensors[i];
     const WeightSlot* slot = slot_of(conversion, conversion.tensors[i]);
     if (tensor.method == nullptr || (slot != nullptr && is_walked(conversion.model->spec(), *slot))) continue;
+    tensor.target = &encoding::without_kept(*tensor.target);
+    tensor.bytes = encoding::tensor_bytes(*tensor.target, tensor.tensor.shape);
     const method::Method& method = method::default_for(*tensor.target);
     if (&method == tensor.method) continue;
     tensor.note += format_text("{}no statistics: {} instead of {}", tensor.note.empty() ? "" : ", ", method.name,

@@ -251,6 +251,9 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
            "type '{}' fixes the scales of inputs, which are learned from a text: give one "
            "with --calib TEXT",
            corridor.plan.recipe);
+    if (tensor.target->family == encoding::Family::kAffine && tensor.target->affine.kept > 0 && request.calib.empty())
+      fail(ErrorCode::kInvalidArgument,
+           "type '{}' keeps columns, which are found in a text: give one with --calib TEXT", corridor.plan.recipe);
   }
   if (!learns(request)) return;
   if (!request.calib.empty() && !request.calib_stats.empty())

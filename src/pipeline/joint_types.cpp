@@ -8,7 +8,7 @@ namespace {
 
 // An N in a name stands for a number, which goes over into its encodings.
 struct Row {
-  std::string_view name, weights, attention, inputs;
+  std::string_view name, weights, attention, inputs, calibrated = {};
 };
 constexpr Row kRows[] = {
     {"w8a8", "int8-channel", "", "int8-token"},
@@ -19,8 +19,9 @@ constexpr Row kRows[] = {
     // ZeroQuant (Yao et al., arXiv 2206.01861): groups of a weight, tokens of inputs; 4 bits in the feed-forward half.
     {"zeroquant-w8a8", "int8-g128", "", "int8-token"},
     {"zeroquant-w4a8-gN", "int4-gN", "int8-gN", "int8-token"},
-    // LLM.int8() (Dettmers et al., arXiv 2208.07339) with its threshold of 6.
-    {"llm-int8", "int8-channel", "", "int8-token-over6"},
+    // LLM.int8() (Dettmers et al., arXiv 2208.07339) with its threshold of 6. Outlier features are few: up to 7 in
+    // models of up to 13B, 3.1.
+    {"llm-int8", "int8-channel", "", "int8-token-over6", "int8-channel-kept8"},
 };
 
 // The number that stands in `name` for the N of `pattern`; 0: another name.
@@ -46,7 +47,7 @@ std::optional<JointType> find_joint_type(std::string_view name) {
     const std::int64_t number = number_in(row.name, name);
     if (name != row.name && number == 0) continue;
     const JointType type = {with_number(row.weights, number), with_number(row.attention, number),
-                            &encoding::get_activation(row.inputs)};
+                            &encoding::get_activation(row.inputs), with_number(row.calibrated, number)};
     if (type.weights != nullptr) return type;
   }
   return std::nullopt;

@@ -15,6 +15,7 @@ struct JointType {
   const encoding::EncodingInfo* weights = nullptr;
   const encoding::EncodingInfo* attention = nullptr;  // of the attention half; null: as the others
   const encoding::ActivationInfo* inputs = nullptr;
+  const encoding::EncodingInfo* calibrated = nullptr;  // of all weights, where a text tells which columns to keep
 };
 
 std::optional<JointType> find_joint_type(std::string_view name);

@@ -102,9 +102,15 @@ bool is_of_attention(const Conversion& conversion, const SourceTensor& tensor) {
          std::ranges::count(kRoles, conversion.model->spec().weights[tensor.slot].role) > 0;
 }
 
+// Experts have outliers of their own, and few columns need none kept.
+const EncodingInfo& type_for(const Shape& shape, const EncodingInfo& type) {
+  return shape.rank() > 2 || !encoding::fits(type, shape) ? encoding::without_kept(type) : type;
+}
+
 }  // namespace
 
-OutputForm choose_form(const std::string& type, const std::string& format, const std::filesystem::path& output) {
+OutputForm choose_form(const std::string& type, const std::string& format, const std::filesystem::path& output,
+                       bool calibrated) {
   const bool file = output.extension() == ".gguf";
   const bool to_file = output.empty() ? format.empty() || format == kGguf : file;
   const std::optional<JointType> joint = find_joint_type(type);
@@ -128,6 +134,8 @@ OutputForm choose_form(const std::string& type, const std::string& format, const
   if (as_gguf) return {};
   if (form.format == nullptr) form.format = container::hf::find_format(possible.front());
   form.type = encoding;
+  const bool keeps = calibrated && joint && joint->calibrated != nullptr;
+  if (keeps && holds_some(*form.format, *joint->calibrated, form.inputs)) form.type = joint->calibrated;
   return form;
 }
 
@@ -148,7 +156,8 @@ QuantPlan make_folder_plan(const Conversion& conversion, const OutputForm& form,
     item.source = &tensor.source_type();
     item.target = &plain;
     if (tensor.module == Module::kBlockLinear) {
-      const EncodingInfo& wanted = is_of_attention(conversion, tensor) ? attention : type;
+      const EncodingInfo& wanted =
+          type_for(tensor.tensor.shape, is_of_attention(conversion, tensor) ? attention : type);
       item.note = container::hf::misfit(*form.format, wanted, tensor.tensor.shape);
       item.fallback = !item.note.empty();
       if (!item.fallback) item.target = &wanted, item.inputs = form.inputs;

@@ -18,9 +18,10 @@ struct OutputForm {
   const encoding::ActivationInfo* inputs = nullptr;   // how those of linears are rounded; null: not at all
 };
 
-// `type` and `format` as a request has them (an empty format: what type and output allow). Throws
-// Error{kInvalidArgument} for what cannot be together, naming what can.
-OutputForm choose_form(const std::string& type, const std::string& format, const std::filesystem::path& output);
+// `type` and `format` as a request has them (an empty format: what type and output allow). `calibrated`: a text tells
+// about inputs. Throws Error{kInvalidArgument} for what cannot be together, naming what can.
+OutputForm choose_form(const std::string& type, const std::string& format, const std::filesystem::path& output,
+                       bool calibrated);
 
 // The linears of the blocks in the form's type, everything else in 16 bits. Scales take the type that the format has
 // them in; where the input is quantized alike, its own. Throws Error{kInvalidArgument} when no linear can be.

@@ -72,7 +72,7 @@ QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& 
   if (request.size_bytes > 0 || request.bits_per_weight > 0 || !request.emit_recipe.empty())
     fail(ErrorCode::kInvalidArgument, "--size, --bpw and --emit-recipe go with --type auto; '{}' has a size of its own",
          request.type);
-  const OutputForm form = choose_form(request.type, request.format, request.output);
+  const OutputForm form = choose_form(request.type, request.format, request.output, !request.calib.empty());
   return form.format != nullptr ? quantize_to_folder(request, form, run) : quantize_to_gguf(request, run);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "encoding/encoding.h"
+#include "method/kept_columns.h"
 #include "method/layer.h"
 #include "method/quantize_tensor.h"
 
@@ -93,7 +94,7 @@ method::Job SlotSolver::job_of(std::size_t slot, const Stage& stage, const Stage
 }
 
 Tensor SlotSolver::solve(std::size_t slot, const Stage& stage, const StageMoments& moments, const SlotTarget& to,
-                         SlotOutcome& outcome) const {
+                         SlotOutcome& outcome, std::span<const std::int32_t> kept) const {
   const auto start = std::chrono::steady_clock::now();
   const model::WeightSlot& weight = source.spec().weights[slot];
   outcome.tokens = moments.train.count(0);
@@ -108,7 +109,7 @@ Tensor SlotSolver::solve(std::size_t slot, const Stage& stage, const StageMoment
     starved += moments.train.count(m) < kFewTokens ? 1 : 0;
     const method::Method* method = nullptr;
     const method::Job job = job_of(slot, stage, moments, m, to, method);
-    solve_matrix(*method, job, slot, m, tensor, outcome.errors);
+    solve_matrix(*method, job, slot, m, kept, tensor, outcome.errors);
   }
   if (starved > 0 && stage.n_matrices > 1)
     outcome.note = format_text("{} of {} experts saw fewer than {} tokens and were quantized without statistics",
@@ -155,10 +156,15 @@ Tensor SlotSolver::solve_alone(std::size_t slot, const SlotTarget& to) const {
 }
 
 void SlotSolver::solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot,
-                              std::int64_t matrix, Tensor& tensor, ErrorSums& errors) const {
+                              std::int64_t matrix, std::span<const std::int32_t> kept, Tensor& tensor,
+                              ErrorSums& errors) const {
   const std::int64_t rows = job.shape.rows(), cols = job.shape.cols(), first = matrix * rows;
   const MatrixRows weights(source, slot, first, job.shape);
-  method::quantize_into(context, method, job, weights, first, tensor);
+  if (kept.empty()) {
+    method::quantize_into(context, method, job, weights, first, tensor);
+  } else {
+    method::quantize_keeping(context, method, job, weights, kept, tensor);
+  }
   const std::int64_t tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
   std::vector<ErrorSums> sums(static_cast<std::size_t>(tasks));
   context.pool.parallel_dynamic(tasks, [&](std::int64_t task) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "base/exec_context.h"
@@ -40,8 +41,9 @@ struct SlotSolver {
   const model::ModelSource& source;
   const method::Options& options;
 
+  // `kept`: the columns that a target of such keeps in 16 bits.
   Tensor solve(std::size_t slot, const calib::Stage& stage, const StageMoments& moments, const SlotTarget& to,
-               SlotOutcome& outcome) const;
+               SlotOutcome& outcome, std::span<const std::int32_t> kept = {}) const;
   // What quantizing changes in the output of the linear, mean square, over that of the output, judged by held-out
   // inputs: of at most `most_rows` rows of each matrix, spread over it. Rows are solved independently of each other.
   double relative_error(std::size_t slot, const calib::Stage& stage, const StageMoments& moments, const SlotTarget& to,
@@ -54,7 +56,7 @@ struct SlotSolver {
   method::Job job_of(std::size_t slot, const calib::Stage& stage, const StageMoments& moments, std::int64_t matrix,
                      const SlotTarget& to, const method::Method*& method) const;
   void solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot, std::int64_t matrix,
-                    Tensor& tensor, ErrorSums& errors) const;
+                    std::span<const std::int32_t> kept, Tensor& tensor, ErrorSums& errors) const;
 };
 
 }  // namespace nibble::pipeline

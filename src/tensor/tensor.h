@@ -1,8 +1,10 @@
 // A logical tensor in some encoding: its shape and up to eight typed parts. A view borrows, a Tensor owns.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "base/aligned_buffer.h"
@@ -22,8 +24,9 @@ enum class PartRole : std::uint8_t {
   kZeros,
   kGroupIndex,  // g_idx: group of each input column
   kCodebook,
-  kOutliers,
-  kSuperScales,  // second-level scales (double quantization)
+  kOutliers,        // columns of weights that are kept in 16 bits
+  kOutlierColumns,  // which those are
+  kSuperScales,     // second-level scales (double quantization)
   kGlobalScale,
 };
 
@@ -34,12 +37,27 @@ struct Part {
   std::span<const std::byte> bytes;
 };
 
+// Columns of a matrix, ascending: i32 anywhere in memory, not owned.
+struct ColumnList {
+  std::span<const std::byte> bytes{};
+
+  bool empty() const { return bytes.empty(); }
+  std::int64_t size() const { return static_cast<std::int64_t>(bytes.size() / sizeof(std::int32_t)); }
+  std::int32_t operator[](std::int64_t i) const {
+    std::int32_t column;
+    std::memcpy(&column, bytes.data() + static_cast<std::size_t>(i) * sizeof(column), sizeof(column));
+    return column;
+  }
+  bool operator==(const ColumnList& other) const { return std::ranges::equal(bytes, other.bytes); }
+};
+
 // How the inputs of a linear are rounded before its weight multiplies them; without a type: not at all. Scale and zero
-// point of those that are static.
+// point of those that are static; which columns are left as they are, whatever they hold.
 struct InputRounding {
   const encoding::ActivationInfo* activation = nullptr;
   float scale = 0;
   int zero = 0;
+  ColumnList kept{};
 
   bool operator==(const InputRounding&) const = default;
 };

@@ -122,7 +122,7 @@ bool holds(const Format& format, const EncodingInfo& type, const encoding::Activ
   const bool shared = params.granularity == Granularity::kTensor    ? format.per_tensor
                       : params.granularity == Granularity::kChannel ? format.per_channel
                                                                     : format.per_group;
-  if (params.group_index && !format.indexed) return false;
+  if ((params.group_index && !format.indexed) || params.kept > 0) return false;
   return (format.bits >> params.bits & 1) != 0 && shared && std::ranges::count(format.scales, params.scale_dtype) > 0;
 }
 

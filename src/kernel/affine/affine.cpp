@@ -45,10 +45,10 @@ constexpr std::int64_t kRowTilesMinTokens = 9;
 
 template <void (*kCompute)(const RowsJob&) noexcept, const ActivationFormat& kFormat>
 constexpr LinearKernel rows_kernel(std::string_view name, Isa isa, std::int64_t min_tokens = 1) {
-  return {name, isa, accepts, &kFormat, kLayout, compute_rows<kCompute, kFormat>, min_tokens};
+  const bool keeps = name.starts_with("affine-kept-rows/");
+  return {name, isa, keeps ? accepts_kept : accepts, &kFormat, kLayout, compute_rows<kCompute, kFormat>, min_tokens};
 }
 
-// Those of rows come behind: they serve inputs that are to be rounded so, and no others.
 const LinearKernel kKernels[] = {
     {"affine/amx", Isa::kAmx, accepts, &kBf16Activations, kLayout, compute_tiles, kTileMinTokens},
     {"affine/avx512", Isa::kAvx512, accepts, &kQ8ActivationsAvx512, kLayout, compute<compute_avx512>},

@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "encoding/affine.h"
+#include "tensor/half.h"
 
 namespace nibble::kernel::affine {
 
@@ -22,8 +23,9 @@ int planes_index(int bits) {
       std::find_if(kPlanes, kPlanes + kPlanesCount, [&](CodePlanes p) { return bits_of(p) == held; }) - kPlanes);
 }
 
-std::int64_t order_bytes(const encoding::EncodingInfo& info, std::int64_t cols) {
-  return info.affine.group_index ? round_up(cols * 4) : 0;
+// The list before the panels: the order of the columns, or those that are kept.
+std::int64_t list_bytes(const encoding::EncodingInfo& info, std::int64_t cols) {
+  return round_up((info.affine.group_index ? cols : info.affine.kept) * 4);
 }
 
 // Scales and zeros of one row, into lane `lane` of the header.
@@ -58,6 +60,18 @@ void pack_row_sum(const encoding::AffineParams& params, const Geometry& geometry
   std::memcpy(panel + geometry.row_sums_at + lane * 4, &rounded, 4);
 }
 
+// The kept weights of a row.
+void pack_kept(const TensorView& weights, const Geometry& geometry, std::int64_t row, int lane, std::byte* panel) {
+  if (geometry.kept == 0) return;
+  const std::byte* values = weights.part(PartRole::kOutliers).bytes.data() + row * geometry.kept * 2;
+  for (std::int64_t i = 0; i < geometry.kept; ++i, values += 2) {
+    float value;
+    convert_f16_to_f32(values, &value, 1);
+    if (!std::isfinite(value)) fail(ErrorCode::kFormat, "row {}: kept weight {} is NaN or infinite", row, i);
+    std::memcpy(panel + geometry.kept_at + (i * kPanelRows + lane) * 2, values, 2);
+  }
+}
+
 // Codes of rows, in the order of the panel.
 class CodeReader {
  public:
@@ -73,12 +87,31 @@ class CodeReader {
   const std::uint8_t* read(std::int64_t row) {
     const std::byte* src = weights_.data().data() + static_cast<std::uint64_t>(row) * stride_;
     encoding::unpack_codes(weights_.encoding->affine.bits, src, weights_.cols(), codes_.data());
+    drop_kept(row);
     if (columns_.empty()) return codes_.data();
     for (std::size_t i = 0; i < sorted_.size(); ++i) sorted_[i] = codes_[static_cast<std::size_t>(columns_[i])];
     return sorted_.data();
   }
 
  private:
+  // Columns that lie beside the codes get the code of zero.
+  void drop_kept(std::int64_t row) {
+    const encoding::AffineParams& params = weights_.encoding->affine;
+    if (params.kept == 0) return;
+    const std::int64_t group = encoding::group_columns(params, weights_.cols());
+    const std::int64_t first = params.granularity == encoding::Granularity::kTensor
+                                   ? 0
+                                   : row * encoding::groups_per_row(params, weights_.cols());
+    const std::byte* scales = weights_.part(PartRole::kScales).bytes.data();
+    const std::byte* zeros = params.symmetric ? nullptr : weights_.part(PartRole::kZeros).bytes.data();
+    const ColumnList kept = {weights_.part(PartRole::kOutlierColumns).bytes};
+    for (std::int64_t i = 0; i < kept.size(); ++i) {
+      const std::int32_t c = kept[i];
+      const int zero = encoding::load_scale_zero(params, scales, zeros, first + c / group).zero;
+      codes_[static_cast<std::size_t>(c)] = static_cast<std::uint8_t>(zero + encoding::stored_offset(params));
+    }
+  }
+
   const TensorView& weights_;
   std::uint64_t stride_;
   std::vector<std::int32_t> columns_;
@@ -88,6 +121,10 @@ class CodeReader {
 }  // namespace
 
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
+  return accepts_kept(info, cols) && info.affine.kept == 0;
+}
+
+bool accepts_kept(const encoding::EncodingInfo& info, std::int64_t cols) {
   return info.family == encoding::Family::kAffine && cols > 0 && cols % kBlock == 0 &&
          encoding::group_columns(info.affine, cols) % kBlock == 0;
 }
@@ -101,7 +138,9 @@ Geometry geometry_of(const encoding::EncodingInfo& info, std::int64_t cols) {
   geometry.group_blocks = encoding::group_columns(params, cols) / kBlock;
   geometry.zeros_at = round_up(entries * static_cast<std::int64_t>(dtype_bytes(params.scale_dtype)));
   geometry.row_sums_at = geometry.zeros_at + (params.symmetric ? 0 : round_up(entries));
-  geometry.codes_at = geometry.row_sums_at + kPanelRows * 4;
+  geometry.kept = params.kept;
+  geometry.kept_at = geometry.row_sums_at + kPanelRows * 4;
+  geometry.codes_at = geometry.kept_at + round_up(params.kept * kPanelRows * 2);
   geometry.bytes = geometry.codes_at + geometry.blocks * block_bytes(kPlanes[geometry.planes]);
   return geometry;
 }
@@ -109,11 +148,11 @@ Geometry geometry_of(const encoding::EncodingInfo& info, std::int64_t cols) {
 std::uint64_t packed_bytes(const MatrixInfo& matrix) {
   const auto panels = static_cast<std::uint64_t>((matrix.rows + kPanelRows - 1) / kPanelRows);
   return checked_add(checked_mul(panels, static_cast<std::uint64_t>(geometry_of(*matrix.encoding, matrix.cols).bytes)),
-                     static_cast<std::uint64_t>(order_bytes(*matrix.encoding, matrix.cols)));
+                     static_cast<std::uint64_t>(list_bytes(*matrix.encoding, matrix.cols)));
 }
 
 const std::byte* panels_of(const MatrixInfo& matrix, const std::byte* packed) noexcept {
-  return packed + order_bytes(*matrix.encoding, matrix.cols);
+  return packed + list_bytes(*matrix.encoding, matrix.cols);
 }
 
 const std::int32_t* column_order(const MatrixInfo& matrix, const std::byte* packed) noexcept {
@@ -128,7 +167,9 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
     const std::vector<std::int32_t> columns = encoding::columns_by_group(weights);
     std::memcpy(packed, columns.data(), columns.size() * 4);
   }
-  packed += order_bytes(*weights.encoding, weights.cols());
+  if (weights.encoding->affine.kept > 0 && row_begin == 0)
+    std::ranges::copy(weights.part(PartRole::kOutlierColumns).bytes, packed);
+  packed += list_bytes(*weights.encoding, weights.cols());
   CodeReader codes(weights);
   for (std::int64_t first = row_begin; first < row_end; first += kPanelRows) {
     std::byte* panel = packed + first / kPanelRows * geometry.bytes;
@@ -139,6 +180,7 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
       pack_header(weights, geometry, row, lane, panel);
       const std::uint8_t* code = codes.read(row);
       pack_row_sum(weights.encoding->affine, geometry, code, lane, panel);
+      pack_kept(weights, geometry, row, lane, panel);
       auto* block = reinterpret_cast<std::uint8_t*>(panel + geometry.codes_at);
       for (std::int64_t b = 0; b < geometry.blocks; ++b, code += kBlock, block += block_bytes(planes))
         store_codes(planes, code, lane, block);
@@ -165,6 +207,9 @@ void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t 
       out[columns != nullptr ? columns[c] : c] = encoding::decode_code(code[i] - offset, at);
     }
   }
+  const auto* kept = reinterpret_cast<const std::int32_t*>(packed);
+  for (std::int64_t i = 0; i < geometry.kept; ++i)
+    convert_f16_to_f32(panel + geometry.kept_at + (i * kPanelRows + lane) * 2, out + kept[i], 1);
 }
 
 }  // namespace nibble::kernel::affine

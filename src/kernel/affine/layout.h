@@ -8,6 +8,7 @@ namespace nibble::kernel::affine {
 
 // Affine encodings whose groups are whole blocks. Listed groups must be even (encoding::has_even_groups).
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols);
+bool accepts_kept(const encoding::EncodingInfo& info, std::int64_t cols);  // those that keep columns, too
 Geometry geometry_of(const encoding::EncodingInfo& info, std::int64_t cols);
 
 std::uint64_t packed_bytes(const MatrixInfo& matrix);

@@ -1,12 +1,14 @@
 // How weights of the affine encodings lie in memory for the integer kernels, and the plain types those share.
 //
 // Where the groups of columns are listed (act-order), columns are sorted by group, which then needs no list; their
-// order, i32 (cols) padded to 64 bytes, lies before the first panel, and activations come in it.
+// order, i32 (cols) padded to 64 bytes, lies before the first panel, and activations come in it. So lie the columns
+// that are kept in f16, i32, if there are any.
 //
 // A panel (kernel/panel.h) is a header and its blocks of 32 columns one after another. The header: the scales of the
 // groups [groups][16] in the dtype of the encoding, padded to 64 bytes; asymmetric: their zeros u8 [groups][16], padded
 // to 64. A value is scale * level with level = code - zero, where codes are as stored and the zero of a symmetric
-// encoding is its offset. Then the f32 sums of the values of each row [16].
+// encoding is its offset. Then the f32 sums of the values of each row [16], and
+// the kept weights f16 [columns][16], padded to 64, whose codes are zeros.
 //
 // Every path computes, for row r and token t, in this order and with these roundings, so that all give the same bits:
 //   for each stretch of kStretchBlocks blocks, for each part of it that lies in one group:
@@ -41,6 +43,8 @@ struct Geometry {
   int64_t group_blocks;  // of a full group
   int64_t zeros_at;      // from the start of the panel
   int64_t row_sums_at;
+  int64_t kept;  // columns
+  int64_t kept_at;
   int64_t codes_at;
   int64_t bytes;
 };

@@ -22,9 +22,7 @@ struct alignas(64) Memory {
 };
 
 // Blocks that one tile holds: two, where no part ends within them.
-int tile_blocks(const Geometry& geometry) {
-  return geometry.blocks % 2 == 0 && geometry.group_blocks % 2 == 0 ? 2 : 1;
-}
+int tile_blocks(const Geometry& geometry) { return geometry.blocks % 2 == 0 && geometry.group_blocks % 2 == 0 ? 2 : 1; }
 
 // Tiles 0, 1 (and 2, 3): sums of a panel each for the first (and second) tokens; 4, 5: activations; 6, 7: weights.
 void configure(int tokens, int blocks) {
@@ -109,8 +107,7 @@ class Product {
     for (int p = 0; p < panels; p += 2) {
       for (int64_t begin = stretch.begin; begin < stretch.end;) {
         const int64_t end = part_end(job_.geometry, begin);
-        const uint8_t* weights =
-            stretch.weights + p * stretch.panel_stride + (begin - stretch.begin) * kPanelBytes;
+        const uint8_t* weights = stretch.weights + p * stretch.panel_stride + (begin - stretch.begin) * kPanelBytes;
         const int64_t token = pass_token + first;
         if (p + 1 < panels) {
           sum_tiles<2, kTokenTiles>(weights, stretch.panel_stride, token, begin, end);

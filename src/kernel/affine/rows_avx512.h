@@ -39,8 +39,10 @@ inline __m512 finish_row(const RowsJob& job, const uint8_t* panel, int64_t token
   const I8RowHeader& header = header_of(a, token);
   const __m512 row_sums = _mm512_loadu_ps(panel + job.geometry.row_sums_at);
   y = _mm512_mul_ps(_mm512_fnmadd_ps(_mm512_set1_ps(header.zero), row_sums, y), _mm512_set1_ps(header.scale));
+  const int64_t beside = job.geometry.kept;
   for (int64_t i = 0; i < header.kept; ++i) {
-    const __m512 values = column_values<kP>(job, panel, kept_columns(a, token)[i]);
+    const __m512 values = i < beside ? load_f16(panel + job.geometry.kept_at + i * kPanelRows * 2)
+                                     : column_values<kP>(job, panel, kept_columns(a, token)[i]);
     y = _mm512_fmadd_ps(_mm512_set1_ps(kept_values(a, token)[i]), values, y);
   }
   return y;

@@ -83,6 +83,11 @@ struct Row {
   int zero(std::int64_t group) const {
     return job.zero >= 0 ? job.zero : panel[job.geometry.zeros_at + group * kPanelRows + lane];
   }
+  float beside(std::int64_t i) const {
+    std::uint16_t half;
+    std::memcpy(&half, panel + job.geometry.kept_at + (i * kPanelRows + lane) * 2, 2);
+    return f16_to_f32(half);
+  }
   float value(std::int64_t column) const {
     const std::int64_t block = column / kBlock, group = block / job.geometry.group_blocks;
     std::uint8_t code[kBlock];
@@ -98,8 +103,10 @@ float finish(const Row& row, std::int64_t token, float y) {
   float row_sum;
   std::memcpy(&row_sum, row.panel + row.job.geometry.row_sums_at + row.lane * 4, 4);
   y = std::fma(-header.zero, row_sum, y) * header.scale;
-  for (std::int64_t i = 0; i < header.kept; ++i)
-    y = std::fma(kept_values(a, token)[i], row.value(kept_columns(a, token)[i]), y);
+  for (std::int64_t i = 0; i < header.kept; ++i) {
+    const float value = i < row.job.geometry.kept ? row.beside(i) : row.value(kept_columns(a, token)[i]);
+    y = std::fma(kept_values(a, token)[i], value, y);
+  }
   return y;
 }
 

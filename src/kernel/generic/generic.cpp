@@ -3,7 +3,8 @@
 // and, if asymmetric, the u8 zeros of its groups; before the first row lie the groups of the columns, if they are
 // listed; a row of scaled floats its codes followed by its scales and, if it has one, the global scale; a row of a
 // codebook its bit stream followed by its tables of f16, or by how many weights of its first block
-// lie in rows before and the f32 scales of its blocks.
+// lie in rows before and the f32 scales of its blocks. Columns that an affine matrix keeps in f16 are listed where the
+// groups would be, and lie behind the zeros.
 #include <algorithm>
 #include <cstring>
 
@@ -48,11 +49,14 @@ std::uint64_t row_stride(const MatrixInfo& matrix) {
   if (!is_affine(*matrix.encoding)) return encoding::row_bytes(*matrix.encoding, matrix.cols);
   const encoding::AffineParams& params = matrix.encoding->affine;
   const auto groups = static_cast<std::uint64_t>(encoding::groups_per_row(params, matrix.cols));
-  return checked_add(encoding::row_code_bytes(params, matrix.cols), groups * (params.symmetric ? 4 : 5));
+  const std::uint64_t levels =
+      checked_add(encoding::row_code_bytes(params, matrix.cols), groups * (params.symmetric ? 4 : 5));
+  return checked_add(levels, static_cast<std::uint64_t>(params.kept) * 2);
 }
 
-// The groups of the columns.
+// The groups of the columns, or those that are kept.
 std::uint64_t index_bytes(const encoding::EncodingInfo& info, std::int64_t cols) {
+  if (is_affine(info) && info.affine.kept > 0) return 4 * static_cast<std::uint64_t>(info.affine.kept);
   return is_indexed(info) ? 4 * static_cast<std::uint64_t>(cols) : 0;
 }
 
@@ -75,6 +79,10 @@ void pack_affine_row(const TensorView& weights, std::int64_t row, std::byte* dst
     std::memcpy(dst + g * 4, &at.scale, 4);
     if (!params.symmetric) dst[groups * 4 + g] = static_cast<std::byte>(at.zero);
   }
+  if (params.kept == 0) return;
+  dst += groups * (params.symmetric ? 4 : 5);
+  std::memcpy(dst, weights.part(PartRole::kOutliers).bytes.data() + row * params.kept * 2,
+              static_cast<std::size_t>(params.kept) * 2);
 }
 
 void pack_scaled_row(const TensorView& weights, std::int64_t row, std::byte* dst) {
@@ -119,7 +127,10 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
           std::byte* packed) {
   const std::uint64_t stride = row_stride({weights.encoding, weights.rows(), weights.cols()});
   const std::uint64_t index = index_bytes(*weights.encoding, weights.cols());
-  if (index > 0 && row_begin == 0) std::memcpy(packed, weights.part(PartRole::kGroupIndex).bytes.data(), index);
+  if (index > 0 && row_begin == 0) {
+    const PartRole list = is_indexed(*weights.encoding) ? PartRole::kGroupIndex : PartRole::kOutlierColumns;
+    std::memcpy(packed, weights.part(list).bytes.data(), index);
+  }
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const std::int64_t source = row_map != nullptr ? row_map[row] : row;
     std::byte* dst = packed + index + static_cast<std::uint64_t>(row) * stride;
@@ -165,7 +176,7 @@ void decode_codebook(const encoding::CodebookParams& params, std::int64_t cols, 
 }
 
 // `count` columns, at most kStretch, of a packed row from column `begin`, a multiple of kStretch. `index`: the groups
-// of the columns, where they are listed.
+// of the columns, where they are listed, or the columns that are kept.
 void decode_stretch(const MatrixInfo& matrix, const std::byte* index, const std::byte* row, std::int64_t begin,
                     std::int64_t count, float* out) noexcept {
   const encoding::EncodingInfo& info = *matrix.encoding;
@@ -192,6 +203,12 @@ void decode_stretch(const MatrixInfo& matrix, const std::byte* index, const std:
     if (!params.symmetric) at.zero = std::to_integer<int>(scales[groups * 4 + g]);
     const std::int64_t end = params.group_index ? c + 1 : std::min(count, (g + 1) * group - begin);
     for (; c < end; ++c) out[c] = encoding::decode_code(stored[c] - offset, at);
+  }
+  const std::byte* values = scales + groups * (params.symmetric ? 4 : 5);
+  const ColumnList kept = {{index, static_cast<std::size_t>(params.kept) * 4}};
+  for (std::int64_t i = 0; i < kept.size(); ++i) {
+    const std::int64_t c = kept[i] - begin;
+    if (c >= 0 && c < count) convert_f16_to_f32(values + i * 2, out + c, 1);
   }
 }
 

@@ -22,6 +22,7 @@ constexpr std::pair<PartRole, std::string_view> kNames[] = {{PartRole::kCodes, "
                                                             {PartRole::kGroupIndex, ".g_idx"},
                                                             {PartRole::kCodebook, ".codebook"},
                                                             {PartRole::kOutliers, ".outliers"},
+                                                            {PartRole::kOutlierColumns, ".outlier_columns"},
                                                             {PartRole::kSuperScales, ".super_scales"},
                                                             {PartRole::kGlobalScale, ".global_scale"}};
 
@@ -68,6 +69,7 @@ void join_tensor(TensorJoin& joined, const std::string& name, const json::Value&
   if (const json::Value* inputs = what.find("inputs"); inputs != nullptr) {
     const encoding::ActivationInfo& info = encoding::get_activation(inputs->as_string());
     view.inputs = read_inputs(joined, info, {name + kInputScale, name + kInputZero});
+    if (const Part* columns = view.find(PartRole::kOutlierColumns)) view.inputs.kept = {columns->bytes};
   }
   first->view = view;
 }
