@@ -1,12 +1,28 @@
 #include "cli/command_eval.h"
 
 #include <CLI/Validators.hpp>
+#include <algorithm>
 #include <memory>
 
+#include "cli/outlier_options.h"
 #include "nibble/evaluate.h"
 #include "pipeline/choices.h"
 
 namespace nibble::cli {
+
+namespace {
+
+// --outliers is a run of its own: block by block, without the whole model in memory.
+CLI::Option* add_outliers(CLI::App& app, OutlierRequest& request) {
+  constexpr std::string_view kShared[] = {"--help", "MODEL", "--text", "--ctx", "--chunks", "--seed"};
+  const std::vector<CLI::Option*> others = app.get_options(
+      [&](const CLI::Option* option) { return std::ranges::find(kShared, option->get_name()) == std::end(kShared); });
+  CLI::Option* outliers = add_outlier_options(app, request);
+  for (CLI::Option* other : others) outliers->excludes(other);
+  return outliers;
+}
+
+}  // namespace
 
 Command eval_command() {
   return {"eval", "measure perplexity, tasks and the distance from the unquantized model", false,
@@ -44,9 +60,17 @@ Command eval_command() {
             app.add_option("--rounding-table", request->rounding, "compare rounding rules on this encoding (int4-g128)")
                 ->type_name("TYPE");
             app.add_option("--draws", request->draws, "of stochastic rounding")->capture_default_str();
-            app.add_option("--seed", request->seed, "of the bootstrap")->capture_default_str();
-            return [request](const Invocation& invocation) {
-              const Report report = evaluate(invocation.run, *request);
+            const CLI::Option* seed = app.add_option("--seed", request->seed, "of the bootstrap (1), of rotations (0)");
+            auto outlier_request = std::make_shared<OutlierRequest>();
+            const CLI::Option* outliers = add_outliers(app, *outlier_request);
+            return [request, outlier_request, seed, outliers](const Invocation& invocation) {
+              outlier_request->model = request->model;
+              outlier_request->text = request->text;
+              outlier_request->context = request->context;
+              outlier_request->chunks = request->chunks;
+              if (seed->count() > 0) outlier_request->seed = request->seed;
+              const Report report = outliers->count() > 0 ? find_outliers(invocation.run, *outlier_request)
+                                                          : evaluate(invocation.run, *request);
               if (invocation.wants_text()) print(report.text);
               invocation.write_json(report.json);
             };

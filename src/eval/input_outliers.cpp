@@ -156,8 +156,8 @@ OutlierFigures InputOutliers::figures() const {
   }
   std::ranges::sort(seen);
   out.channel_peak = seen.back() / quantile(seen, 0.5);
-  out.features = static_cast<double>(features().size());
-  out.ever = static_cast<double>(std::ranges::count_if(exceeding_, [](std::int64_t n_over) { return n_over > 0; }));
+  out.features = static_cast<std::int64_t>(features().size());
+  out.ever = std::ranges::count_if(exceeding_, [](std::int64_t tokens) { return tokens > 0; });
   out.affected_tokens = static_cast<double>(affected_) / n;
   return out;
 }

@@ -31,12 +31,12 @@ struct OutlierFigures {
   std::int64_t tokens = 0, columns = 0;  // of all matrices of a stack together
   double least = 0, largest = 0, mean_abs = 0, rms = 0;
   double max_abs = 0;
-  double peak = 0;          // max |x| / RMS, of all inputs
-  double token_peak = 0;    // the mean over tokens of the same within a token
-  double kurtosis = 0;      // of all inputs
-  double channel_peak = 0;  // the largest of the columns' max |x| over their median; columns without a token are none
-  double features = 0;      // columns with |x| >= threshold in at least 6 % of their tokens
-  double ever = 0;          // columns with such an x at all
+  double peak = 0;            // max |x| / RMS, of all inputs
+  double token_peak = 0;      // the mean over tokens of the same within a token
+  double kurtosis = 0;        // of all inputs
+  double channel_peak = 0;    // the largest of the columns' max |x| over their median; columns without a token are none
+  std::int64_t features = 0;  // columns with |x| >= threshold in at least 6 % of their tokens
+  std::int64_t ever = 0;      // columns with such an x at all
   double affected_tokens = 0;  // the share of tokens with such an x
 };
 
