@@ -100,6 +100,12 @@ std::string grid(const Plot& plot, const Axes& axes) {
   return out;
 }
 
+// Hollow on dashed lines.
+std::string marker(double x, double y, std::string_view color, bool hollow) {
+  return format_text("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\" stroke=\"{}\"/>\n", x, y,
+                     hollow ? "white" : color, color);
+}
+
 std::string draw(const PlotSeries& series, const Axes& axes, std::string_view color) {
   std::vector<PlotPoint> points = series.points;
   std::erase_if(points, [](const PlotPoint& point) { return !shown(point); });
@@ -108,7 +114,7 @@ std::string draw(const PlotSeries& series, const Axes& axes, std::string_view co
   for (const PlotPoint& point : points) {
     const double x = axes.x(point.x), y = axes.y(point.y);
     path += format_text("{}{:.1f},{:.1f}", path.empty() ? "" : " ", x, y);
-    out += format_text("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", x, y, color);
+    out += marker(x, y, color, series.dashed);
     if (!point.label.empty()) out += text_at(x + 6, y - 6, "start", 10, point.label);
   }
   return format_text("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"{}/>\n", path, color,
@@ -124,7 +130,7 @@ std::string panel(const Plot& plot) {
     const char* color = kColors[own % std::size(kColors)];
     out += draw(plot.series[i], axes, color);
     const double y = kTop + 20 * static_cast<double>(i);
-    out += format_text("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", kWidth - kRight + 20, y, color);
+    out += marker(kWidth - kRight + 20, y, color, plot.series[i].dashed);
     out += text_at(kWidth - kRight + 30, y + 4, "start", 12, plot.series[i].name);
   }
   return out;
