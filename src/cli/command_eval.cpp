@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/error.h"
 #include "cli/outlier_options.h"
 #include "nibble/evaluate.h"
 #include "pipeline/choices.h"
@@ -12,14 +13,19 @@ namespace nibble::cli {
 
 namespace {
 
-// --outliers is a run of its own: block by block, without the whole model in memory.
-CLI::Option* add_outliers(CLI::App& app, OutlierRequest& request) {
+// --outliers is a run of its own, block by block: what it goes with, and all others.
+std::vector<const CLI::Option*> others_than_outliers(const CLI::App& app) {
   constexpr std::string_view kShared[] = {"--help", "MODEL", "--text", "--ctx", "--chunks", "--seed"};
-  const std::vector<CLI::Option*> others = app.get_options(
+  return app.get_options(
       [&](const CLI::Option* option) { return std::ranges::find(kShared, option->get_name()) == std::end(kShared); });
-  CLI::Option* outliers = add_outlier_options(app, request);
-  for (CLI::Option* other : others) outliers->excludes(other);
-  return outliers;
+}
+
+void refuse_others(const std::vector<const CLI::Option*>& others) {
+  for (const CLI::Option* other : others) {
+    if (other->count() > 0)
+      fail(ErrorCode::kInvalidArgument, "--outliers loads no model that could be measured: give {} in another run",
+           other->get_name());
+  }
 }
 
 }  // namespace
@@ -62,8 +68,10 @@ Command eval_command() {
             app.add_option("--draws", request->draws, "of stochastic rounding")->capture_default_str();
             const CLI::Option* seed = app.add_option("--seed", request->seed, "of the bootstrap (1), of rotations (0)");
             auto outlier_request = std::make_shared<OutlierRequest>();
-            const CLI::Option* outliers = add_outliers(app, *outlier_request);
-            return [request, outlier_request, seed, outliers](const Invocation& invocation) {
+            const auto others = others_than_outliers(app);
+            const CLI::Option* outliers = add_outlier_options(app, *outlier_request);
+            return [request, outlier_request, seed, outliers, others](const Invocation& invocation) {
+              if (outliers->count() > 0) refuse_others(others);
               outlier_request->model = request->model;
               outlier_request->text = request->text;
               outlier_request->context = request->context;

@@ -74,6 +74,7 @@ TEST(MeasureCommands, EvalFindsOutliers) {
   EXPECT_THAT(read_file(folder / "plot.svg"), HasSubstr("ffn_down after"));
   for (const std::string bad : {" --exact", " --transform smoothquant", " --transform spin", " --threshold 0"})
     EXPECT_EQ(nibble(outliers + bad).exit_code, 2) << bad;
+  EXPECT_THAT(nibble(outliers + " --tensors").err, HasSubstr("give --tensors in another run"));
   EXPECT_EQ(nibble("eval " + kModel + " --outliers").exit_code, 2);
   EXPECT_EQ(nibble("eval " + kModel + " --text " + kText + " --transform rotate").exit_code, 2);
 }

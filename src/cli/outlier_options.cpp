@@ -3,7 +3,7 @@
 namespace nibble::cli {
 
 CLI::Option* add_outlier_options(CLI::App& app, OutlierRequest& request) {
-  const std::string summary = "what flows into each linear: ranges, kurtosis, channels that stand out; nothing else";
+  const std::string summary = "what flows into each linear: ranges, kurtosis, channels that stand out";
   CLI::Option* outliers = app.add_flag("--outliers", summary);
   app.add_option("--threshold", request.threshold, "of outliers: the magnitude from which an input is one")
       ->type_name("X")

@@ -46,7 +46,7 @@ Moments::Moments(std::span<const float> values) : count_(static_cast<std::int64_
   }
 }
 
-// Pébay, Sandia report SAND2008-6212, eq. 2.1 and 3.1 for powers up to the fourth.
+// Pébay, Sandia report SAND2008-6212: pairwise updates of the sums up to the fourth power.
 void Moments::merge(const Moments& other) {
   if (other.count_ == 0) return;
   const auto a = static_cast<double>(count_), b = static_cast<double>(other.count_), n = a + b;
