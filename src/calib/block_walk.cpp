@@ -216,12 +216,16 @@ std::vector<float> BlockWalk::sample(ExecContext& context, const Stage& stage, s
   return out;
 }
 
-void BlockWalk::pass(ExecContext& context, int layer, BlockModel::Half half) {
+void BlockWalk::pass(ExecContext& context, int layer, BlockModel::Half half, model::ForwardObserver* observer) {
   const auto start = std::chrono::steady_clock::now();
-  model_.run(context, layer, half, n_sequences_, length_, states_.floats());
+  model_.run(context, layer, half, n_sequences_, length_, states_.floats(), observer);
   behind_attention_ = half == BlockModel::Half::kAttention;
   if (original_) original_->run(context, layer, half, n_sequences_, length_, original_states_.floats());
   forward_s_ += seconds_since(start);
+}
+
+void BlockWalk::show_head_input(ExecContext& context, model::ForwardObserver& observer) {
+  model_.show_head_input(context, n_sequences_, length_, states_.floats(), observer);
 }
 
 }  // namespace nibble::calib

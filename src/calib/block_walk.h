@@ -62,8 +62,10 @@ class BlockWalk {
   // What flows into a linear of a block has become that of the original divided by `factors`, (cols), as a fold leaves
   // it: statistics that compare the two divide the original's likewise.
   void divide_original_input(int layer, model::Role role, std::span<const float> factors);
-  // On to behind the half.
-  void pass(ExecContext& context, int layer, model::BlockModel::Half half);
+  // On to behind the half; `observer` sees what flows through that of the model whose weights are exchanged.
+  void pass(ExecContext& context, int layer, model::BlockModel::Half half, model::ForwardObserver* observer = nullptr);
+  // Shows it what flows into the head, once the walk stands behind the last block.
+  void show_head_input(ExecContext& context, model::ForwardObserver& observer);
   // The hidden states before the block the walk stands before, (tokens of kTrain, hidden), and how they are cut.
   std::int64_t sequence_length() const { return length_; }
   const float* states() const { return states_.floats(); }

@@ -1,12 +1,34 @@
 #include "cli/command_eval.h"
 
 #include <CLI/Validators.hpp>
+#include <algorithm>
 #include <memory>
 
+#include "base/error.h"
+#include "cli/outlier_options.h"
 #include "nibble/evaluate.h"
 #include "pipeline/choices.h"
 
 namespace nibble::cli {
+
+namespace {
+
+// --outliers is a run of its own, block by block: what it goes with, and all others.
+std::vector<const CLI::Option*> others_than_outliers(const CLI::App& app) {
+  constexpr std::string_view kShared[] = {"--help", "MODEL", "--text", "--ctx", "--chunks", "--seed"};
+  return app.get_options(
+      [&](const CLI::Option* option) { return std::ranges::find(kShared, option->get_name()) == std::end(kShared); });
+}
+
+void refuse_others(const std::vector<const CLI::Option*>& others) {
+  for (const CLI::Option* other : others) {
+    if (other->count() > 0)
+      fail(ErrorCode::kInvalidArgument, "--outliers loads no model that could be measured: give {} in another run",
+           other->get_name());
+  }
+}
+
+}  // namespace
 
 Command eval_command() {
   return {"eval", "measure perplexity, tasks and the distance from the unquantized model", false,
@@ -44,9 +66,19 @@ Command eval_command() {
             app.add_option("--rounding-table", request->rounding, "compare rounding rules on this encoding (int4-g128)")
                 ->type_name("TYPE");
             app.add_option("--draws", request->draws, "of stochastic rounding")->capture_default_str();
-            app.add_option("--seed", request->seed, "of the bootstrap")->capture_default_str();
-            return [request](const Invocation& invocation) {
-              const Report report = evaluate(invocation.run, *request);
+            const CLI::Option* seed = app.add_option("--seed", request->seed, "of the bootstrap (1), of rotations (0)");
+            auto outlier_request = std::make_shared<OutlierRequest>();
+            const auto others = others_than_outliers(app);
+            const CLI::Option* outliers = add_outlier_options(app, *outlier_request);
+            return [request, outlier_request, seed, outliers, others](const Invocation& invocation) {
+              if (outliers->count() > 0) refuse_others(others);
+              outlier_request->model = request->model;
+              outlier_request->text = request->text;
+              outlier_request->context = request->context;
+              outlier_request->chunks = request->chunks;
+              if (seed->count() > 0) outlier_request->seed = request->seed;
+              const Report report = outliers->count() > 0 ? find_outliers(invocation.run, *outlier_request)
+                                                          : evaluate(invocation.run, *request);
               if (invocation.wants_text()) print(report.text);
               invocation.write_json(report.json);
             };

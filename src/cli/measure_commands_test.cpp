@@ -59,6 +59,26 @@ TEST(MeasureCommands, EvalAnswersTasks) {
   EXPECT_THAT(result.out, HasSubstr("task books-last: last word, 12 items"));
 }
 
+TEST(MeasureCommands, EvalFindsOutliers) {
+  const testing::TemporaryFolder folder;
+  const std::string outliers = "eval " + kModel + " --outliers --text " + kText + " --ctx 64 --chunks 2";
+  const ProgramResult result = nibble(outliers + " --threshold 5 --transform rotate --transform smoothquant:alpha=0.7" +
+                                      " --calib " + kRoot + "/text/books-calib.txt --calib-tokens 256 --plot " +
+                                      (folder / "plot.svg") + " --json " + (folder / "outliers.json"));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("2 chunks of 64 tokens; outliers are |x| >= 5"));
+  EXPECT_THAT(result.out, HasSubstr("before -> after rotate + smoothquant:alpha=0.7, learned from 256 tokens"));
+  const std::string json = read_file(folder / "outliers.json");
+  for (const char* key : {"kurtosis", "channel_peak", "features", "ever", "affected_tokens", "before", "after"})
+    EXPECT_THAT(json, HasSubstr("\"" + std::string(key) + "\": "));
+  EXPECT_THAT(read_file(folder / "plot.svg"), HasSubstr("ffn_down after"));
+  for (const std::string bad : {" --exact", " --transform smoothquant", " --transform spin", " --threshold 0"})
+    EXPECT_EQ(nibble(outliers + bad).exit_code, 2) << bad;
+  EXPECT_THAT(nibble(outliers + " --tensors").err, HasSubstr("give --tensors in another run"));
+  EXPECT_EQ(nibble("eval " + kModel + " --outliers").exit_code, 2);
+  EXPECT_EQ(nibble("eval " + kModel + " --text " + kText + " --transform rotate").exit_code, 2);
+}
+
 TEST(MeasureCommands, RunKeepsTheTextApart) {
   const ProgramResult result = nibble("run " + kModel + " -p 'Once upon a time' -n 8 --temp 0.7 --seed 5 -q");
   EXPECT_EQ(result.exit_code, 0) << result.err;

@@ -8,6 +8,7 @@
 #include "encoding/activation.h"
 #include "method/kept_columns.h"
 #include "pipeline/slot_solver.h"
+#include "pipeline/transforms.h"
 
 namespace nibble::pipeline {
 
@@ -19,7 +20,6 @@ using model::ModelSource;
 using model::Role;
 
 constexpr std::int64_t kObservedTokens = 8192;  // that fixed scales of inputs are made of
-constexpr std::int64_t kHeldRows = 64;          // made by one thread at a time
 
 class Blockwise {
  public:
@@ -38,7 +38,7 @@ class Blockwise {
     ProgressTask progress(context_.progress, "blocks", static_cast<std::uint64_t>(n_layers), "blocks");
     for (int layer = 0; layer < n_layers; ++layer) {
       context_.check_cancelled();
-      hold_made_weights(layer);
+      if (hold_made_weights(context_, *source_, layer)) walk_.reload(context_, layer);
       run_block(layer);
       block_done(layer);
       release_kept_weights(layer);
@@ -56,25 +56,6 @@ class Blockwise {
   }
 
  private:
-  // Matrices that are made when they are read would be made again for every pass through the block.
-  void hold_made_weights(int layer) {
-    const model::ModelSpec& spec = source_->spec();
-    bool any = false;
-    for (std::size_t slot = 0; slot < spec.weights.size(); ++slot) {
-      const model::WeightSlot& weight = spec.weights[slot];
-      if (weight.layer != layer || source_->weight(slot).made == nullptr || weight.shape.rank() < 2) continue;
-      Tensor tensor = encoding::allocate(encoding::get("f32"), weight.shape);
-      auto* values = reinterpret_cast<float*>(tensor.mutable_part(PartRole::kCodes).data());
-      const std::int64_t rows = weight.shape.rows(), cols = weight.shape.cols();
-      context_.pool.parallel_dynamic((rows + kHeldRows - 1) / kHeldRows, [&](std::int64_t i) {
-        const std::int64_t begin = i * kHeldRows, end = std::min(rows, begin + kHeldRows);
-        source_->read_rows(slot, begin, end, values + begin * cols);
-      });
-      source_->exchange(slot, std::move(tensor));
-      any = true;
-    }
-    if (any) walk_.reload(context_, layer);
-  }
   // Those that are quantized are the caller's to restore.
   void release_kept_weights(int layer) {
     const model::ModelSpec& spec = source_->spec();

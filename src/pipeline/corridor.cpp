@@ -14,6 +14,7 @@
 #include "pipeline/hf_folder.h"
 #include "pipeline/importance.h"
 #include "pipeline/output_form.h"
+#include "pipeline/transforms.h"
 
 namespace nibble::pipeline {
 
@@ -112,10 +113,7 @@ method::Options method_options(const QuantizeRequest& request) {
 }
 
 const method::Method* chosen_method(const QuantizeRequest& request) {
-  for (const std::string& name : request.transforms) {
-    if (transform::choose(name).transform->apply != nullptr && request.calib.empty())
-      fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT", name);
-  }
+  choose_transforms(request.transforms, !request.calib.empty());  // throws
   if (request.method.empty()) return learns(request) ? &method::get("gptq") : nullptr;
   const method::Method& method = method::get(request.method);
   if (method::asks_for_gram(method, method_options(request)) && !learns(request))
@@ -124,21 +122,16 @@ const method::Method* chosen_method(const QuantizeRequest& request) {
 }
 
 Rewrite chosen_rewrite(const QuantizeRequest& request) {
-  std::vector<const transform::Transform*> whole;
-  for (const std::string& name : request.transforms) {
-    const transform::Transform& transform = *transform::choose(name).transform;
-    if (transform.apply_model != nullptr) whole.push_back(&transform);
-  }
-  if (whole.empty()) return {};
+  const Transforms transforms = choose_transforms(request.transforms, !request.calib.empty());
+  if (transforms.of_model.empty()) return {};
   if (!request.imatrix.empty() || !request.calib_stats.empty()) {
     fail(ErrorCode::kInvalidArgument,
          "what was learned from a text is of the model as it was, not of one that transform '{}' rewrites: write that "
          "with --type f32, and quantize it in a second step",
-         whole[0]->name);
+         transforms.of_model[0]->name);
   }
-  return [whole, seed = request.seed](std::shared_ptr<const model::ModelSource> source) {
-    for (const transform::Transform* transform : whole) source = transform->apply_model(source, seed);
-    return source;
+  return [transforms, seed = request.seed](std::shared_ptr<const model::ModelSource> source) {
+    return transforms.rewrite(std::move(source), seed);
   };
 }
 
@@ -278,10 +271,7 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
     corridor.calibration =
         calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
     corridor.blockwise.cross = request.correction > 0;
-    for (const std::string& name : request.transforms) {
-      transform::Chosen chosen = transform::choose(name);
-      if (chosen.transform->apply != nullptr) corridor.blockwise.transforms.push_back(std::move(chosen));
-    }
+    corridor.blockwise.transforms = choose_transforms(request.transforms, true).of_blocks;
     const calib::TokenChunks& chunks = *corridor.calibration;
     dataset = fs::path(request.calib).filename().string();
     tokens = chunks.n_chunks * chunks.context;

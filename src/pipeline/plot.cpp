@@ -11,6 +11,7 @@ namespace nibble::pipeline {
 namespace {
 
 constexpr double kWidth = 900, kHeight = 560, kLeft = 80, kRight = 210, kTop = 50, kBottom = 60;
+constexpr double kMostTicks = 24;  // of the linear axis
 constexpr const char* kColors[] = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e",
                                    "#8c564b", "#e377c2", "#17becf", "#7f7f7f", "#bcbd22"};
 
@@ -68,10 +69,18 @@ std::string line(double x1, double y1, double x2, double y2, std::string_view co
                      color);
 }
 
+// 1, 2, 5, 10, 20, ...
+double tick_step(double range) {
+  double step = 1;
+  for (int i = 0; range / step > kMostTicks; ++i) step *= i % 3 == 1 ? 2.5 : 2;
+  return step;
+}
+
 std::string grid(const Plot& plot, const Axes& axes) {
   std::string out;
   const double right = kWidth - kRight, bottom = kHeight - kBottom;
-  for (double tick = axes.x_low; tick <= axes.x_high + 1e-9; tick += 1) {
+  const double spacing = tick_step(axes.x_high - axes.x_low);
+  for (double tick = axes.x_low; tick <= axes.x_high + 1e-9; tick += spacing) {
     out += line(axes.x(tick), kTop, axes.x(tick), bottom, "#ddd");
     out += text_at(axes.x(tick), bottom + 18, "middle", 12, format_text("{:.0f}", tick));
   }
@@ -91,6 +100,12 @@ std::string grid(const Plot& plot, const Axes& axes) {
   return out;
 }
 
+// Hollow on dashed lines.
+std::string marker(double x, double y, std::string_view color, bool hollow) {
+  return format_text("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\" stroke=\"{}\"/>\n", x, y,
+                     hollow ? "white" : color, color);
+}
+
 std::string draw(const PlotSeries& series, const Axes& axes, std::string_view color) {
   std::vector<PlotPoint> points = series.points;
   std::erase_if(points, [](const PlotPoint& point) { return !shown(point); });
@@ -99,27 +114,40 @@ std::string draw(const PlotSeries& series, const Axes& axes, std::string_view co
   for (const PlotPoint& point : points) {
     const double x = axes.x(point.x), y = axes.y(point.y);
     path += format_text("{}{:.1f},{:.1f}", path.empty() ? "" : " ", x, y);
-    out += format_text("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", x, y, color);
-    out += text_at(x + 6, y - 6, "start", 10, point.label);
+    out += marker(x, y, color, series.dashed);
+    if (!point.label.empty()) out += text_at(x + 6, y - 6, "start", 10, point.label);
   }
-  return format_text("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"/>\n", path, color) + out;
+  return format_text("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"{}/>\n", path, color,
+                     series.dashed ? " stroke-dasharray=\"6 4\"" : "") +
+         out;
+}
+
+std::string panel(const Plot& plot) {
+  const Axes axes(plot);
+  std::string out = grid(plot, axes);
+  for (std::size_t i = 0; i < plot.series.size(); ++i) {
+    const std::size_t own = plot.series[i].color < 0 ? i : static_cast<std::size_t>(plot.series[i].color);
+    const char* color = kColors[own % std::size(kColors)];
+    out += draw(plot.series[i], axes, color);
+    const double y = kTop + 20 * static_cast<double>(i);
+    out += marker(kWidth - kRight + 20, y, color, plot.series[i].dashed);
+    out += text_at(kWidth - kRight + 30, y + 4, "start", 12, plot.series[i].name);
+  }
+  return out;
 }
 
 }  // namespace
 
-std::string to_svg(const Plot& plot) {
-  const Axes axes(plot);
+std::string to_svg(const Plot& plot) { return to_svg(std::span(&plot, 1)); }
+
+std::string to_svg(std::span<const Plot> plots) {
   std::string out = format_text(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
       "font-family=\"sans-serif\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-      kWidth, kHeight);
-  out += grid(plot, axes);
-  for (std::size_t i = 0; i < plot.series.size(); ++i) {
-    const char* color = kColors[i % std::size(kColors)];
-    out += draw(plot.series[i], axes, color);
-    const double y = kTop + 20 * static_cast<double>(i);
-    out += format_text("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", kWidth - kRight + 20, y, color);
-    out += text_at(kWidth - kRight + 30, y + 4, "start", 12, plot.series[i].name);
+      kWidth, kHeight * static_cast<double>(plots.size()));
+  for (std::size_t i = 0; i < plots.size(); ++i) {
+    out += format_text("<g transform=\"translate(0 {:.0f})\">\n{}</g>\n", kHeight * static_cast<double>(i),
+                       panel(plots[i]));
   }
   return out + "</svg>\n";
 }

@@ -75,5 +75,19 @@ TEST(Plot, PointsLieWhereTheyShould) {
   EXPECT_THAT(svg, ::testing::Not(HasSubstr("left out")));
 }
 
+TEST(Plot, PanelsLieBelowEachOther) {
+  pipeline::Plot plot = {"first", "block", "y", {{"before", {{0, 1}, {95, 10}}, 3, true}, {"after", {{0, 2}}, 3}}};
+  std::vector<pipeline::Plot> plots = {plot, plot};
+  plots[1].title = "second";
+  const std::string svg = pipeline::to_svg(plots);
+  EXPECT_THAT(svg, HasSubstr("height=\"1120\""));
+  EXPECT_THAT(svg, HasSubstr("<g transform=\"translate(0 560)\">"));
+  EXPECT_LT(svg.find("first"), svg.find("second"));
+  EXPECT_THAT(svg, HasSubstr("stroke-dasharray"));
+  EXPECT_THAT(svg, ::testing::Not(HasSubstr("#1f77b4")));  // both have the fourth color
+  EXPECT_THAT(svg, HasSubstr(">90</text>"));               // a tick every 5 blocks
+  EXPECT_THAT(svg, ::testing::Not(HasSubstr(">91</text>")));
+}
+
 }  // namespace
 }  // namespace nibble
