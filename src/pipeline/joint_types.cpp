@@ -8,7 +8,7 @@ namespace {
 
 // An N in a name stands for a number, which goes over into its encodings.
 struct Row {
-  std::string_view name, weights, attention, inputs;
+  std::string_view name, weights, attention, inputs, format = {};
 };
 constexpr Row kRows[] = {
     {"w8a8", "int8-channel", "", "int8-token"},
@@ -20,7 +20,7 @@ constexpr Row kRows[] = {
     {"zeroquant-w8a8", "int8-g128", "", "int8-token"},
     {"zeroquant-w4a8-gN", "int4-gN", "int8-gN", "int8-token"},
     // LLM.int8() (Dettmers et al., arXiv 2208.07339) with its threshold of 6.
-    {"llm-int8", "int8-channel", "", "int8-token-over6"},
+    {"llm-int8", "int8-channel", "", "int8-token-over6", "nibble"},
 };
 
 // The number that stands in `name` for the N of `pattern`; 0: another name.
@@ -46,7 +46,7 @@ std::optional<JointType> find_joint_type(std::string_view name) {
     const std::int64_t number = number_in(row.name, name);
     if (name != row.name && number == 0) continue;
     const JointType type = {with_number(row.weights, number), with_number(row.attention, number),
-                            &encoding::get_activation(row.inputs)};
+                            &encoding::get_activation(row.inputs), row.format};
     if (type.weights != nullptr) return type;
   }
   return std::nullopt;
