@@ -105,6 +105,28 @@ TEST_F(RoundedInputs, BothPathsRoundAlike) {
   }
 }
 
+// bitsandbytes' form of them, written again as it is read, and what is measured of it.
+TEST_F(RoundedInputs, BitsandbytesHoldsThoseOfATokenWithAThreshold) {
+  for (const auto& [type, inputs] : {std::pair{"llm-int8", "int8-token-over6"}, std::pair{"w8a8", "int8-token"}}) {
+    QuantizeRequest r = request(type, type);
+    r.format = "bnb";
+    quantize_model(r);
+    EXPECT_EQ(inputs_of(type).activation->name, inputs);
+    EXPECT_EQ(container::open(folder_ / type)->at(kLinear).view.encoding->name, "int8-channel");
+    r.input = folder_ / type;
+    r.output = folder_ / "again";
+    quantize_model(r);
+    EXPECT_EQ(read_file(folder_ / "again/model.safetensors"), read_file(folder_ / type / "model.safetensors"));
+    std::filesystem::remove_all(folder_ / "again");
+  }
+  quantize_model(request("plain", "llm-int8"));
+  EXPECT_EQ(
+      json::parse(read_file(folder_ / "plain/config.json")).at("quantization_config").at("quant_method").as_string(),
+      "nibble");
+  const double bnb = measured("llm-int8").get("kld_mean_exact", 0.0);
+  EXPECT_NEAR(bnb / measured("plain").get("kld_mean_exact", 0.0), 1, 0.01);
+}
+
 TEST_F(RoundedInputs, FixedScalesAreLearnedWrittenAndRead) {
   for (const char* format : {"compressed-tensors", "nibble"}) {
     QuantizeRequest r = learned(format, "w8a8-static");
@@ -131,11 +153,14 @@ TEST_F(RoundedInputs, WhatCannotBeIsRefused) {
   EXPECT_THAT(fault(request("o", "w8a8-static")), HasSubstr("--calib"));
   QuantizeRequest r = request("o", "w8a8");
   r.format = "gptq";
-  EXPECT_THAT(fault(r), HasSubstr("compressed-tensors, nibble"));
+  EXPECT_THAT(fault(r), HasSubstr("compressed-tensors, bnb, nibble"));
   EXPECT_THAT(fault(request("o.gguf", "w8a8")), HasSubstr("name a folder"));
   r = request("o", "llm-int8");
   r.format = "compressed-tensors";
-  EXPECT_THAT(fault(r), HasSubstr("nibble"));
+  EXPECT_THAT(fault(r), HasSubstr("as: bnb, nibble"));
+  r = request("o", "int8-channel");
+  r.format = "bnb";
+  EXPECT_THAT(fault(r), HasSubstr("whose integers round the inputs, too (types 'w8a8', 'llm-int8')"));
   r = learned("o", "w8a8");
   r.transforms = {"smoothquant:alpha=2"};
   EXPECT_THAT(fault(r), HasSubstr("0 to 1"));

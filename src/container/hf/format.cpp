@@ -73,6 +73,10 @@ class QuantizedWriter final : public CheckpointWriter {
     for (std::size_t i = first; i < end; ++i) inner_->write(i, 0, files[i - first]);
   }
 
+  void settle(Tensor& tensor) const override {
+    if (format_.settle != nullptr && lies_in_parts(*tensor.view().encoding)) format_.settle(tensor);
+  }
+
   void commit() override { inner_->commit(); }
 
  private:

@@ -59,6 +59,8 @@ struct Format {
   std::vector<PlannedTensor> (*lay_out)(const PlannedTensor& tensor) = nullptr;
   // The bytes of those, in the same order.
   void (*pack)(const TensorView& tensor, std::span<const std::span<std::byte>> files) = nullptr;
+  // Moves numbers that the file cannot say to the nearest that it can. Null: it can say all.
+  void (*settle)(Tensor& tensor) = nullptr;
   json::Value (*config)(const QuantizedWeights& weights) = nullptr;
   std::string_view copy_of_config = "";  // a file that holds the config, too
 };

@@ -215,6 +215,10 @@ void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files)
   std::memcpy(files[3].data(), text.data(), text.size());
 }
 
+void settle(Tensor& tensor) {
+  if (is_eight_bits(*tensor.view().encoding)) settle_eight_bits(tensor);
+}
+
 json::Value config(const QuantizedWeights& weights) {
   const EncodingInfo& type = usual_type(weights);
   const bool eight = is_eight_bits(type);
@@ -249,6 +253,7 @@ std::span<const Scheme> entries() {
                                          .takes_inputs = holds_rounded,
                                          .lay_out = lay_out,
                                          .pack = pack,
+                                         .settle = settle,
                                          .config = config}};
   static constexpr Scheme kSchemes[] = {{"bitsandbytes", unread, join, kFormats}};
   return kSchemes;

@@ -26,6 +26,21 @@ const encoding::ActivationInfo& read_inputs(const json::Value& quantization) {
   return encoding::get_activation(threshold > 0 ? format_text("int8-token-over{}", threshold) : "int8-token");
 }
 
+// f32 numbers.
+template <typename Change>
+void change_numbers(std::span<const std::byte> from, std::span<std::byte> to, Change&& change) {
+  for (std::size_t at = 0; at < to.size(); at += sizeof(float)) {
+    float value;
+    std::memcpy(&value, from.data() + at, sizeof value);
+    value = change(value);
+    std::memcpy(to.data() + at, &value, sizeof value);
+  }
+}
+
+void copy_codes(std::span<const std::byte> from, std::span<std::byte> to) {
+  std::ranges::transform(from, to.begin(), [](std::byte code) { return code ^ kSign; });
+}
+
 bool is_codes(const TensorEntry& entry) {
   return entry.name.ends_with(kWeight) && entry.view.encoding->name == "i8" && entry.view.shape.rank() == 2;
 }
@@ -72,15 +87,8 @@ void join_weight(CheckpointContents& contents, TensorJoin& joined, TensorEntry& 
   const encoding::EncodingInfo& type = encoding::get("int8-channel");
   Tensor& laid_out = contents.laid_out.emplace_back(type, codes.view.shape);
   const std::span<const std::byte> from = codes.view.data();
-  std::ranges::transform(from, laid_out.add_part(PartRole::kCodes, Dtype::kU8, codes.view.shape).begin(),
-                         [](std::byte code) { return code ^ kSign; });
-  const std::span<std::byte> scales = laid_out.add_part(PartRole::kScales, Dtype::kF32, absmax.view.shape);
-  for (std::size_t at = 0; at < scales.size(); at += 4) {
-    float value;
-    std::memcpy(&value, absmax.view.data().data() + at, 4);
-    value = scale_of(value);
-    std::memcpy(scales.data() + at, &value, 4);
-  }
+  copy_codes(from, laid_out.add_part(PartRole::kCodes, Dtype::kU8, codes.view.shape));
+  change_numbers(absmax.view.data(), laid_out.add_part(PartRole::kScales, Dtype::kF32, absmax.view.shape), scale_of);
   laid_out.set_inputs({&inputs});
   if (const MappedFile* file = file_of(contents, from)) file->drop(from);
   joined.absorb(absmax);
@@ -137,15 +145,14 @@ std::vector<PlannedTensor> lay_out_eight_bits(const PlannedTensor& tensor) {
           {module + std::string(kOrder), &encoding::get("u8"), {}}};
 }
 
+void settle_eight_bits(Tensor& tensor) {
+  const std::span<std::byte> scales = tensor.mutable_part(PartRole::kScales);
+  change_numbers(scales, scales, [](float scale) { return scale_of(absmax_of(scale)); });
+}
+
 void pack_eight_bits(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
-  std::ranges::transform(tensor.data(), files[0].begin(), [](std::byte code) { return code ^ kSign; });
-  const std::span<const std::byte> scales = tensor.part(PartRole::kScales).bytes;
-  for (std::size_t at = 0; at < scales.size(); at += 4) {
-    float value;
-    std::memcpy(&value, scales.data() + at, 4);
-    value = absmax_of(value);
-    std::memcpy(files[1].data() + at, &value, 4);
-  }
+  copy_codes(tensor.data(), files[0]);
+  change_numbers(tensor.part(PartRole::kScales).bytes, files[1], absmax_of);
   files[2][0] = std::byte{0};
 }
 

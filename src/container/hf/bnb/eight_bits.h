@@ -28,6 +28,8 @@ void join_eight_bits(const json::Value& quantization, CheckpointContents& conten
 // Linears of `weights` with inputs rounded so: can the config say it? A threshold of 0 leaves no input as it is.
 bool holds_rounded(const encoding::EncodingInfo& weights, const encoding::ActivationInfo& inputs);
 std::vector<PlannedTensor> lay_out_eight_bits(const PlannedTensor& tensor);
+// Scales that have no SCB become the f32 number beside them.
+void settle_eight_bits(Tensor& tensor);
 void pack_eight_bits(const TensorView& tensor, std::span<const std::span<std::byte>> files);
 
 }  // namespace nibble::container::hf::bnb

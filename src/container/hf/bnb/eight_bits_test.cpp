@@ -103,7 +103,8 @@ TEST(BitsandbytesEightBits, FormatHoldsIntegersWhoseInputsAreRounded) {
     EXPECT_TRUE(held("int8-channel", inputs)) << inputs;
   for (const char* inputs : {"", "int8-tensor", "int7-token", "int8-g64", "int8-token-asym", "fp8-token"})
     EXPECT_FALSE(held("int8-channel", inputs)) << inputs;
-  for (const char* weights : {"int8-tensor", "int8-g64", "int7-channel", "int8-channel-asym", "int8-channel-f16", "nf4"})
+  for (const char* weights :
+       {"int8-tensor", "int8-g64", "int7-channel", "int8-channel-asym", "int8-channel-f16", "nf4"})
     EXPECT_FALSE(held(weights, "int8-token-over6")) << weights;
 }
 
