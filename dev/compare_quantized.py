@@ -43,7 +43,8 @@ def stems(tensors, suffix):
     return [name[: -len(suffix)] for name in tensors if name.endswith(suffix)]
 
 
-PRESETS = {"fp8-channel": "FP8_DYNAMIC", "fp8-block128": "FP8_BLOCK", "mxfp8": "MXFP8A16", "mxfp4": "MXFP4A16", "nvfp4": "NVFP4A16"}
+PRESETS = {"fp8-channel": "FP8_DYNAMIC", "fp8-block128": "FP8_BLOCK", "mxfp8": "MXFP8A16", "mxfp4": "MXFP4A16", "nvfp4": "NVFP4A16",
+           "w8a8": "W8A8", "int4-g128": "W4A16"}
 
 
 def floats_by_compressed_tensors(folder, arguments):
