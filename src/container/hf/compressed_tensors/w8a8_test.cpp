@@ -104,6 +104,7 @@ TEST(W8a8Folders, AreWrittenAsTheyLie) {
       }
       EXPECT_EQ(group.at(side).find("observer"), nullptr);
     }
+    EXPECT_EQ(group.at("format").as_string(), their_group.at("format").as_string());
     for (const char* key : {"format", "ignore", "quant_method", "quantization_status", "kv_cache_scheme"})
       EXPECT_EQ(json::dump(config.at(key)), json::dump(their_config.at(key))) << key;
 
