@@ -6,6 +6,7 @@ For each format MODEL is quantized (`nibble quantize --format F --type T --metho
                       writes that of its own preset
   fp8                 transformers' own dequantizer, and the model that it loads; with --llama-cpp also llama.cpp's converter to GGUF
   gptq, gptq_v2       GPTQModel's torch layer; with --llama-cpp also llama.cpp's converter to GGUF
+  bnb                 8 bits: what bitsandbytes' layer multiplies gradients with (code * (SCB * 1/127)) in the model that transformers loads
   awq                 AutoAWQ's own unpacking (a copy of its packing_utils.py is named with --autoawq), and the AWQ converter of compressed-tensors
 All in f32: scale * (code - zero) rounded once. Made for compressed-tensors 0.20, transformers 5.24, GPTQModel 7.7, AutoAWQ 0.2.9.
 Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py] [--formats fp8 ...]
@@ -30,6 +31,7 @@ TYPES = {
     "gptq": ["int4-g128", "int4-g64-asym", "int8-channel", "int2-g32-asym", "int3-g128-asym"],
     "gptq_v2": ["int4-g128", "int4-g64-asym", "int3-g128-asym", "int2-g64"],
     "awq": ["int4-g128", "int4-g64-asym"],
+    "bnb": ["llm-int8", "w8a8"],
 }
 
 
@@ -41,7 +43,8 @@ def stems(tensors, suffix):
     return [name[: -len(suffix)] for name in tensors if name.endswith(suffix)]
 
 
-PRESETS = {"fp8-channel": "FP8_DYNAMIC", "fp8-block128": "FP8_BLOCK", "mxfp8": "MXFP8A16", "mxfp4": "MXFP4A16", "nvfp4": "NVFP4A16"}
+PRESETS = {"fp8-channel": "FP8_DYNAMIC", "fp8-block128": "FP8_BLOCK", "mxfp8": "MXFP8A16", "mxfp4": "MXFP4A16", "nvfp4": "NVFP4A16",
+           "w8a8": "W8A8", "int4-g128": "W4A16"}
 
 
 def floats_by_compressed_tensors(folder, arguments):
@@ -159,6 +162,20 @@ def by_converter_of_compressed_tensors(folder, arguments):
         yield stem, PackedQuantizationCompressor.decompress(state, scheme)["weight"]
 
 
+def by_bitsandbytes(folder, arguments):
+    from bitsandbytes.nn import Linear8bitLt
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu").eval()
+    threshold = json.loads((folder / "config.json").read_text())["quantization_config"]["llm_int8_threshold"]
+    for name, layer in model.named_modules():
+        if isinstance(layer, Linear8bitLt):
+            assert layer.state.threshold == threshold
+            x = torch.zeros(layer.out_features, layer.in_features, requires_grad=True)
+            layer(x).backward(torch.eye(layer.out_features))
+            yield name, x.grad
+
+
 def by_llama_cpp(folder, arguments):
     """llama.cpp's converter makes GGUF names; its values are looked up by the names of Nibble's own GGUF file."""
     sys.path.insert(0, str(pathlib.Path(arguments.llama_cpp) / "gguf-py"))
@@ -203,7 +220,8 @@ def main():
     parser.add_argument("--autoawq")
     parser.add_argument("--formats", nargs="*", default=list(TYPES))
     arguments = parser.parse_args()
-    decoders = {"compressed-tensors": [by_compressed_tensors], "fp8": [by_transformers_fp8], "gptq": [by_gptqmodel], "gptq_v2": [by_gptqmodel], "awq": [by_autoawq, by_converter_of_compressed_tensors]}
+    decoders = {"compressed-tensors": [by_compressed_tensors], "fp8": [by_transformers_fp8], "gptq": [by_gptqmodel], "gptq_v2": [by_gptqmodel], "awq": [by_autoawq, by_converter_of_compressed_tensors],
+                "bnb": [by_bitsandbytes]}
     fine = True
     for form in arguments.formats:
         for kind in TYPES[form]:
@@ -219,7 +237,7 @@ def main():
                         fine &= report(f"{form} {kind}: {decoder.__name__}", sum(results), len(results))
                 if form == "compressed-tensors" and kind in PRESETS:
                     fine &= report(f"{form} {kind}: config_by_compressed_tensors", int(config_by_compressed_tensors(folder, kind)), 1, "config")
-                if form in ("compressed-tensors", "fp8"):
+                if form in ("compressed-tensors", "fp8", "bnb"):
                     tokens = torch.arange(1, 65)[None]
                     theirs, own = logits_by_transformers(folder, tokens), logits_by_transformers(plain, tokens)
                     print(f"  transformers loads it; largest difference of logits {(theirs - own).abs().max():.2e}, of their size {own.abs().max():.1f}")

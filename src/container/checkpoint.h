@@ -83,6 +83,8 @@ class CheckpointWriter {
   virtual void write(std::size_t index, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   // All of tensor `index`: the way for those that lie in several parts. Thread-safe.
   virtual void write_tensor(std::size_t index, const TensorView& tensor);
+  // Moves numbers of a tensor that lies in several parts to the nearest ones that the file can say. Thread-safe.
+  virtual void settle(Tensor& /*tensor*/) const {}
   virtual void commit() = 0;  // fsync and rename
 };
 

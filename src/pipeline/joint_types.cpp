@@ -8,7 +8,7 @@ namespace {
 
 // An N in a name stands for a number, which goes over into its encodings.
 struct Row {
-  std::string_view name, weights, attention, inputs, calibrated = {};
+  std::string_view name, weights, attention, inputs, format = {}, calibrated = {};
 };
 constexpr Row kRows[] = {
     {"w8a8", "int8-channel", "", "int8-token"},
@@ -21,7 +21,7 @@ constexpr Row kRows[] = {
     {"zeroquant-w4a8-gN", "int4-gN", "int8-gN", "int8-token"},
     // LLM.int8() (Dettmers et al., arXiv 2208.07339) with its threshold of 6. Outlier features are few: up to 7 in
     // models of up to 13B, 3.1.
-    {"llm-int8", "int8-channel", "", "int8-token-over6", "int8-channel-kept8"},
+    {"llm-int8", "int8-channel", "", "int8-token-over6", "nibble", "int8-channel-kept8"},
 };
 
 // The number that stands in `name` for the N of `pattern`; 0: another name.
@@ -47,7 +47,7 @@ std::optional<JointType> find_joint_type(std::string_view name) {
     const std::int64_t number = number_in(row.name, name);
     if (name != row.name && number == 0) continue;
     const JointType type = {with_number(row.weights, number), with_number(row.attention, number),
-                            &encoding::get_activation(row.inputs), with_number(row.calibrated, number)};
+                            &encoding::get_activation(row.inputs), row.format, with_number(row.calibrated, number)};
     if (type.weights != nullptr) return type;
   }
   return std::nullopt;

@@ -15,6 +15,7 @@ struct JointType {
   const encoding::EncodingInfo* weights = nullptr;
   const encoding::EncodingInfo* attention = nullptr;  // of the attention half; null: as the others
   const encoding::ActivationInfo* inputs = nullptr;
+  std::string_view format = {};  // that is taken where none is named; empty: the first that holds it
   const encoding::EncodingInfo* calibrated = nullptr;  // of all weights, where a text tells which columns to keep
 };
 

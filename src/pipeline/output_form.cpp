@@ -71,6 +71,18 @@ std::string joined(const std::vector<std::string_view>& names) {
        file ? "name a .gguf file" : "name a folder");
 }
 
+// Types of the same weights that the form's format holds, as they round the inputs, too: words for a fault.
+std::string with_inputs(const EncodingInfo* type, const OutputForm& form) {
+  std::string names;
+  for (const std::string_view name : joint_type_names()) {
+    const std::optional<JointType> joint = find_joint_type(name);
+    if (joint && form.inputs == nullptr && form.format != nullptr && joint->weights == type &&
+        holds_some(*form.format, *type, joint->inputs))
+      names += format_text("{}'{}'", names.empty() ? "" : ", ", name);
+  }
+  return names.empty() ? "" : format_text(", whose integers round the inputs, too (types {})", names);
+}
+
 bool takes_over(const SourceTensor& tensor, const EncodingInfo& type) {
   const std::vector<const TensorView*> views = tensor.stored_views();
   return !views.empty() && encoding::repacking(*views.front(), type) == encoding::Repacking::kExact;
@@ -80,7 +92,9 @@ bool takes_over(const SourceTensor& tensor, const EncodingInfo& type) {
 const EncodingInfo& linear_type(const Conversion& conversion, const OutputForm& form, const EncodingInfo& type,
                                 const EncodingInfo& plain) {
   if (!leaves_scales(type)) return type;
-  const auto allowed = [&](Dtype scales) { return container::hf::holds(*form.format, with_scales(type, scales)); };
+  const auto allowed = [&](Dtype scales) {
+    return container::hf::holds(*form.format, with_scales(type, scales), form.inputs);
+  };
   for (const SourceTensor& tensor : conversion.tensors) {
     if (tensor.module != Module::kBlockLinear) continue;
     const EncodingInfo& own = tensor.source_type();
@@ -125,14 +139,15 @@ OutputForm choose_form(const std::string& type, const std::string& format, const
     fail(ErrorCode::kInvalidArgument, "no format '{}'; there are: {}", format, joined(known));
   }
   if (!format.empty() && std::ranges::find(possible, std::string_view(format)) == possible.end())
-    fail_form(type, format_text("cannot be written as '{}'", format), possible);
+    fail_form(type, format_text("cannot be written as '{}'{}", format, with_inputs(encoding, form)), possible);
   if (possible.empty()) fail_form(type, "cannot be written", possible);
   const bool as_gguf = possible.front() == kGguf;
   if (file != as_gguf && !output.empty()) {
     fail_form(type, format_text("cannot be written to '{}'", output.string()), possible);
   }
   if (as_gguf) return {};
-  if (form.format == nullptr) form.format = container::hf::find_format(possible.front());
+  if (form.format == nullptr)
+    form.format = container::hf::find_format(joint && !joint->format.empty() ? joint->format : possible.front());
   form.type = encoding;
   const bool keeps = calibrated && joint && joint->calibrated != nullptr;
   if (keeps && holds_some(*form.format, *joint->calibrated, form.inputs)) form.type = joint->calibrated;

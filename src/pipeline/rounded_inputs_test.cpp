@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <vector>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -105,6 +106,40 @@ TEST_F(RoundedInputs, BothPathsRoundAlike) {
   }
 }
 
+// bitsandbytes' form of them, which is written again as it is read.
+TEST_F(RoundedInputs, BitsandbytesHoldsThoseOfATokenWithAThreshold) {
+  for (const auto& [type, inputs] : {std::pair{"llm-int8", "int8-token-over6"}, std::pair{"w8a8", "int8-token"}}) {
+    QuantizeRequest r = request(type, type);
+    r.format = "bnb";
+    quantize_model(r);
+    EXPECT_EQ(inputs_of(type).activation->name, inputs);
+    EXPECT_EQ(container::open(folder_ / type)->at(kLinear).view.encoding->name, "int8-channel");
+    r.input = folder_ / type;
+    r.output = folder_ / "again";
+    quantize_model(r);
+    const auto weights_of = [&](const char* folder) { return read_file(folder_ / folder + "/model.safetensors"); };
+    EXPECT_EQ(weights_of("again"), weights_of(type));
+    fs::remove_all(folder_ / "again");
+  }
+  quantize_model(request("plain", "llm-int8"));
+  EXPECT_EQ(json::parse(read_file(folder_ / "plain" + "/config.json"))
+                .at("quantization_config")
+                .at("quant_method")
+                .as_string(),
+            "nibble");
+  // The scales of some rows are the f32 numbers beside those that were chosen.
+  const auto values_of = [&](const char* folder) {
+    const auto reader = container::open(folder_ / folder);
+    const TensorView& view = reader->at(kLinear).view;
+    std::vector<float> values(static_cast<std::size_t>(view.shape.elements()));
+    encoding::decode_rows(view, 0, view.rows(), values.data());
+    return values;
+  };
+  const std::vector<float> chosen = values_of("plain"), held = values_of("llm-int8");
+  for (std::size_t i = 0; i < chosen.size(); ++i)
+    ASSERT_LE(std::fabs(held[i] - chosen[i]), 2.5e-7f * std::fabs(chosen[i])) << i;
+}
+
 TEST_F(RoundedInputs, FixedScalesAreLearnedWrittenAndRead) {
   for (const char* format : {"compressed-tensors", "nibble"}) {
     QuantizeRequest r = learned(format, "w8a8-static");
@@ -131,11 +166,14 @@ TEST_F(RoundedInputs, WhatCannotBeIsRefused) {
   EXPECT_THAT(fault(request("o", "w8a8-static")), HasSubstr("--calib"));
   QuantizeRequest r = request("o", "w8a8");
   r.format = "gptq";
-  EXPECT_THAT(fault(r), HasSubstr("compressed-tensors, nibble"));
+  EXPECT_THAT(fault(r), HasSubstr("compressed-tensors, bnb, nibble"));
   EXPECT_THAT(fault(request("o.gguf", "w8a8")), HasSubstr("name a folder"));
   r = request("o", "llm-int8");
   r.format = "compressed-tensors";
-  EXPECT_THAT(fault(r), HasSubstr("nibble"));
+  EXPECT_THAT(fault(r), HasSubstr("as: bnb, nibble"));
+  r = request("o", "int8-channel");
+  r.format = "bnb";
+  EXPECT_THAT(fault(r), HasSubstr("whose integers round the inputs, too (types 'w8a8', 'llm-int8')"));
   r = learned("o", "w8a8");
   r.transforms = {"smoothquant:alpha=2"};
   EXPECT_THAT(fault(r), HasSubstr("0 to 1"));

@@ -320,6 +320,9 @@ void run_batch(ExecContext& context, std::vector<Work>& works, container::Checkp
     const std::uint64_t done = weights.fetch_add(own) + own;
     if (first_thread) context.progress.update(done);
   });
+  for (Work& work : works) {
+    if (work.in_parts) writer.settle(work.tensor);
+  }
   run_tasks(context, finishing, [&](const Task& task, Scratch& scratch, bool) { finish_task(task, scratch, writer); });
   context.progress.update(weights.load());
 }

@@ -73,6 +73,10 @@ class QuantizedWriter final : public CheckpointWriter {
     for (std::size_t i = first; i < end; ++i) inner_->write(i, 0, files[i - first]);
   }
 
+  void settle(Tensor& tensor) const override {
+    if (format_.settle != nullptr && lies_in_parts(*tensor.view().encoding)) format_.settle(tensor);
+  }
+
   void commit() override { inner_->commit(); }
 
  private:
@@ -123,13 +127,13 @@ bool holds(const Format& format, const EncodingInfo& type, const encoding::Activ
                       : params.granularity == Granularity::kChannel ? format.per_channel
                                                                     : format.per_group;
   if ((params.group_index && !format.indexed) || params.kept > 0) return false;
+  if (format.rounded_only && inputs == nullptr) return false;
   return (format.bits >> params.bits & 1) != 0 && shared && std::ranges::count(format.scales, params.scale_dtype) > 0;
 }
 
 std::string types_text(const Format& format) {
   if (format.any_parts) return "every type of several parts (nibble alone reads it)";
-  if (format.blocks) return "{nf4,fp4}[-dq][-bN]";
-  std::string bits, shared, floats;
+  std::string bits, shared, integers, others;
   const auto add = [](std::string& text, std::string_view item) { text.append(text.empty() ? "" : ",").append(item); };
   for (int b = 0; b < 32; ++b) {
     if ((format.bits >> b & 1) != 0) add(bits, std::to_string(b));
@@ -137,10 +141,13 @@ std::string types_text(const Format& format) {
   if (format.per_tensor) add(shared, "tensor");
   if (format.per_channel) add(shared, "channel");
   if (format.per_group) add(shared, "gN");
-  for (const FloatType& each : format.floats) add(floats, each.text);
-  if (bits.empty()) return floats;
-  if (!floats.empty()) floats.insert(0, ", ");
-  return format_text("int{}-{{{}}}[-asym]{}", bits.find(',') == bits.npos ? bits : "{" + bits + "}", shared, floats);
+  if (bits.find(',') != bits.npos) bits = "{" + bits + "}";
+  if (!bits.empty())
+    integers = format.rounded_only ? format_text("int{}-{} with rounded inputs", bits, shared)
+                                   : format_text("int{}-{{{}}}[-asym]", bits, shared);
+  if (format.blocks) add(others, "{nf4,fp4}[-dq][-bN]");
+  for (const FloatType& each : format.floats) add(others, each.text);
+  return integers + (integers.empty() || others.empty() ? "" : ", ") + others;
 }
 
 std::string misfit(const Format& format, const EncodingInfo& type, const Shape& shape) {

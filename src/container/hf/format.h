@@ -42,7 +42,8 @@ struct Format {
   // first; the least zero point that the file can say.
   std::uint32_t bits = 0;
   bool per_tensor = false, per_channel = false, per_group = false;
-  bool indexed = false;  // groups whose columns do not lie together
+  bool indexed = false;       // groups whose columns do not lie together
+  bool rounded_only = false;  // and only with inputs that are rounded, too
   std::span<const Dtype> scales = {};
   int least_zero = 0;
   // The bits of a code times the number of rows, or of columns, is a multiple of these.
@@ -58,6 +59,8 @@ struct Format {
   std::vector<PlannedTensor> (*lay_out)(const PlannedTensor& tensor) = nullptr;
   // The bytes of those, in the same order.
   void (*pack)(const TensorView& tensor, std::span<const std::span<std::byte>> files) = nullptr;
+  // Moves numbers that the file cannot say to the nearest that it can. Null: it can say all.
+  void (*settle)(Tensor& tensor) = nullptr;
   json::Value (*config)(const QuantizedWeights& weights) = nullptr;
   std::string_view copy_of_config = "";  // a file that holds the config, too
 };

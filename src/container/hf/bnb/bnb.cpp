@@ -1,13 +1,15 @@
-// bitsandbytes with 4 bits: X.weight u8 (bytes, 1), the codes of the flattened matrix; X.weight.absmax, the scales of
-// its blocks; X.weight.quant_map f32 (16), the levels; X.weight.quant_state.bitsandbytes__nf4 (or __fp4) u8, a JSON
-// object {quant_type, blocksize, dtype, shape} as text. With double quantization absmax is u8, nested_absmax f32 holds
-// the super scales, nested_quant_map f32 (256) the dynamic map, and the object {nested_blocksize, nested_dtype,
-// nested_offset} as well. Codes and scales go over as they are; the levels must be the usual ones.
+// bitsandbytes. With 8 bits: eight_bits.h. With 4: X.weight u8 (bytes, 1), the codes of the flattened matrix;
+// X.weight.absmax, the scales of its blocks; X.weight.quant_map f32 (16), the levels;
+// X.weight.quant_state.bitsandbytes__nf4 (or __fp4) u8, a JSON object {quant_type, blocksize, dtype, shape} as text.
+// With double quantization absmax is u8, nested_absmax f32 holds the super scales, nested_quant_map f32 (256) the
+// dynamic map, and the object {nested_blocksize, nested_dtype, nested_offset} as well. Codes and scales go over as they
+// are; the levels must be the usual ones.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "base/error.h"
+#include "container/hf/bnb/eight_bits.h"
 #include "container/hf/scaled_floats.h"
 #include "container/hf/scheme.h"
 #include "encoding/codebook.h"
@@ -27,9 +29,15 @@ constexpr std::int64_t kMinBlock = 32, kMaxBlock = 4096;
 
 std::string_view kind_name(CodebookKind kind) { return kind == CodebookKind::kNf4 ? "nf4" : "fp4"; }
 
+bool loads_in(const json::Value& quantization, std::string_view bits) {
+  const std::string key = format_text("load_in_{}", bits);
+  return quantization.get(key, false) || quantization.get("_" + key, false);
+}
+
 std::string unread(const json::Value& quantization) {
-  if (quantization.get("load_in_8bit", false) || quantization.get("_load_in_8bit", false)) return "'load_in_8bit'";
-  const bool four = quantization.get("load_in_4bit", false) || quantization.get("_load_in_4bit", false);
+  const bool four = loads_in(quantization, "4bit"), eight = loads_in(quantization, "8bit");
+  if (four && eight) return "both 'load_in_4bit' and 'load_in_8bit'";
+  if (eight) return unread_eight_bits(quantization);
   return four ? "" : "neither 'load_in_4bit' nor 'load_in_8bit'";
 }
 
@@ -125,7 +133,8 @@ void join_weight(CheckpointContents& contents, TensorJoin& joined, const TensorE
   for (const TensorEntry* part : {&state_entry, &map, &scales}) joined.absorb(*part);
 }
 
-void join(const json::Value& /*quantization*/, CheckpointContents& contents) {
+void join(const json::Value& quantization, CheckpointContents& contents) {
+  if (loads_in(quantization, "8bit")) return join_eight_bits(quantization, contents);
   TensorJoin joined(contents.tensors);
   for (const TensorEntry& entry : contents.tensors) {
     if (entry.name.find(kState) != std::string::npos) join_weight(contents, joined, entry);
@@ -164,7 +173,10 @@ std::int64_t state_bytes(const PlannedTensor& tensor) {
   return static_cast<std::int64_t>(state_text(tensor, nullptr).size()) + kOffsetBytes;
 }
 
+bool is_eight_bits(const EncodingInfo& type) { return type.family == encoding::Family::kAffine; }
+
 std::vector<PlannedTensor> lay_out(const PlannedTensor& tensor) {
+  if (is_eight_bits(*tensor.encoding)) return lay_out_eight_bits(tensor);
   const CodebookParams& params = tensor.encoding->codebook;
   const EncodingInfo &u8 = encoding::get("u8"), &f32 = encoding::get("f32");
   const auto parts = encoding::plan_parts(*tensor.encoding, tensor.shape);
@@ -186,6 +198,7 @@ void copy_values(const Values& values, std::span<std::byte> out) {
 }
 
 void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
+  if (is_eight_bits(*tensor.encoding)) return pack_eight_bits(tensor, files);
   const CodebookParams& params = tensor.encoding->codebook;
   std::ranges::copy(tensor.parts[0].bytes, files[0].begin());
   std::ranges::copy(tensor.parts[1].bytes, files[1].begin());
@@ -202,30 +215,46 @@ void pack(const TensorView& tensor, std::span<const std::span<std::byte>> files)
   std::memcpy(files[3].data(), text.data(), text.size());
 }
 
+void settle(Tensor& tensor) {
+  if (is_eight_bits(*tensor.view().encoding)) settle_eight_bits(tensor);
+}
+
 json::Value config(const QuantizedWeights& weights) {
-  const CodebookParams& params = usual_type(weights).codebook;
+  const EncodingInfo& type = usual_type(weights);
+  const bool eight = is_eight_bits(type);
   json::Array kept;
   for (const std::string& module : weights.kept) kept.emplace_back(module);
   return json::Object{{"quant_method", "bitsandbytes"},
-                      {"_load_in_4bit", true},
-                      {"_load_in_8bit", false},
-                      {"load_in_4bit", true},
-                      {"load_in_8bit", false},
+                      {"_load_in_4bit", !eight},
+                      {"_load_in_8bit", eight},
+                      {"load_in_4bit", !eight},
+                      {"load_in_8bit", eight},
                       {"bnb_4bit_compute_dtype", "float32"},
                       {"bnb_4bit_quant_storage", "uint8"},
-                      {"bnb_4bit_quant_type", std::string(kind_name(params.kind))},
-                      {"bnb_4bit_use_double_quant", params.double_quant},
+                      {"bnb_4bit_quant_type", std::string(kind_name(eight ? CodebookKind::kFp4 : type.codebook.kind))},
+                      {"bnb_4bit_use_double_quant", !eight && type.codebook.double_quant},
                       {"llm_int8_enable_fp32_cpu_offload", false},
                       {"llm_int8_has_fp16_weight", false},
                       {"llm_int8_skip_modules", std::move(kept)},
-                      {"llm_int8_threshold", 6.0}};
+                      {"llm_int8_threshold", eight ? weights.tensors.front().inputs->threshold : kUsualThreshold}};
 }
+
+constexpr Dtype kScales8[] = {Dtype::kF32};
 
 }  // namespace
 
 std::span<const Scheme> entries() {
-  static constexpr Format kFormats[] = {
-      {.name = "bnb", .blocks = true, .lay_out = lay_out, .pack = pack, .config = config}};
+  static constexpr Format kFormats[] = {{.name = "bnb",
+                                         .bits = 1 << 8,
+                                         .per_channel = true,
+                                         .rounded_only = true,
+                                         .scales = kScales8,
+                                         .blocks = true,
+                                         .takes_inputs = holds_rounded,
+                                         .lay_out = lay_out,
+                                         .pack = pack,
+                                         .settle = settle,
+                                         .config = config}};
   static constexpr Scheme kSchemes[] = {{"bitsandbytes", unread, join, kFormats}};
   return kSchemes;
 }

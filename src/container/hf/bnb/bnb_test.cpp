@@ -39,7 +39,7 @@ TEST(Bitsandbytes, FoldersHaveTheValuesThatThePackageDecodes) {
 
 TEST(Bitsandbytes, WritesWhatItReads) {
   const hf::Format& format = *hf::find_format("bnb");
-  EXPECT_EQ(hf::types_text(format), "{nf4,fp4}[-dq][-bN]");
+  EXPECT_EQ(hf::types_text(format), "int8-channel with rounded inputs, {nf4,fp4}[-dq][-bN]");
   for (const char* type : {"nf4", "fp4-dq-b4096"}) EXPECT_TRUE(hf::holds(format, encoding::get(type))) << type;
   for (const char* type : {"int4-g64", "kmeans4-channel", "f16", "q4_0"})
     EXPECT_FALSE(hf::holds(format, encoding::get(type))) << type;
@@ -93,7 +93,7 @@ std::string with_state(const std::string& text) {
 TEST(Bitsandbytes, RefusesWhatIsNotRead) {
   const auto fault = [](auto change) { return fault_after("bnb_nf4", change); };
   EXPECT_THAT(fault([](RawFolder& f) { f.quantization().set("load_in_8bit", true); }),
-              HasSubstr("'bitsandbytes' with 'load_in_8bit'"));
+              HasSubstr("'bitsandbytes' with both 'load_in_4bit' and 'load_in_8bit'"));
   EXPECT_THAT(fault([](RawFolder& f) {
                 f.quantization().set("load_in_4bit", false);
                 f.quantization().set("_load_in_4bit", false);

@@ -102,13 +102,12 @@ std::string format_of(const encoding::EncodingInfo& type, const encoding::Activa
 
 json::Value describe_group(const encoding::EncodingInfo& type, const encoding::ActivationInfo* inputs,
                            const json::Array& targets) {
-  json::Value group = json::Object{
+  return json::Object{
       {"targets", targets},
       {"weights", is_float(type) ? describe_floats(type) : describe_integers(type.affine)},
       {"input_activations", is_float(type) ? describe_float_inputs(type) : describe_integer_inputs(inputs)},
-      {"output_activations", nullptr}};
-  if (is_float(type)) group.set("format", format_of(type, inputs));
-  return group;
+      {"output_activations", nullptr},
+      {"format", format_of(type, inputs)}};
 }
 
 json::Value config(const QuantizedWeights& weights) {

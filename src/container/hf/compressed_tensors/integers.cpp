@@ -403,8 +403,6 @@ json::Value describe_integers(const AffineParams& params) {
   value.set("block_structure", nullptr);
   value.set("dynamic", false);
   value.set("actorder", params.group_index ? json::Value("group") : json::Value());
-  value.set("observer", "minmax");
-  value.set("observer_kwargs", json::Object{});
   return value;
 }
 
@@ -417,8 +415,6 @@ json::Value describe_integer_inputs(const encoding::ActivationInfo* inputs) {
   value.set("block_structure", nullptr);
   value.set("dynamic", !inputs->is_static());
   value.set("actorder", nullptr);
-  value.set("observer", inputs->is_static() ? json::Value("minmax") : json::Value());
-  value.set("observer_kwargs", json::Object{});
   return value;
 }
 

@@ -27,7 +27,8 @@ const encoding::ActivationInfo* read_input_type(const json::Value* activations);
 // `groups` that its shapes fit. Inputs with fixed scales have them in M.input_scale, M.input_zero_point of the module.
 void join_integers(CheckpointContents& contents, const std::vector<IntegerGroup>& groups);
 
-// Of a group of the config, and of tensors that are written.
+// Of a group of the config, as the package's presets have it (without an observer: scales are a method's), and of
+// tensors that are written.
 json::Value describe_integers(const encoding::AffineParams& params);
 json::Value describe_integer_inputs(const encoding::ActivationInfo* inputs);
 std::vector<PlannedTensor> lay_out_integers(const PlannedTensor& tensor);
