@@ -68,7 +68,8 @@ std::vector<std::int32_t> largest_columns(std::span<const float> inputs, std::in
   }
   std::vector<std::int32_t> columns(largest.size());
   std::iota(columns.begin(), columns.end(), 0);
-  std::ranges::stable_sort(columns, std::greater<>(), [&](std::int32_t c) { return largest[static_cast<std::size_t>(c)]; });
+  std::ranges::stable_sort(columns, std::greater<>(),
+                           [&](std::int32_t c) { return largest[static_cast<std::size_t>(c)]; });
   columns.resize(static_cast<std::size_t>(count));
   std::ranges::sort(columns);
   return columns;
