@@ -77,7 +77,7 @@ TEST_P(Linear, ProductsMatchTheDecodedWeights) {
     constexpr std::int64_t kTokens = 33;
     auto x = sort_columns(*kernel, packed, make_activations(kTokens, cols, 5), true);
     const auto out = compute(*kernel, packed, x, kTokens);
-    const InputRounding inputs = test_inputs(*kernel);
+    const InputRounding inputs = test_inputs(*kernel, packed);
     for (std::int64_t t = 0; t < kTokens && inputs.activation != nullptr; ++t)
       encoding::round_inputs(inputs, x.data() + t * cols, cols, x.data() + t * cols);
     for (std::int64_t t = 0; t < kTokens; ++t) {

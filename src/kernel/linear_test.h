@@ -183,10 +183,18 @@ inline std::string_view family_of(const LinearKernel& kernel) { return kernel.na
 struct Packed {
   MatrixInfo matrix;
   AlignedBuffer buffer;
+  std::vector<std::byte> kept;  // columns that it keeps in f16
 };
+inline InputRounding test_inputs(const LinearKernel& kernel, const Packed& packed) {
+  InputRounding inputs = test_inputs(kernel);
+  inputs.kept = {packed.kept};
+  return inputs;
+}
 
 inline Packed pack_all(const LinearKernel& kernel, const TensorView& view, const std::int32_t* row_map = nullptr) {
-  Packed packed{{view.encoding, view.rows(), view.cols()}, {}};
+  Packed packed{{view.encoding, view.rows(), view.cols()}, {}, {}};
+  if (const Part* kept = view.find(PartRole::kOutlierColumns))
+    packed.kept.assign(kept->bytes.begin(), kept->bytes.end());
   packed.buffer = AlignedBuffer(kernel.layout.bytes(packed.matrix));
   std::memset(packed.buffer.data(), 0xA5, packed.buffer.size());
   const std::int64_t middle = view.rows() / 2 / kernel.layout.row_block * kernel.layout.row_block;
@@ -246,7 +254,7 @@ inline std::vector<float> compute(const LinearKernel& kernel, const Packed& pack
 
 inline std::vector<float> compute(const LinearKernel& kernel, const Packed& packed, const std::vector<float>& x,
                                   std::int64_t n) {
-  return compute(kernel, packed, x, n, test_inputs(kernel));
+  return compute(kernel, packed, x, n, test_inputs(kernel, packed));
 }
 
 // The fixed encodings and some of the parameterised families: every width, grain and scale type.

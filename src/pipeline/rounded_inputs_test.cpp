@@ -162,6 +162,23 @@ TEST_F(RoundedInputs, FixedScalesAreLearnedWrittenAndRead) {
   EXPECT_GE(inputs_of("wide").scale, inputs_of("nibble").scale);
 }
 
+// LLM.int8() of a text: columns where inputs are largest lie in 16 bits, in the same place for linears of one input.
+TEST_F(RoundedInputs, OutlierColumnsAreFoundAndKept) {
+  quantize_model(learned("kept", "llm-int8"));
+  const auto reader = container::open(folder_ / "kept");
+  const TensorView& view = reader->at(kLinear).view;
+  EXPECT_EQ(view.encoding->name, "int8-channel-kept8");
+  EXPECT_EQ(view.inputs.activation->name, "int8-token-over6");
+  ASSERT_EQ(view.inputs.kept.size(), 8);
+  EXPECT_EQ(inputs_of("kept", "model.layers.1.self_attn.q_proj.weight"),
+            inputs_of("kept", "model.layers.1.self_attn.v_proj.weight"));
+  const json::Value report = measured("kept");
+  const double exact = report.get("kld_mean_exact", 0.0), fast = report.get("kld_mean", 0.0);
+  EXPECT_LT(exact, 0.0005);
+  EXPECT_NEAR(fast / exact, 1, 0.25);
+  EXPECT_THAT(fault(request("o", "int8-channel-kept4")), HasSubstr("--calib"));
+}
+
 TEST_F(RoundedInputs, WhatCannotBeIsRefused) {
   EXPECT_THAT(fault(request("o", "w8a8-static")), HasSubstr("--calib"));
   QuantizeRequest r = request("o", "w8a8");
