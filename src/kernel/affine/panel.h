@@ -15,7 +15,8 @@
 //     s = 0; for each block: i = sum level * a (exact); s = fma(f32(i), a_scale, s);  then y = fma(s, scale, y)
 // and with activations of one scale and zero point for a row (kernel/i8_rows.h):
 //     i = sum level * a (exact); y = fma(f32(i), scale, y)
-//   then y = fma(-a_zero, sum of the values, y) * a_scale; for each input that is kept: y = fma(input, value, y)
+//   for each input that is kept: k = fma(input, value, k);  then y = fma(fma(-a_zero, sum of the values, y), a_scale,
+//   k)
 #pragma once
 
 #include <stdint.h>

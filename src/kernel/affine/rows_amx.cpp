@@ -14,10 +14,15 @@ constexpr int kPassTokens = 512;
 constexpr int kPassPanels = 16;  // panels that share the activations of a pass: rows of them come from afar
 constexpr int kPanelBytes = kPanelRows * kBlock;  // of a block, unpacked
 
-// Sums of a pass: those of 16 tokens of a panel side by side.
+constexpr int kKeptInputs = 2048;
+
+// Sums of a pass: those of 16 tokens of a panel side by side; inputs that are kept and what they add up to.
 struct alignas(64) Memory {
   uint8_t weights[kPassPanels][kStretchBlocks][kPanelBytes];
   float sums[kPassTokens / kTileRows][kPassPanels][kTileRows][kPanelRows];
+  float kept[kPassPanels][kPassTokens][kPanelRows];
+  int64_t kept_done[kPassTokens];
+  KeptInput inputs[kKeptInputs];
   int32_t part[4][kTileRows][kPanelRows];
 };
 
@@ -63,22 +68,62 @@ class Product {
   const uint8_t* panel_at(int64_t panel) const { return job_.packed + panel * job_.geometry.bytes; }
 
   void run_pass(int64_t token, int64_t n, int64_t panel, int panels) {
+    for (int64_t t = 0; t < n; ++t) {
+      memory_.kept_done[t] = 0;
+      const bool keeps = header_of(job_.activations, token + t).kept > 0;
+      for (int p = 0; p < panels && keeps; ++p) _mm512_store_ps(memory_.kept[p][t], _mm512_setzero_ps());
+    }
     for (int64_t begin = 0; begin < job_.geometry.blocks; begin += kStretchBlocks) {
       const Stretch stretch = stretch_of(panel, panels, begin);
-      int64_t t = 0;
-      if (n >= kTileRows) configure(kTileRows, blocks_);
-      for (; t + 2 * kTileRows <= n; t += 2 * kTileRows) add_panels<2>(stretch, token, t, panel, panels, kTileRows);
-      for (; t + kTileRows <= n; t += kTileRows) add_panels<1>(stretch, token, t, panel, panels, kTileRows);
-      if (t == n) continue;
-      configure(static_cast<int>(n - t), blocks_);
-      add_panels<1>(stretch, token, t, panel, panels, static_cast<int>(n - t));
+      add_tokens(stretch, token, n, panel, panels);
+      keep_columns(stretch.end * kBlock, token, n, panel, panels);
     }
     for (int64_t t = 0; t < n; ++t) {
+      const bool keeps = header_of(job_.activations, token + t).kept > 0;
       for (int p = 0; p < panels; ++p) {
         const __m512 y = _mm512_load_ps(memory_.sums[t / kTileRows][p][t % kTileRows]);
+        const __m512 kept = keeps ? _mm512_load_ps(memory_.kept[p][t]) : _mm512_setzero_ps();
         const int64_t row = (panel + p) * kPanelRows;
         _mm512_mask_storeu_ps(job_.out + (token + t) * job_.ldo + row, row_mask(job_.row_end - row),
-                              finish_row<kP>(job_, panel_at(panel + p), token + t, y));
+                              finish_row(job_, panel_at(panel + p), token + t, y, kept));
+      }
+    }
+  }
+
+  void add_tokens(const Stretch& stretch, int64_t token, int64_t n, int64_t panel, int panels) {
+    int64_t t = 0;
+    if (n >= kTileRows) configure(kTileRows, blocks_);
+    for (; t + 2 * kTileRows <= n; t += 2 * kTileRows) add_panels<2>(stretch, token, t, panel, panels, kTileRows);
+    for (; t + kTileRows <= n; t += kTileRows) add_panels<1>(stretch, token, t, panel, panels, kTileRows);
+    if (t == n) return;
+    configure(static_cast<int>(n - t), blocks_);
+    add_panels<1>(stretch, token, t, panel, panels, static_cast<int>(n - t));
+  }
+
+  // Inputs that are kept, up to column `end`: now, while their weights are in the cache.
+  void keep_columns(int64_t end, int64_t token, int64_t n, int64_t panel, int panels) {
+    int count = 0;
+    for (int64_t t = 0; t < n; ++t) {
+      const int64_t all = header_of(job_.activations, token + t).kept;
+      const int32_t* columns = kept_columns(job_.activations, token + t);
+      int64_t& i = memory_.kept_done[t];
+      for (; i < all && (i < job_.geometry.kept || columns[i] < end); ++i) {
+        memory_.inputs[count++] = kept_input(job_, token + t, i);
+        if (count == kKeptInputs) {
+          add_inputs(count, token, panel, panels);
+          count = 0;
+        }
+      }
+    }
+    add_inputs(count, token, panel, panels);
+  }
+
+  void add_inputs(int count, int64_t pass_token, int64_t panel, int panels) {
+    for (int p = 0; p < panels; ++p) {
+      for (int i = 0; i < count; ++i) {
+        const KeptInput& input = memory_.inputs[i];
+        float* sum = memory_.kept[p][input.token - pass_token];
+        _mm512_store_ps(sum, add_kept<kP>(job_, panel_at(panel + p), input, _mm512_load_ps(sum)));
       }
     }
   }

@@ -71,14 +71,15 @@ __m256 finish_row(const RowsJob& job, const uint8_t* panel, int64_t token, int h
   const I8RowHeader& header = header_of(a, token);
   const __m256 row_sums =
       _mm256_loadu_ps(reinterpret_cast<const float*>(panel + job.geometry.row_sums_at) + half * kHalfRows);
-  y = _mm256_mul_ps(_mm256_fnmadd_ps(_mm256_set1_ps(header.zero), row_sums, y), _mm256_set1_ps(header.scale));
+  __m256 kept = _mm256_setzero_ps();
   const int64_t beside = job.geometry.kept;
   for (int64_t i = 0; i < header.kept; ++i) {
     const __m256 values = i < beside ? load_f16(panel + job.geometry.kept_at + (i * kPanelRows + half * kHalfRows) * 2)
                                      : column_values<kP>(job, panel, kept_columns(a, token)[i], half);
-    y = _mm256_fmadd_ps(_mm256_set1_ps(kept_values(a, token)[i]), values, y);
+    kept = _mm256_fmadd_ps(_mm256_set1_ps(kept_values(a, token)[i]), values, kept);
   }
-  return y;
+  y = _mm256_fnmadd_ps(_mm256_set1_ps(header.zero), row_sums, y);
+  return _mm256_fmadd_ps(y, _mm256_set1_ps(header.scale), kept);
 }
 
 // Half a panel times kTokens tokens from `first` on.

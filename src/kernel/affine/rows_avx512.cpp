@@ -78,8 +78,11 @@ void multiply(const RowsJob& job, int64_t first, int64_t row) {
     float* out = job.out + first * job.ldo + row + p * kPanelRows;
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      const __m512 done = finish_row<kP>(job, panel + p * geometry.bytes, first + t, y[p][t]);
-      _mm512_mask_storeu_ps(out + t * job.ldo, mask, done);
+      const uint8_t* of = panel + p * geometry.bytes;
+      __m512 kept = _mm512_setzero_ps();
+      for (int64_t i = 0; i < header_of(job.activations, first + t).kept; ++i)
+        kept = add_kept<kP>(job, of, kept_input(job, first + t, i), kept);
+      _mm512_mask_storeu_ps(out + t * job.ldo, mask, finish_row(job, of, first + t, y[p][t], kept));
     }
   }
 }

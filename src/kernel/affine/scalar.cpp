@@ -102,12 +102,12 @@ float finish(const Row& row, std::int64_t token, float y) {
   const I8RowHeader& header = header_of(a, token);
   float row_sum;
   std::memcpy(&row_sum, row.panel + row.job.geometry.row_sums_at + row.lane * 4, 4);
-  y = std::fma(-header.zero, row_sum, y) * header.scale;
+  float kept = 0;
   for (std::int64_t i = 0; i < header.kept; ++i) {
     const float value = i < row.job.geometry.kept ? row.beside(i) : row.value(kept_columns(a, token)[i]);
-    y = std::fma(kept_values(a, token)[i], value, y);
+    kept = std::fma(kept_values(a, token)[i], value, kept);
   }
-  return y;
+  return std::fma(std::fma(-header.zero, row_sum, y), header.scale, kept);
 }
 
 }  // namespace
