@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "linalg/hadamard.h"
 #include "model/kv_state.h"
 #include "model/matrix.h"
 #include "model/model.h"
@@ -39,8 +40,9 @@ struct DecoderBlock {
   Norm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
   Norm q_norm, k_norm;
   LatentWeights latent;
-  std::vector<float> sinks;                // of each head; empty: none
-  Linear q, k, v, output, gate, up, down;  // parts of a fused weight are matrices of their own
+  std::vector<float> sinks;                                       // of each head; empty: none
+  Linear q, k, v, output, gate, up, down;                         // parts of a fused weight are matrices of their own
+  std::shared_ptr<const linalg::Mixer> output_mixer, down_mixer;  // of their inputs; null: none
   // Instead of gate, up and down of a dense half:
   Linear router;
   std::vector<float> router_bias;  // empty: none
@@ -163,6 +165,7 @@ class ForwardPart {
   void finish_tile(std::span<const LinearUse> uses, After after, Activation activation, std::int64_t row_begin,
                    std::int64_t row_end);
   void for_rows(std::int64_t cols, const std::function<void(std::int64_t row)>& body);
+  void mix(const linalg::Mixer* mixer, float* rows);
   void observe_input(int layer, std::span<const Role> roles, const float* x, std::int64_t cols);
   void observe_stack(int layer, std::span<const Role> roles, const float* x, std::span<const std::int64_t> begins,
                      std::int64_t cols);

@@ -260,6 +260,7 @@ void ForwardPart::run_attention(int layer, const DecoderBlock& block) {
   static constexpr Role kOutputs[] = {Role::kAttnOutput};
   float* attended = latent ? latent_values(layer, block) : work.attended.floats();
   const std::int64_t cols = block.output.matrix->cols();
+  mix(block.output_mixer.get(), attended);
   observe_input(layer, kOutputs, attended, cols);
   float* out = block.spec.parallel ? work.attention_out.floats() : work.projected.floats();
   const LinearUse output[] = {{&block.output, out}};
@@ -288,6 +289,7 @@ void ForwardPart::run_feed_forward(int layer, const DecoderBlock& block) {
 
   static constexpr Role kOutputs[] = {Role::kFfnDown};
   const LinearUse down[] = {{&block.down, work.projected.floats()}};
+  mix(block.down_mixer.get(), inner);
   observe_input(layer, kOutputs, inner, block.spec.ffn);
   round_activations(inner, block.spec.ffn, down);
   const bool plain = block.ffn_post_norm.empty() && decoder_.spec.residual_scale == 1;

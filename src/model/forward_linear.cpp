@@ -20,6 +20,12 @@ void ForwardPart::observe_input(int layer, std::span<const Role> roles, const fl
   if (observer_ != nullptr) observer_->linear_input(context_, layer, roles, x, n_, cols);
 }
 
+// Rows of the mixer's size, in its basis.
+void ForwardPart::mix(const linalg::Mixer* mixer, float* rows) {
+  if (mixer == nullptr) return;
+  for_rows(mixer->size(), [&](std::int64_t row) { mixer->multiply(rows + row * mixer->size(), 1); });
+}
+
 // Does it hold the rows that the use takes, or has it room for them?
 bool ForwardPart::serves(const Rounded& rounded, const LinearUse& use) const {
   const Matrix& matrix = *use.linear->matrix;

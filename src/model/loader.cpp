@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <map>
 
 #include "base/error.h"
 
@@ -51,6 +52,7 @@ class Loader {
     block.ffn_post_norm = norm(Role::kFfnPostNorm, layer);
     block.spec.latent.kv_rank > 0 ? load_latent(layer, block) : load_queries(layer, block);
     load_linear(block.output, Role::kAttnOutput, layer);
+    block.output_mixer = mixer_of(block.output);
     if (block.spec.experts.count > 0) return load_experts(layer, block);
     if (block.spec.gated) {
       const std::pair<Linear*, std::int64_t> gate_up[] = {{&block.gate, block.spec.ffn}, {&block.up, block.spec.ffn}};
@@ -60,11 +62,20 @@ class Loader {
       load_linear(block.up, Role::kFfnUp, layer);
     }
     load_linear(block.down, Role::kFfnDown, layer);
+    block.down_mixer = mixer_of(block.down);
   }
 
   std::uint64_t weight_bytes() const { return weight_bytes_; }
 
  private:
+  // Of the inputs of a linear whose weights were made for it; blocks share those of a size.
+  std::shared_ptr<const linalg::Mixer> mixer_of(const Linear& linear) {
+    if (!source_.spec().online_rotation) return nullptr;
+    std::shared_ptr<const linalg::Mixer>& mixer = mixers_[linear.matrix->cols()];
+    if (mixer == nullptr) mixer = std::make_shared<linalg::Mixer>(linear.matrix->cols(), 0);
+    return mixer;
+  }
+
   static std::uint64_t total_bytes(const ModelSource& source) {
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
@@ -209,6 +220,7 @@ class Loader {
   const LoadOptions& options_;
   ProgressTask task_;
   std::uint64_t weight_bytes_ = 0;
+  std::map<std::int64_t, std::shared_ptr<const linalg::Mixer>> mixers_;  // by size
 };
 
 // Press et al. 2022: 2^(-8 i / n) of n heads; where n is no power of two, those of the power below and then every other

@@ -235,6 +235,9 @@ struct ModelSpec {
   RopeSpec rope;
   RopeSpec local_rope;  // of blocks with BlockRope::kLocal
   double embedding_scale = 1;
+  // Inputs of the output projections, and of the down projections of dense halves, go through linalg::Mixer(n, 0)
+  // first: their weights were made for that (transform/rotate).
+  bool online_rotation = false;
   double residual_scale = 1;   // of what each half adds to the residual stream
   double attention_scale = 0;  // of the scores; 0: 1 / sqrt(head_dim)
   // Queries at position p are scaled by 1 + temperature_scale * ln(1 + floor(p / temperature_span)).

@@ -24,6 +24,8 @@ ModelSpec describe_hf(const CheckpointReader& reader, bool untied = false) {
   json::Value text = text_config(config);
   if (untied) text.set("tie_word_embeddings", false);
   ModelSpec spec = arch_by_model_type(text.get("model_type", "")).from_hf(text);
+  if (const json::Value* quantization = config.find("quantization_config"))
+    spec.online_rotation = quantization->get("online_rotation", false);
   const bool larger = config.find("text_config") != nullptr && text.find("text_config") == nullptr;
   if (larger && text.find("tie_word_embeddings") == nullptr) {  // the classes of larger models have other defaults
     for (WeightSlot& slot : spec.weights) slot.optional = slot.optional || slot.role == Role::kOutput;

@@ -128,7 +128,7 @@ Rewrite chosen_rewrite(const QuantizeRequest& request) {
     fail(ErrorCode::kInvalidArgument,
          "what was learned from a text is of the model as it was, not of one that transform '{}' rewrites: write that "
          "with --type f32, and quantize it in a second step",
-         transforms.of_model[0]->name);
+         transforms.of_model[0].transform->name);
   }
   return [transforms, seed = request.seed](std::shared_ptr<const model::ModelSource> source) {
     return transforms.rewrite(std::move(source), seed);
@@ -207,6 +207,7 @@ std::vector<TensorOutcome> Corridor::transfer_all(ExecContext& context, containe
 }
 
 void Corridor::write_gguf(ExecContext& context, const fs::path& output) {
+  refuse_online_rotation(conversion, nullptr);
   set_quantization_keys();
   const auto writer = container::create_gguf(output, conversion.metadata, planned_tensors(plan));
   const std::vector<TensorOutcome> outcomes = transfer_all(context, *writer);
@@ -219,6 +220,7 @@ void Corridor::write_gguf(ExecContext& context, const fs::path& output) {
 
 void Corridor::write_hf(ExecContext& context, const fs::path& output, std::uint64_t shard_size,
                         const container::hf::Format* format) {
+  refuse_online_rotation(conversion, format);
   AtomicFolder folder(output);
   const json::Value config = format != nullptr ? format->config(quantized_weights(conversion, plan)) : json::Value();
   write_hf_files(*conversion.model, *conversion.tensors.front().kept_as, config, folder.staging());

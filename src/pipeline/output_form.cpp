@@ -187,8 +187,16 @@ QuantPlan make_folder_plan(const Conversion& conversion, const OutputForm& form,
   return plan;
 }
 
+void refuse_online_rotation(const Conversion& conversion, const Format* format) {
+  if (conversion.model == nullptr || !conversion.model->spec().online_rotation) return;
+  if (format != nullptr && format->any_parts) return;
+  fail(ErrorCode::kUnsupported,
+       "the inputs of this model are rotated as it runs, which Nibble alone does: name a folder, and --format nibble");
+}
+
 container::hf::QuantizedWeights quantized_weights(const Conversion& conversion, const QuantPlan& plan) {
   container::hf::QuantizedWeights weights;
+  weights.online_rotation = conversion.model != nullptr && conversion.model->spec().online_rotation;
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const TensorPlan& tensor = plan.tensors[i];
     if (lies_in_parts(*tensor.target)) {

@@ -27,6 +27,10 @@ OutputForm choose_form(const std::string& type, const std::string& format, const
 // them in; where the input is quantized alike, its own. Throws Error{kInvalidArgument} when no linear can be.
 QuantPlan make_folder_plan(const Conversion& conversion, const OutputForm& form, const PlanOptions& options);
 
+// Throws Error{kUnsupported} where inputs are rotated as the model runs (ModelSpec::online_rotation) and the form,
+// null: none of quantized weights, does not say so: any program would run it without.
+void refuse_online_rotation(const Conversion& conversion, const container::hf::Format* format);
+
 // What its quantization_config is made from.
 container::hf::QuantizedWeights quantized_weights(const Conversion& conversion, const QuantPlan& plan);
 

@@ -39,7 +39,7 @@ const encoding::EncodingInfo& plain_type(const std::string& name) {
 }
 
 // Into a folder of quantized weights.
-QuantizeReport quantize_to_folder(const QuantizeRequest& request, const OutputForm& form, const RunContext& run) {
+QuantizeReport quantize_to_folder(const QuantizeRequest& request, OutputForm form, const RunContext& run) {
   if (!request.imatrix.empty() || !request.overrides.empty() || request.pure)
     fail(ErrorCode::kInvalidArgument, "--imatrix, --override and --pure are for GGUF files, not for '{}'",
          form.format->name);
@@ -49,6 +49,10 @@ QuantizeReport quantize_to_folder(const QuantizeRequest& request, const OutputFo
   corridor.options.method = method_options(request);
   corridor.options.method.least_zero = form.format->least_zero;
   corridor.conversion = describe_for_hf(request.input, nullptr, chosen_rewrite(request));
+  if (request.format.empty() && corridor.conversion.model != nullptr &&
+      corridor.conversion.model->spec().online_rotation)
+    form.format = container::hf::find_format("nibble");
+  refuse_online_rotation(corridor.conversion, form.format);
   check_output(request.output, corridor.conversion);
   corridor.plan = make_folder_plan(corridor.conversion, form, options);
   note_requantized(corridor.plan, corridor.conversion.notes);

@@ -15,7 +15,8 @@ constexpr std::int64_t kHeldRows = 64;  // made by one thread at a time
 
 std::shared_ptr<const model::ModelSource> Transforms::rewrite(std::shared_ptr<const model::ModelSource> source,
                                                               std::uint64_t seed) const {
-  for (const transform::Transform* transform : of_model) source = transform->apply_model(source, seed);
+  for (const transform::Chosen& chosen : of_model)
+    source = chosen.transform->apply_model(source, seed, chosen.settings);
   return source;
 }
 
@@ -23,7 +24,7 @@ Transforms choose_transforms(std::span<const std::string> names, bool text) {
   Transforms transforms;
   for (const std::string& name : names) {
     transform::Chosen chosen = transform::choose(name);
-    if (chosen.transform->apply_model != nullptr) transforms.of_model.push_back(chosen.transform);
+    if (chosen.transform->apply_model != nullptr) transforms.of_model.push_back(chosen);
     if (chosen.transform->apply == nullptr) continue;
     if (!text) fail(ErrorCode::kInvalidArgument, "transform '{}' learns from a text: give one with --calib TEXT", name);
     transforms.of_blocks.push_back(std::move(chosen));

@@ -11,8 +11,8 @@
 namespace nibble::pipeline {
 
 struct Transforms {
-  std::vector<const transform::Transform*> of_model;  // of the whole model, before all else
-  std::vector<transform::Chosen> of_blocks;           // of each block in a walk over a text, in order
+  std::vector<transform::Chosen> of_model;   // of the whole model, before all else
+  std::vector<transform::Chosen> of_blocks;  // of each block in a walk over a text, in order
 
   // Those of the whole model, one after the other.
   std::shared_ptr<const model::ModelSource> rewrite(std::shared_ptr<const model::ModelSource> source,

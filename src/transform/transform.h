@@ -45,7 +45,7 @@ struct Transform {
   // Of the whole model before all else, without a text: the same function in other weights, made when they are read.
   // Throws Error{kUnsupported} naming what stands in the way. Null: nothing.
   using SharedSource = std::shared_ptr<const model::ModelSource>;
-  SharedSource (*apply_model)(const SharedSource& source, std::uint64_t seed) = nullptr;
+  SharedSource (*apply_model)(const SharedSource& source, std::uint64_t seed, std::string_view settings) = nullptr;
 };
 
 std::span<const Transform* const> all_entries();

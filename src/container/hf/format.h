@@ -20,6 +20,7 @@ struct QuantizedWeights {
   std::vector<std::string> kept;       // modules of the same kind that stay plain: "lm_head", "model.layers.0.mlp.gate"
   std::string method;                  // that chose the values
   double damping = 0;                  // of second-order methods; 0: of another
+  bool online_rotation = false;        // inputs of output and down projections are rotated as the model runs
 };
 
 inline constexpr std::string_view kHeadModule = "lm_head";

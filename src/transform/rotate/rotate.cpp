@@ -4,6 +4,9 @@
 // With R orthogonal, x = R x' throughout: what writes into the stream is multiplied by R from the left, what reads from
 // it by Rᵀ from the right. An RMSNorm without weights gives R times what it gave; its weights are folded into the
 // readers first. So does a LayerNorm where R leaves the vector of ones as it is: then the mean of R x is that of x.
+//
+// With the setting "online" the inputs of output and down projections are mixed as the model runs (QuaRot, 3.2), which
+// takes the place of R2: their weights are multiplied by the mixer from the right, and the model says so.
 #include <algorithm>
 #include <cmath>
 
@@ -23,6 +26,7 @@ using model::ModelSource;
 using model::ModelSpec;
 using model::Role;
 
+constexpr std::string_view kOnline = "online";
 constexpr std::uint64_t kCacheBytes = std::uint64_t{1} << 30;
 constexpr float kMostPerWeight = 1e4f;  // of a norm's bias over its weight, where it is carried as that
 
@@ -51,10 +55,11 @@ void refuse_what_is_not_exact(const ModelSpec& spec) {
 
 class Rotator {
  public:
-  Rotator(Transform::SharedSource source, std::uint64_t seed)
+  Rotator(Transform::SharedSource source, std::uint64_t seed, bool online)
       : source_(std::move(source)),
         spec_(source_->spec()),
         seed_(seed),
+        online_(online),
         rewritings_(spec_.weights.size()),
         made_(spec_.weights.size()) {
     const bool means = spec_.norm == model::NormKind::kLayer;
@@ -63,17 +68,19 @@ class Rotator {
   }
 
   Transform::SharedSource run() {
+    if (online_) mix_inputs();
     for (int layer = 0; layer < spec_.n_layers(); ++layer) {
       for (const Link& link : model::block_links(spec_, layer)) {
         if (link.form == Link::Form::kNorm) fold_norm(link.producer, layer, link.consumers);
-        if (link.form == Link::Form::kRows && link.consumers[0] == Role::kAttnOutput)
+        if (!online_ && link.form == Link::Form::kRows && link.consumers[0] == Role::kAttnOutput)
           rotate_values(layer, link.producer, link.width, link.first_row, link.rows());
       }
       const model::LatentSpec& latent = spec_.blocks[static_cast<std::size_t>(layer)].latent;
-      if (latent.kv_rank > 0) rotate_values(layer, Role::kAttnVB, latent.value, 0, latent.value);
+      if (!online_ && latent.kv_rank > 0) rotate_values(layer, Role::kAttnVB, latent.value, 0, latent.value);
     }
     rotate_stream();
     ModelSpec spec = finish_head();
+    spec.online_rotation = online_;
     const auto cache = std::make_shared<MatrixCache>(kCacheBytes);
     for (std::size_t slot = 0; slot < made_.size(); ++slot) {
       Rewriting& rewriting = rewritings_[slot];
@@ -137,6 +144,14 @@ class Rotator {
     return factors;
   }
 
+  void mix_inputs() {
+    for (std::size_t slot = 0; slot < rewritings_.size(); ++slot) {
+      const model::WeightSlot& weight = spec_.weights[slot];
+      const bool mixed = weight.role == Role::kAttnOutput || weight.role == Role::kFfnDown;
+      if (mixed && !weight.bias) rewritings_[slot].inputs = rotation(weight.shape.cols(), Rotation::Kind::kPlain, 0);
+    }
+  }
+
   // One rotation for all heads of a block: query heads share values.
   void rotate_values(int layer, Role values, std::int64_t width, std::int64_t first_row, std::int64_t rows) {
     const auto heads = rotation(width, Rotation::Kind::kAny, 1 + static_cast<std::uint64_t>(layer));
@@ -178,14 +193,23 @@ class Rotator {
   Transform::SharedSource source_;
   const ModelSpec& spec_;
   std::uint64_t seed_;
+  bool online_;
   std::shared_ptr<const Rotation> stream_;
   std::vector<Rewriting> rewritings_;  // by slot
   std::vector<std::shared_ptr<const model::MadeRows>> made_;
 };
 
-Transform::SharedSource apply_model(const Transform::SharedSource& source, std::uint64_t seed) {
+void check(std::string_view settings) {
+  if (settings.empty() || settings == kOnline) return;
+  fail(ErrorCode::kInvalidArgument, "transform 'rotate' takes the setting '{}', '{}' was given", kOnline, settings);
+}
+
+Transform::SharedSource apply_model(const Transform::SharedSource& source, std::uint64_t seed,
+                                    std::string_view settings) {
   refuse_what_is_not_exact(source->spec());
-  return Rotator(source, seed).run();
+  if (source->spec().online_rotation)
+    fail(ErrorCode::kUnsupported, "'{}' is rotated already", source->reader().path().string());
+  return Rotator(source, seed, settings == kOnline).run();
 }
 
 }  // namespace
@@ -195,6 +219,7 @@ const Transform& entry() {
       .name = "rotate",
       .summary = "the residual stream and the values of each head in a random basis, folded into all weights",
       .origin = "Ashkboos et al., arXiv 2404.00456",
+      .check = check,
       .apply_model = apply_model,
   };
   return transform;

@@ -36,17 +36,22 @@ class Rotate : public ::testing::TestWithParam<std::string> {
  protected:
   static void expect_same_function(const Source& source) {
     if (is_refused(source->spec())) return expect_refusal(source);
-    const Source rotated = choose("rotate").transform->apply_model(source, 3);
+    const Source rotated = choose("rotate").transform->apply_model(source, 3, "");
     const testing::LogitsError error = testing::compare_logits(testing::logits_of(rotated), testing::logits_of(source));
     RecordProperty("relative_error", format_text("{:.2e}, worst {:.2e}", error.relative, error.worst));
     EXPECT_LE(error.relative, kTolerance);
     EXPECT_LE(error.worst, kWorst);
     expect_other_weights(*source, *rotated);
+    const Source online = choose("rotate:online").transform->apply_model(source, 3, "online");
+    const testing::LogitsError mixed = testing::compare_logits(testing::logits_of(online), testing::logits_of(source));
+    RecordProperty("online_relative_error", format_text("{:.2e}, worst {:.2e}", mixed.relative, mixed.worst));
+    EXPECT_LE(mixed.relative, kTolerance);
+    EXPECT_LE(mixed.worst, kWorst);
   }
 
   static void expect_refusal(const Source& source) {
     try {
-      choose("rotate").transform->apply_model(source, 3);
+      choose("rotate").transform->apply_model(source, 3, "");
       FAIL() << "was rotated";
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
@@ -94,7 +99,7 @@ TEST_P(RotateGolden, LeavesTheLogitsAsTheyAre) {
 TEST(Rotation, IsOrthogonalAndKeepsTheMeanWhereItShould) {
   using rotate::Rotation;
   for (const std::int64_t n : {16, 96, 86}) {
-    for (const Rotation::Kind kind : {Rotation::Kind::kAny, Rotation::Kind::kKeepsMean}) {
+    for (const Rotation::Kind kind : {Rotation::Kind::kPlain, Rotation::Kind::kAny, Rotation::Kind::kKeepsMean}) {
       SCOPED_TRACE(n);
       const Rotation rotation(n, kind, 9);
       const auto size = static_cast<std::size_t>(n);
@@ -133,7 +138,7 @@ TEST(Rotation, OneOutlierIsSpreadEvenly) {
 TEST(RotatedRows, AreTheSameHoweverTheyAreRead) {
   const testing::TemporaryFolder folder;
   testing::write_tiny_model(folder.path(), testing::tiny_config("qwen2_moe"));
-  const Source rotated = choose("rotate").transform->apply_model(ModelSource::open(folder.path()), 3);
+  const Source rotated = choose("rotate").transform->apply_model(ModelSource::open(folder.path()), 3, "");
   for (std::size_t slot = 0; slot < rotated->spec().weights.size(); ++slot) {
     const Shape& shape = rotated->spec().weights[slot].shape;
     const std::vector<float> whole = read_weight(*rotated, slot);
@@ -149,7 +154,7 @@ TEST(RotatedRows, DependOnTheSeedAlone) {
   testing::write_tiny_model(folder.path(), testing::tiny_config("llama"));
   const Source source = ModelSource::open(folder.path());
   const auto query = [&](std::uint64_t seed) {
-    const Source rotated = choose("rotate").transform->apply_model(source, seed);
+    const Source rotated = choose("rotate").transform->apply_model(source, seed, "");
     return read_weight(*rotated, slot_index(rotated->spec(), Role::kAttnQ, 0));
   };
   EXPECT_EQ(query(1), query(1));

@@ -14,10 +14,11 @@ enum Stream : std::uint64_t { kSigns, kOrder };
 
 }  // namespace
 
-Rotation::Rotation(std::int64_t n, Kind kind, std::uint64_t seed) : mixer_(n, seed) {
+Rotation::Rotation(std::int64_t n, Kind kind, std::uint64_t seed) : mixer_(n, kind == Kind::kPlain ? 0 : seed) {
   const auto size = static_cast<std::size_t>(n);
   for (std::size_t i = 0; i < size; ++i) signs_.push_back(random_bits(seed, kSigns, i) >> 63 != 0 ? -1.0f : 1.0f);
-  if (kind == Kind::kAny) return;
+  if (kind == Kind::kPlain) signs_.assign(size, 1.0f);
+  if (kind != Kind::kKeepsMean) return;
   signs_[0] = 1;
   order_.resize(size);
   std::iota(order_.begin(), order_.end(), 0);

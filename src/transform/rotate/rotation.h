@@ -12,6 +12,7 @@ namespace nibble::transform::rotate {
 class Rotation {
  public:
   enum class Kind : std::uint8_t {
+    kPlain,  // the mixer alone, whatever the seed: what a decoder can do with inputs (ModelSpec::online_rotation)
     kAny,  // H D: random signs, then a mixer (QuaRot, arXiv 2404.00456, 3.1): what lies in one channel is spread evenly
     kKeepsMean,  // H P Hᵀ, P random signs and order of all but the first: R (1, ..., 1)ᵀ = (1, ..., 1)ᵀ
   };

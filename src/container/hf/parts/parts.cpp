@@ -1,7 +1,8 @@
 // "nibble": the parts of whatever encoding a tensor has, as they are (docs/quantized-folders.md). Tensor X lies in
 // X.codes, X.scales, X.zeros, ...; quantization_config says {"tensors": {X: {"encoding": name, "shape": [rows,
 // cols], "inputs": name}}}, the last where inputs are rounded, whose scale and zero point, if fixed, lie in
-// X.input_scale and X.input_zero.
+// X.input_scale and X.input_zero. "online_rotation": true where the inputs of output and down projections are rotated
+// as the model runs (ModelSpec::online_rotation).
 #include <algorithm>
 #include <cstring>
 
@@ -112,8 +113,10 @@ json::Value config(const QuantizedWeights& weights) {
     if (tensor.inputs != nullptr) what.emplace_back("inputs", tensor.inputs->name);
     tensors.emplace_back(tensor.name, std::move(what));
   }
-  return json::Object{
+  json::Value value = json::Object{
       {"quant_method", "nibble"}, {"version", kVersion}, {"method", weights.method}, {"tensors", std::move(tensors)}};
+  if (weights.online_rotation) value.set("online_rotation", true);
+  return value;
 }
 
 bool takes_inputs(const encoding::EncodingInfo& /*weights*/, const encoding::ActivationInfo& /*inputs*/) {
