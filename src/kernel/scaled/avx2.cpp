@@ -73,7 +73,8 @@ void stream_panels(const Job& job, int64_t row) {
     const uint8_t* at = panel + h / kHalves * geometry.bytes;
     const __m256i mask = row_mask(job.row_end - row - h * kHalfRows);
     for (int t = 0; t < kN; ++t)
-      _mm256_maskstore_ps(job.out + t * job.ldo + row + h * kHalfRows, mask, finish(geometry, at, h % kHalves, y[h][t]));
+      _mm256_maskstore_ps(job.out + t * job.ldo + row + h * kHalfRows, mask,
+                          finish(geometry, at, h % kHalves, y[h][t]));
   }
 }
 
@@ -126,6 +127,7 @@ using Sums = float (*)[kHalves][kHalfRows];  // of each token
 // A tile times kN tokens from `x` on, added to their sums (or written there, at the first columns of a row).
 template <int kN>
 void multiply(const Job& job, const Tile& tile, const uint8_t* x, bool first, Sums sums) {
+  const int64_t stride = job.x_stride;
   for (int b = 0, part = 0; b < tile.count; ++part) {
     __m256 s[kHalves][kN];
 #pragma GCC unroll 2
@@ -133,11 +135,11 @@ void multiply(const Job& job, const Tile& tile, const uint8_t* x, bool first, Su
 #pragma GCC unroll 8
       for (int t = 0; t < kN; ++t) s[h][t] = _mm256_setzero_ps();
     }
-    for (int c = b * kHalfBlock; c < tile.part_ends[part] * kHalfBlock; ++c) {
+    for (int c = b * kHalfBlock; c < tile.part_ends[part] * kHalfBlock; ++c, x += 4) {
       const __m256 w[kHalves] = {_mm256_load_ps(tile.weights[c][0]), _mm256_load_ps(tile.weights[c][1])};
 #pragma GCC unroll 8
       for (int t = 0; t < kN; ++t) {
-        const __m256 value = _mm256_broadcast_ss(reinterpret_cast<const float*>(x + t * job.x_stride) + c);
+        const __m256 value = _mm256_broadcast_ss(reinterpret_cast<const float*>(x + t * stride));
 #pragma GCC unroll 2
         for (int h = 0; h < kHalves; ++h) s[h][t] = _mm256_fmadd_ps(w[h], value, s[h][t]);
       }

@@ -93,14 +93,12 @@ void stream(const Job& job) {
   static constexpr Stream kOnePanel[kStreamTokens] = {
       stream_panels<kForm, 1, 1>, stream_panels<kForm, 1, 2>, stream_panels<kForm, 1, 3>, stream_panels<kForm, 1, 4>,
       stream_panels<kForm, 1, 5>, stream_panels<kForm, 1, 6>, stream_panels<kForm, 1, 7>, stream_panels<kForm, 1, 8>};
-  static constexpr Stream kManyPanels[] = {stream_panels<kForm, 4, 1>, stream_panels<kForm, 2, 2>,
-                                           stream_panels<kForm, 2, 3>, stream_panels<kForm, 2, 4>};
-  static constexpr int kPanels[] = {4, 2, 2, 2};
+  static constexpr Stream kManyPanels[kStreamTokens] = {
+      stream_panels<kForm, 4, 1>, stream_panels<kForm, 2, 2>, stream_panels<kForm, 2, 3>, stream_panels<kForm, 2, 4>,
+      stream_panels<kForm, 2, 5>, stream_panels<kForm, 2, 6>, stream_panels<kForm, 2, 7>, stream_panels<kForm, 2, 8>};
+  const int panels = job.n == 1 ? 4 : 2;
   int64_t row = job.row_begin;
-  if (job.n <= 4) {
-    const int panels = kPanels[job.n - 1];
-    for (; row + (panels - 1) * kPanelRows < job.row_end; row += panels * kPanelRows) kManyPanels[job.n - 1](job, row);
-  }
+  for (; row + (panels - 1) * kPanelRows < job.row_end; row += panels * kPanelRows) kManyPanels[job.n - 1](job, row);
   for (; row < job.row_end; row += kPanelRows) kOnePanel[job.n - 1](job, row);
 }
 
@@ -144,6 +142,7 @@ using Sums = __m512 (*)[2];  // of each token: of two panels
 // A tile times kN tokens from `x` on, added to their sums (or written there, at the first columns of a row).
 template <int kPanels, int kN>
 void multiply(const Job& job, const Tile<kPanels>& tile, const uint8_t* x, bool first, Sums sums) {
+  const int64_t stride = job.x_stride;
   for (int h = 0, part = 0; h < tile.count; ++part) {
     __m512 s[kPanels][kN];
 #pragma GCC unroll 2
@@ -151,13 +150,13 @@ void multiply(const Job& job, const Tile<kPanels>& tile, const uint8_t* x, bool 
 #pragma GCC unroll 12
       for (int t = 0; t < kN; ++t) s[p][t] = _mm512_setzero_ps();
     }
-    for (int c = h * kHalfBlock; c < tile.part_ends[part] * kHalfBlock; ++c) {
+    for (int c = h * kHalfBlock; c < tile.part_ends[part] * kHalfBlock; ++c, x += 4) {
       __m512 w[kPanels];
 #pragma GCC unroll 2
       for (int p = 0; p < kPanels; ++p) w[p] = _mm512_load_ps(tile.weights[c][p]);
 #pragma GCC unroll 12
       for (int t = 0; t < kN; ++t) {
-        const __m512 value = broadcast_f32(x + t * job.x_stride + c * 4);
+        const __m512 value = broadcast_f32(x + t * stride);
 #pragma GCC unroll 2
         for (int p = 0; p < kPanels; ++p) s[p][t] = _mm512_fmadd_ps(w[p], value, s[p][t]);
       }
@@ -178,12 +177,10 @@ void multiply(const Job& job, const Tile<kPanels>& tile, const uint8_t* x, bool 
 template <Form kForm, int kPanels>
 void multiply_stretch(const Job& job, int64_t row, int64_t begin, int64_t first, int64_t n, Sums sums) {
   using Multiply = void (*)(const Job&, const Tile<kPanels>&, const uint8_t*, bool, Sums);
-  static constexpr Multiply kMultiply[kTileTokens] = {multiply<kPanels, 1>,  multiply<kPanels, 2>,
-                                                      multiply<kPanels, 3>,  multiply<kPanels, 4>,
-                                                      multiply<kPanels, 5>,  multiply<kPanels, 6>,
-                                                      multiply<kPanels, 7>,  multiply<kPanels, 8>,
-                                                      multiply<kPanels, 9>,  multiply<kPanels, 10>,
-                                                      multiply<kPanels, 11>, multiply<kPanels, 12>};
+  static constexpr Multiply kMultiply[kTileTokens] = {
+      multiply<kPanels, 1>, multiply<kPanels, 2>,  multiply<kPanels, 3>,  multiply<kPanels, 4>,
+      multiply<kPanels, 5>, multiply<kPanels, 6>,  multiply<kPanels, 7>,  multiply<kPanels, 8>,
+      multiply<kPanels, 9>, multiply<kPanels, 10>, multiply<kPanels, 11>, multiply<kPanels, 12>};
   Tile<kPanels> tile;
   fill_tile<kForm, kPanels>(job, job.packed + row / kPanelRows * job.geometry.bytes, begin, tile);
   const int64_t shares = (n + kTileTokens - 1) / kTileTokens;  // tokens are shared out evenly

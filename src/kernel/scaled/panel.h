@@ -19,11 +19,11 @@
 
 namespace nibble::kernel::scaled {
 
-constexpr int kHalfBlock = kBlock / 2;                        // columns
-constexpr int kStretchHalves = 8;                             // so the codes of two panels stay in the first-level cache
-constexpr int kStretch = kStretchHalves * kHalfBlock;         // columns
-constexpr int kHalfVectors = 4;                               // of 64 bytes that hold the codes of half a block
-constexpr int kHalfBytes = kHalfVectors * kPanelRows * 4;     // that they fill
+constexpr int kHalfBlock = kBlock / 2;                     // columns
+constexpr int kStretchHalves = 8;                          // so the codes of two panels stay in the first-level cache
+constexpr int kStretch = kStretchHalves * kHalfBlock;      // columns
+constexpr int kHalfVectors = 4;                            // of 64 bytes that hold the codes of half a block
+constexpr int kHalfBytes = kHalfVectors * kPanelRows * 4;  // that they fill
 
 enum Form { kE4m3, kE5m2, kE2m1, kFormCount };  // in the order of encoding::FloatCode
 enum class ScaleType { kF32, kF16, kBf16, kE8m0, kE4m3 };

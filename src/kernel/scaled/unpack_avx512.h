@@ -35,8 +35,7 @@ class Decoder {
     const __m512i magnitude = _mm512_permutex2var_epi8(high_[0], code, high_[1]);
     const __m512i high = _mm512_ternarylogic_epi32(magnitude, code, _mm512_set1_epi8(-128), 0xF8);  // a | (b & c)
     const __m512i low = _mm512_permutex2var_epi8(low_[0], code, low_[1]);
-    const __m512i even =
-        _mm512_ternarylogic_epi32(_mm512_slli_epi16(high, 8), low, _mm512_set1_epi16(0x00FF), 0xF8);
+    const __m512i even = _mm512_ternarylogic_epi32(_mm512_slli_epi16(high, 8), low, _mm512_set1_epi16(0x00FF), 0xF8);
     const __m512i odd =
         _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 8), high, _mm512_set1_epi16(static_cast<short>(0xFF00)), 0xF8);
     const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000));
