@@ -39,6 +39,8 @@ row w8a8-tensor-static rtn
 row w8a8-static rtn
 row w8a8-static rtn smoothquant
 row w8a8-static rtn smoothquant:alpha=auto
+row w8a8-static rtn rotate
+row w8a8-static rtn rotate:online
 row w8a8 rtn
 row w8a8 rtn smoothquant
 row w8a8 rtn smoothquant:alpha=auto
@@ -49,4 +51,7 @@ row zeroquant-w4a8-g128 rtn
 row w4a8-g128 rtn
 row w4a8-g128 gptq smoothquant:alpha=auto
 row w4a4 gptq
+row w4a4 gptq smoothquant
+row w4a4 gptq rotate
+row w4a4 gptq rotate:online
 row w4a4 gptq smoothquant:alpha=auto

@@ -47,37 +47,44 @@ struct Bench {
   std::int64_t n;
 };
 
-// The fixed encodings and the usual ones of the affine and codebook families.
+// The fixed encodings and the usual ones of the other families.
 std::vector<const encoding::EncodingInfo*> encodings() {
   std::vector<const encoding::EncodingInfo*> all;
   for (const encoding::EncodingInfo* info : encoding::all_entries()) {
     if (info->encode != nullptr) all.push_back(info);
   }
   for (const char* name : {"int4-g32", "int4-g128", "int4-g128-asym-f16", "int4-g128-gidx", "int8-g128", "int8-channel",
-                           "nf4", "kmeans4-channel", "kmeans4-g512", "kmeans3-channel", "kmeans2-channel"}) {
+                           "nf4", "kmeans4-channel", "kmeans4-g512", "kmeans3-channel", "kmeans2-channel",
+                           "fp8-channel", "fp8-block128x128", "fp8-channel-e5m2", "mxfp8", "mxfp4-hf", "nvfp4-hf"}) {
     all.push_back(&encoding::get(name));
   }
   return all;
 }
 
-// Weights of a normal distribution; of the affine and codebook families, any codes.
+// Weights of a normal distribution; of the families of several parts, any codes.
 Tensor make_weights(const encoding::EncodingInfo& info, std::int64_t rows, std::int64_t cols) {
   Tensor tensor = encoding::allocate(info, Shape{rows, cols});
   const std::span<std::byte> codes = tensor.mutable_part(PartRole::kCodes);
-  if (info.family != encoding::Family::kAffine && info.family != encoding::Family::kCodebook) {
+  if (info.encode != nullptr) {
     std::vector<float> values(static_cast<std::size_t>(rows * cols));
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.02f * random_normal(1, 0, i);
     info.encode(values.data(), codes.data(), rows * cols);
     return tensor;
   }
   for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::byte>(random_bits(1, 0, i));
-  if (info.family == encoding::Family::kCodebook) {
-    const Part& part = tensor.view().parts[1];  // scales or centroids
-    const encoding::EncodingInfo& dtype = encoding::get(dtype_name(part.dtype));
-    const std::span<std::byte> bytes = tensor.mutable_part(part.role);
-    for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(dtype.block_bytes)) {
-      const float value = 0.02f * random_normal(1, 1, at);
-      dtype.encode(&value, bytes.data() + at, 1);
+  if (info.family != encoding::Family::kAffine) {
+    for (std::byte& code : codes) {  // 1.875 is the largest of FP8
+      if (info.family == encoding::Family::kScaled && info.scaled.code != encoding::FloatCode::kE2m1)
+        code &= std::byte{0xBF};
+    }
+    for (int i = 1; i < tensor.view().n_parts; ++i) {  // scales or centroids
+      const Part part = tensor.view().parts[static_cast<std::size_t>(i)];
+      const encoding::EncodingInfo& dtype = encoding::get(dtype_name(part.dtype));
+      const std::span<std::byte> bytes = tensor.mutable_part(part.role);
+      for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(dtype.block_bytes)) {
+        const float value = part.role == PartRole::kCodebook ? 0.02f * random_normal(1, 1, at) : 0.02f;
+        dtype.encode(&value, bytes.data() + at, 1);
+      }
     }
     return tensor;
   }

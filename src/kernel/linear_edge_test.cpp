@@ -21,7 +21,7 @@ void make_infinite(Tensor& tensor, std::int64_t row) {
   if (info.family == encoding::Family::kScaled) {
     const float value = std::numeric_limits<float>::quiet_NaN();
     const std::int64_t scales = encoding::scales_per_row(info.scaled, tensor.view().cols());
-    if (info.scaled.scale_dtype == Dtype::kF8E8m0) {
+    if (dtype_bytes(info.scaled.scale_dtype) == 1) {
       tensor.mutable_part(PartRole::kScales)[static_cast<std::size_t>((row + 1) * scales - 1)] = std::byte{0xFF};
       return;
     }
@@ -74,6 +74,8 @@ TEST(Kernels, PackingNamesTheRowOfANumberThatIsNotFinite) {
                              "int8-channel-asym",
                              "fp8-block1x128",
                              "fp8-channel",
+                             "mxfp8-e5m2",
+                             "nvfp4-hf",
                              "mxfp4",
                              "mxfp4-hf",
                              "nf4",
