@@ -51,6 +51,7 @@ QuantizeReport quantize_to_folder(const QuantizeRequest& request, const OutputFo
   corridor.conversion = describe_for_hf(request.input, nullptr, chosen_rewrite(request));
   check_output(request.output, corridor.conversion);
   corridor.plan = make_folder_plan(corridor.conversion, form, options);
+  if (!form.note.empty()) corridor.conversion.notes.push_back(form.note);
   note_requantized(corridor.plan, corridor.conversion.notes);
   set_calibration(request, corridor);
   corridor.report = report_plan(corridor.conversion, corridor.plan);
