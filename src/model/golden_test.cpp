@@ -53,6 +53,14 @@ class GoldenModel : public ::testing::TestWithParam<std::string> {
     return out;
   }
 
+  bool inputs_are_rounded() const {
+    const auto n = source_->spec().weights.size();
+    for (std::size_t i = 0; i < n; ++i) {
+      if (source_->weight(i).view.inputs.activation != nullptr) return true;
+    }
+    return false;
+  }
+
   // Against the logit and the root mean square of all of them.
   void expect_close(const std::vector<float>& got, double tolerance) const {
     ASSERT_EQ(got.size(), golden_.logits.size());
@@ -71,7 +79,11 @@ class GoldenModel : public ::testing::TestWithParam<std::string> {
     const bool routed = source_->spec().blocks.back().experts.count > 0 && tolerance > kTolerance;
     const double error = routed ? worst[worst.size() * 9 / 10] : worst.back();
     RecordProperty("relative_error", format_text("{:.2e}", error));
-    EXPECT_LE(error, tolerance);
+    // Of inputs that are rounded, one that lies between two codes may become either, and moves what follows.
+    if (inputs_are_rounded()) {
+      EXPECT_LE(worst[worst.size() / 2], tolerance);
+    }
+    EXPECT_LE(error, inputs_are_rounded() ? 5e-3 : tolerance);
   }
 
   ThreadPool pool_{2};
@@ -110,6 +122,7 @@ TEST_P(GoldenModel, FastPath) {
   // Rows of 32 numbers leave little to average rounding over.
   if (rounds_inputs(*source_)) return expect_close(run({MathPath::kFast, best_isa()}, KvType::kF16, 80), 0.1);
   expect_close(run({MathPath::kFast, Isa::kScalar}, KvType::kF32, 80), kTolerance);
+  if (inputs_are_rounded()) return expect_close(run({MathPath::kFast, best_isa()}, KvType::kF32, 80), kTolerance);
   expect_close(run({MathPath::kFast, best_isa()}, KvType::kF16, 80), 2e-2);
 }
 

@@ -55,6 +55,10 @@ std::vector<std::string_view> possible_forms(const EncodingInfo* type, const enc
   for (const Format* format : container::hf::all_formats()) {
     if (holds_some(*format, *type, inputs)) names.push_back(format->name);
   }
+  // Those that add to the type stand last.
+  if (inputs == nullptr)
+    std::ranges::stable_partition(
+        names, [](std::string_view name) { return container::hf::find_format(name)->inputs_of_all == nullptr; });
   return names;
 }
 
