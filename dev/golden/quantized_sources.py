@@ -3,7 +3,9 @@
 src/container/testdata/{fp8,mxfp4}: config.json, model.safetensors as published models have them, and expected.safetensors with the f32 values: of FP8
 by PyTorch (float8_e4m3fn times its scale, whole blocks and partial ones at the edges), of MXFP4 by transformers' own dequantizer.
 src/model/testdata/*_fp8*: folders that transformers itself opens and dequantizes; golden.safetensors holds `tokens` (80) and the `logits`
-(80, vocab) of one forward pass in f32, as models.py makes them.
+(80, vocab) of one forward pass in f32, as models.py makes them, and `plain_logits`, those of inputs as they are: for `logits` the inputs of each
+quantized linear are rounded as the kernels of transformers do (y * s of act_quant: s = max|x| / 448 of a token and the columns of a block, or fixed; y = x / s in E4M3),
+but for latent attention's kv_b_proj, which DeepSeek's own code and vLLM multiply dequantized.
 Made with transformers 5.23, accelerate 1.15, torch 2.13. Run: python dev/golden/quantized_sources.py
 """
 import json
@@ -88,6 +90,37 @@ OPTIONS = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_
                num_key_value_heads=2, head_dim=16, tie_word_embeddings=False, rope_theta=10000.0, rms_norm_eps=1e-5)
 
 
+def rounded(x, group, scale):
+    if scale is not None:
+        return (x / scale).clamp(-448, 448).to(E4M3).float() * scale
+    groups = x.unflatten(-1, (-1, group))
+    s = groups.abs().amax(-1, keepdim=True) / 448
+    return ((groups / s).nan_to_num(0).to(E4M3).float() * s).flatten(-2)
+
+
+def logits_with_rounded_inputs(opened, tokens, quantized, block, scale):
+    """Every product with a weight of `quantized` (names) takes its inputs rounded, the experts' too."""
+    opened.set_experts_implementation("eager")
+    memory = lambda tensor: tensor.untyped_storage().data_ptr()
+    storages = {memory(tensor) for key, tensor in opened.state_dict().items() if key in quantized or ".experts." in key}
+    linear = torch.nn.functional.linear
+    seen = set()
+
+    def product(x, weight, bias=None):
+        if memory(weight) in storages:
+            seen.add(memory(weight))
+            x = rounded(x, block[1] if block else None, scale)
+        return linear(x, weight, bias)
+
+    torch.nn.functional.linear = product
+    try:
+        logits = opened(tokens[None]).logits[0]
+    finally:
+        torch.nn.functional.linear = linear
+    assert seen == storages
+    return logits
+
+
 def model(name, block, scale_dtype=torch.float32, model_type="qwen3", **others):
     options = dict(OPTIONS, model_type=model_type, **others)
     torch.manual_seed(1)
@@ -122,10 +155,12 @@ def model(name, block, scale_dtype=torch.float32, model_type="qwen3", **others):
             assert torch.equal(values, torch.stack(expert))
         assert key not in exact or torch.equal(values, exact[key])
     tokens = torch.randint(0, options["vocab_size"], (80,), generator=generator)
+    quantized = {key for key in exact if "kv_b_proj" not in key}
     with torch.no_grad():
-        logits = opened(tokens[None]).logits[0]
-    save_file({"tokens": tokens.int(), "logits": logits.contiguous()}, folder / "golden.safetensors")
-    print(name, float(logits.std()))
+        plain_logits = opened(tokens[None]).logits[0]
+        logits = logits_with_rounded_inputs(opened, tokens, quantized, block, None if block else 0.01)
+    save_file({"tokens": tokens.int(), "logits": logits.contiguous(), "plain_logits": plain_logits.contiguous()}, folder / "golden.safetensors")
+    print(name, float(logits.std()), float((logits - plain_logits).std()))
 
 
 def mxfp4_model(name):

@@ -51,6 +51,7 @@ bool parse(std::string_view name, ActivationInfo& info) {
   }
   const bool integers = info.code == InputCode::kInteger;
   if (integers && take(name, "-asym")) info.symmetric = false;
+  if (!integers && !info.is_static()) info.powers_of_two = take(name, "-e8m0");
   if (integers && take(name, "-over") && (!take_number(name, info.threshold) || !(info.threshold > 0))) return false;
   return name.empty();
 }
@@ -82,16 +83,30 @@ float threshold_of(const ActivationInfo& info) noexcept {
   return info.threshold > 0 ? static_cast<float>(info.threshold) : HUGE_VALF;
 }
 
-void round_stretch(const ActivationInfo& info, InputScale at, const float* x, std::int64_t n, float* out) noexcept {
+void round_integers(const ActivationInfo& info, InputScale at, const float* x, std::int64_t n, float* out) noexcept {
   const float inverse = inverse_of(at.scale), top = largest_level(info), threshold = threshold_of(info);
   const auto zero = static_cast<float>(at.zero);
   const float low = info.symmetric ? -top : -zero, high = info.symmetric ? top : top - zero;
   for (std::int64_t i = 0; i < n; ++i) {
-    const float level = x[i] * inverse;
-    const float rounded = info.code == InputCode::kE4m3 ? f8_e4m3_to_f32(f32_to_f8_e4m3(std::clamp(level, -top, top)))
-                                                        : std::clamp(std::nearbyint(level), low, high);
+    const float rounded = std::clamp(std::nearbyint(x[i] * inverse), low, high);
     out[i] = std::fabs(x[i]) < threshold ? rounded * at.scale : x[i];
   }
+}
+
+// To E4M3; what is no number stays.
+void round_floats(const ActivationInfo& info, float scale, const float* x, std::int64_t n, float* out) noexcept {
+  const float top = largest_level(info);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float level = scale > 0 ? std::clamp(x[i] / scale, -top, top) : 0;
+    out[i] = std::isfinite(x[i]) ? f8_e4m3_to_f32(f32_to_f8_e4m3(level)) * scale : x[i];
+  }
+}
+
+// The least power of two that is no less; of 0 it is 0.
+float power_of_two(float scale) noexcept {
+  int exponent = 0;
+  const float share = std::frexp(scale, &exponent);  // 0.5 to 1
+  return share > 0 ? std::ldexp(1.0f, share > 0.5f ? exponent : exponent - 1) : 0;
 }
 
 std::int64_t stretch_of(const ActivationInfo& info, std::int64_t cols) noexcept {
@@ -136,7 +151,8 @@ const ActivationInfo& get_activation(std::string_view name) {
   const ActivationInfo* info = find_activation(name);
   if (info == nullptr)
     fail(ErrorCode::kInvalidArgument,
-         "no activation type '{}'; there are int{{4..8}}-{{tensor,token,gN}}[-asym][-overT], fp8-{{tensor,token,gN}}",
+         "no activation type '{}'; there are int{{4..8}}-{{tensor,token,gN}}[-asym][-overT], fp8-tensor, "
+         "fp8-{{token,gN}}[-e8m0]",
          name);
   return *info;
 }
@@ -148,7 +164,8 @@ float largest_level(const ActivationInfo& info) noexcept {
 
 InputScale input_scale(const ActivationInfo& info, float least, float largest) noexcept {
   const float top = largest_level(info);
-  if (info.symmetric) return {std::max(-least, largest) / top, 0};
+  const float symmetric = std::max(-least, largest) / top;
+  if (info.symmetric) return {info.powers_of_two ? power_of_two(symmetric) : symmetric, 0};
   const float scale = (largest - least) / top;
   return {scale, static_cast<int>(std::nearbyint(-least * inverse_of(scale)))};
 }
@@ -168,7 +185,10 @@ void round_inputs(const InputRounding& rounding, const float* x, std::int64_t co
   const std::int64_t stretch = stretch_of(*rounding.activation, cols);
   for (std::int64_t begin = 0; begin < cols; begin += stretch) {
     const std::int64_t n = std::min(stretch, cols - begin);
-    round_stretch(*rounding.activation, scale_of(rounding, x + begin, n), x + begin, n, out + begin);
+    const InputScale at = scale_of(rounding, x + begin, n);
+    rounding.activation->code == InputCode::kE4m3
+        ? round_floats(*rounding.activation, at.scale, x + begin, n, out + begin)
+        : round_integers(*rounding.activation, at, x + begin, n, out + begin);
   }
 }
 

@@ -30,9 +30,9 @@ TEST(ActivationTypes, AreInternedByName) {
   EXPECT_FALSE(info.symmetric);
   EXPECT_EQ(info.threshold, 2.5);
   EXPECT_TRUE(get_activation("fp8-tensor").is_static());
-  for (const char* name :
-       {"", "int8", "int3-token", "int9-token", "int8-g0", "int8-g", "int8-token-", "int8-token-over0",
-        "int8-token-over-1", "int8-tokenx", "fp8-token-asym", "fp16-token", "int8-token-overnan"})
+  for (const char* name : {"", "int8", "int3-token", "int9-token", "int8-g0", "int8-g", "int8-token-",
+                           "int8-token-over0", "int8-token-over-1", "int8-tokenx", "fp8-tensor-e8m0", "int8-token-e8m0",
+                           "fp8-token-asym", "fp16-token", "int8-token-overnan"})
     EXPECT_EQ(find_activation(name), nullptr) << name;
   EXPECT_THROW(get_activation("int8"), Error);
 }
@@ -52,6 +52,10 @@ TEST(ActivationTypes, RoundByHand) {
   EXPECT_THAT(rounded({&get_activation("int8-token-over6")}, {1000, 1.27f, -0.014f, -6}),
               ElementsAre(1000, ::testing::FloatNear(1.27f, 1e-6f), ::testing::FloatNear(-0.01f, 1e-6f), -6));
   EXPECT_THAT(rounded({&get_activation("fp8-token")}, {448, 17, -0.001f}), ElementsAre(448, 16, -0.001953125f));
+  EXPECT_THAT(rounded({&get_activation("fp8-tensor"), 0.5f}, {1000, -1000, 8.6f, 0}), ElementsAre(224, -224, 9, 0));
+  // A scale of 2 for 448.5 to 896, of 1 for 448.
+  EXPECT_THAT(rounded({&get_activation("fp8-g2-e8m0")}, {448.5f, 33, 448, 33, 896, -33, 0, 0}),
+              ElementsAre(448, 32, 448, 32, 896, -32, 0, 0));
 }
 
 TEST(ActivationTypes, AsymmetricOnesHoldZeroAndBothEnds) {
@@ -88,6 +92,12 @@ TEST(ActivationTypes, NothingIsZeroAndWhatIsNoNumberStays) {
   EXPECT_TRUE(std::isnan(y[0]));
   EXPECT_EQ(y[1], 1);
   EXPECT_TRUE(std::isinf(y[2]));
+  for (const char* name : {"fp8-token", "fp8-token-e8m0"}) {
+    const std::vector<float> floats = rounded({&get_activation(name)}, {NAN, 0, HUGE_VALF});
+    EXPECT_TRUE(std::isnan(floats[0]));
+    EXPECT_EQ(floats[1], 0);
+    EXPECT_TRUE(std::isinf(floats[2]));
+  }
 }
 
 TEST(ActivationTypes, BadFixedScalesAreNamed) {

@@ -53,6 +53,14 @@ class GoldenModel : public ::testing::TestWithParam<std::string> {
     return out;
   }
 
+  bool inputs_are_rounded() const {
+    const auto n = source_->spec().weights.size();
+    for (std::size_t i = 0; i < n; ++i) {
+      if (source_->weight(i).view.inputs.activation != nullptr) return true;
+    }
+    return false;
+  }
+
   // Against the logit and the root mean square of all of them.
   void expect_close(const std::vector<float>& got, double tolerance) const {
     ASSERT_EQ(got.size(), golden_.logits.size());
@@ -71,7 +79,11 @@ class GoldenModel : public ::testing::TestWithParam<std::string> {
     const bool routed = source_->spec().blocks.back().experts.count > 0 && tolerance > kTolerance;
     const double error = routed ? worst[worst.size() * 9 / 10] : worst.back();
     RecordProperty("relative_error", format_text("{:.2e}", error));
-    EXPECT_LE(error, tolerance);
+    // Of inputs that are rounded, one that lies between two codes may become either, and moves what follows.
+    if (inputs_are_rounded()) {
+      EXPECT_LE(worst[worst.size() / 2], tolerance);
+    }
+    EXPECT_LE(error, inputs_are_rounded() ? 5e-3 : tolerance);
   }
 
   ThreadPool pool_{2};
@@ -101,7 +113,8 @@ bool rounds_inputs(const ModelSource& source, Isa isa) {
     if (weight.entry == nullptr || weight.view.encoding->family == encoding::Family::kPlain) continue;
     for (const auto choose : {kernel::choose_linear, kernel::choose_wide}) {
       const auto* format =
-          choose(*weight.view.encoding, weight.cols(), isa, weight.has_even_groups(), nullptr).activation;
+          choose(*weight.view.encoding, weight.cols(), isa, weight.has_even_groups(), weight.view.inputs.activation)
+              .activation;
       if (format->name != "f32") return true;
     }
   }
@@ -112,8 +125,10 @@ TEST_P(GoldenModel, FastPath) {
   if (!rounds_inputs(*source_, Isa::kScalar))
     expect_close(run({MathPath::kFast, Isa::kScalar}, KvType::kF32, 80), kTolerance);
   // Rows of 32 numbers leave little to average rounding over.
-  const double tolerance = rounds_inputs(*source_, best_isa()) ? 0.1 : 2e-2;
-  expect_close(run({MathPath::kFast, best_isa()}, KvType::kF16, 80), tolerance);
+  if (rounds_inputs(*source_, best_isa()))
+    return expect_close(run({MathPath::kFast, best_isa()}, KvType::kF16, 80), 0.1);
+  if (inputs_are_rounded()) return expect_close(run({MathPath::kFast, best_isa()}, KvType::kF32, 80), kTolerance);
+  expect_close(run({MathPath::kFast, best_isa()}, KvType::kF16, 80), 2e-2);
 }
 
 // llama.cpp's own conversion of the model, where there is one: another row order, rope factors as a tensor, other

@@ -81,6 +81,10 @@ StoredRows bind_parts(const CheckpointReader& reader, const WeightSlot& slot) {
   }
   weight.entry = weight.parts.at(0);
   weight.view = weight.entry->view;
+  if (weight.shares_input_scale()) {  // the largest, as vLLM has it
+    for (const container::TensorEntry* part : weight.parts)
+      weight.view.inputs.scale = std::max(weight.view.inputs.scale, part->view.inputs.scale);
+  }
   weight.shape = slot.shape;
   if (slot.shape.rank() == 1) weight.view.shape = slot.shape;
   return weight;
@@ -113,6 +117,8 @@ StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   if (weight.entry == nullptr) return weight;
   weight.view = weight.entry->view;
   weight.shape = slot.shape;
+  // In their absorbed form they multiply other numbers than the inputs of the linear in the file.
+  if (slot.role == Role::kAttnKB || slot.role == Role::kAttnVB) weight.view.inputs = {};
   // Of a stack of experts packed numbers lie along the inputs, however plain ones do.
   const bool packed = weight.view.encoding->family != encoding::Family::kPlain;
   const bool turned = !gguf && packed && is_expert_stack(slot.role) && slot.hf_strides.col > 1;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "encoding/activation.h"
 #include "encoding/affine.h"
 
 namespace nibble::model {
@@ -31,10 +32,16 @@ StoredRows StoredRows::part_of(std::int64_t& row_begin, std::int64_t& row_end) c
   part.parts.clear();
   part.entry = parts[static_cast<std::size_t>(index)];
   part.view = part.entry->view;
+  if (shares_input_scale()) part.view.inputs.scale = view.inputs.scale;
   part.shape = part.view.shape;
   row_begin -= index * view.rows();
   row_end -= index * view.rows();
   return part;
+}
+
+bool StoredRows::shares_input_scale() const {
+  const encoding::ActivationInfo* inputs = view.inputs.activation;
+  return !parts.empty() && inputs != nullptr && inputs->is_static() && inputs->symmetric;
 }
 
 std::int64_t StoredRows::cols() const {

@@ -47,7 +47,8 @@ struct StoredRows {
   // Rows [row_begin, row_end) as f32; a vector is one row.
   void read(std::int64_t row_begin, std::int64_t row_end, float* out) const;
   std::int64_t cols() const;
-  bool has_even_groups() const;  // as the encoding's, of all parts
+  bool has_even_groups() const;     // as the encoding's, of all parts
+  bool shares_input_scale() const;  // Is the fixed scale of inputs in `view` that of all parts, not only of the first?
 
  private:
   void decode(std::int64_t row_begin, std::int64_t row_end, float* out) const;  // rows of the view

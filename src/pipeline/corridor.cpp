@@ -240,8 +240,11 @@ void Corridor::write_hf(ExecContext& context, const fs::path& output, std::uint6
 }
 
 void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
-  for (const TensorPlan& tensor : corridor.plan.tensors) {
-    if (tensor.inputs != nullptr && tensor.inputs->is_static() && request.calib.empty())
+  for (std::size_t i = 0; i < corridor.plan.tensors.size(); ++i) {
+    const TensorPlan& tensor = corridor.plan.tensors[i];
+    const model::StoredRows& stored = corridor.conversion.tensors[i].stored;
+    const bool has_scale = stored.view.inputs.activation == tensor.inputs && tensor.source == tensor.target;
+    if (tensor.inputs != nullptr && tensor.inputs->is_static() && request.calib.empty() && !has_scale)
       fail(ErrorCode::kInvalidArgument,
            "type '{}' fixes the scales of inputs, which are learned from a text: give one "
            "with --calib TEXT",

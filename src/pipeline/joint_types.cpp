@@ -16,6 +16,12 @@ constexpr Row kRows[] = {
     {"w8a8-tensor-static", "int8-tensor", "", "int8-tensor"},
     {"w4a8-gN", "int4-gN", "", "int8-token"},
     {"w4a4", "int4-channel", "", "int4-token"},
+    // The presets FP8_DYNAMIC, FP8, FP8_BLOCK (the form of DeepSeek V3, arXiv 2412.19437, 3.3.2) and MXFP8 of
+    // compressed-tensors.
+    {"w8a8-fp8", "fp8-channel", "", "fp8-token"},
+    {"w8a8-fp8-static", "fp8-tensor", "", "fp8-tensor"},
+    {"w8a8-fp8-block128", "fp8-block128", "", "fp8-g128"},
+    {"w8a8-mxfp8", "mxfp8", "", "fp8-g32-e8m0"},
     // ZeroQuant (Yao et al., arXiv 2206.01861): groups of a weight, tokens of inputs; 4 bits in the feed-forward half.
     {"zeroquant-w8a8", "int8-g128", "", "int8-token"},
     {"zeroquant-w4a8-gN", "int4-gN", "int8-gN", "int8-token"},

@@ -55,6 +55,10 @@ std::vector<std::string_view> possible_forms(const EncodingInfo* type, const enc
   for (const Format* format : container::hf::all_formats()) {
     if (holds_some(*format, *type, inputs)) names.push_back(format->name);
   }
+  // Those that add to the type stand last.
+  if (inputs == nullptr)
+    std::ranges::stable_partition(
+        names, [](std::string_view name) { return container::hf::find_format(name)->inputs_of_all == nullptr; });
   return names;
 }
 
@@ -149,6 +153,11 @@ OutputForm choose_form(const std::string& type, const std::string& format, const
   if (form.format == nullptr)
     form.format = container::hf::find_format(joint && !joint->format.empty() ? joint->format : possible.front());
   form.type = encoding;
+  if (form.inputs == nullptr && form.format->inputs_of_all != nullptr) {
+    form.inputs = form.format->inputs_of_all(*encoding);
+    form.note = format_text("'{}' folders say that inputs are rounded to {}, too: so are they computed",
+                            form.format->name, form.inputs->name);
+  }
   const bool keeps = calibrated && joint && joint->calibrated != nullptr;
   if (keeps && holds_some(*form.format, *joint->calibrated, form.inputs)) form.type = joint->calibrated;
   return form;

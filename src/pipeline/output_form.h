@@ -16,6 +16,7 @@ struct OutputForm {
   const encoding::EncodingInfo* type = nullptr;       // of a folder's linears
   const encoding::EncodingInfo* attention = nullptr;  // of those of the attention half; null: as the others
   const encoding::ActivationInfo* inputs = nullptr;   // how those of linears are rounded; null: not at all
+  std::string note;                                   // of what the format adds to the type; usually empty
 };
 
 // `type` and `format` as a request has them (an empty format: what type and output allow). `calibrated`: a text tells

@@ -55,6 +55,7 @@ QuantizeReport quantize_to_folder(const QuantizeRequest& request, OutputForm for
   refuse_online_rotation(corridor.conversion, form.format);
   check_output(request.output, corridor.conversion);
   corridor.plan = make_folder_plan(corridor.conversion, form, options);
+  if (!form.note.empty()) corridor.conversion.notes.push_back(form.note);
   note_requantized(corridor.plan, corridor.conversion.notes);
   set_calibration(request, corridor);
   corridor.report = report_plan(corridor.conversion, corridor.plan);

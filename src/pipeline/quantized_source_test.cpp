@@ -212,8 +212,11 @@ TEST_F(QuantizedSource, IsEvaluatedAndRun) {
   request.tensors = true;
   request.energy = true;
   const json::Value report = json::parse(evaluate({}, request).json);
-  EXPECT_EQ(report.at("kld_mean_exact").as_number(), 0);
-  EXPECT_LT(report.at("kld_mean").as_number(), 1e-5);
+  // The weights are the same, but inputs are rounded to FP8, too.
+  for (const char* path : {"kld_mean_exact", "kld_mean"}) {
+    EXPECT_GT(report.at(path).as_number(), 1e-5) << path;
+    EXPECT_LT(report.at(path).as_number(), 1e-3) << path;
+  }
   EXPECT_LT(report.at("bits_per_weight").as_number(), 10.5);  // and the embedding in bf16
 
   GenerateRequest generate;

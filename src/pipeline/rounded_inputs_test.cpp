@@ -2,9 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 #include <vector>
 
 #include "base/atomic_file.h"
@@ -92,7 +94,10 @@ TEST_F(RoundedInputs, BothPathsRoundAlike) {
                         {"w4a8-g96", "int8-token", "int4-g96-bf16", 0.02},
                         {"zeroquant-w4a8-g32", "int8-token", "int4-g32-bf16", 0.02},
                         {"llm-int8", "int8-token-over6", "int8-channel", 0.002},
-                        {"w4a4", "int4-token", "int4-channel-bf16", 0.5}};
+                        {"w4a4", "int4-token", "int4-channel-bf16", 0.5},
+                        {"w8a8-fp8", "fp8-token", "fp8-channel-bf16", 0.002},
+                        {"w8a8-fp8-block128", "fp8-g128", "fp8-block128x128", 0.002},
+                        {"w8a8-mxfp8", "fp8-g32-e8m0", "mxfp8", 0.002}};
   for (const Case& each : cases) {
     SCOPED_TRACE(each.type);
     quantize_model(request(each.type, each.type));
@@ -202,6 +207,49 @@ TEST_F(RoundedInputs, InputsAreRotatedAsTheModelRuns) {
   EXPECT_THAT(fault(r), HasSubstr("rotated already"));
   r.transforms = {"rotate:offline"};
   EXPECT_THAT(fault(r), HasSubstr("'online'"));
+}
+
+TEST_F(RoundedInputs, FixedScalesOfFloatsAreThoseOfTheInputs) {
+  quantize_model(learned("q", "w8a8-fp8-static"));
+  const InputRounding learned_scale = inputs_of("q");
+  EXPECT_EQ(learned_scale.activation->name, "fp8-tensor");
+  EXPECT_EQ(container::open(folder_ / "q")->at(kLinear).view.encoding->name, "fp8-tensor-bf16");
+  const json::Value report = measured("q");
+  EXPECT_LT(report.get("kld_mean_exact", 1.0), 0.003);
+  // They go over where the weights do, and are not learned anew.
+  QuantizeRequest r = request("again", "w8a8-fp8-static");
+  r.input = folder_ / "q";
+  r.format = "nibble";
+  quantize_model(r);
+  EXPECT_EQ(inputs_of("again"), learned_scale);
+  EXPECT_EQ(measured("again").get("kld_mean_exact", 0.0), report.get("kld_mean_exact", 1.0));
+  // Other weights need a text.
+  r.output = folder_ / "o";
+  r.type = "w8a8-static";
+  EXPECT_THAT(fault(r), HasSubstr("--calib"));
+  // A type that leaves inputs as they are leaves them so.
+  r.type = "fp8-tensor";
+  quantize_model(r);
+  EXPECT_EQ(inputs_of("o").activation, nullptr);
+}
+
+// "fp8" folders have no way to say that inputs stay as they are.
+TEST_F(RoundedInputs, AreRoundedWhereAFormatAlwaysRounds) {
+  for (const auto& [type, inputs] : {std::pair{"fp8-block128", "fp8-g128"},
+                                     {"w8a8-fp8-block128", "fp8-g128"},
+                                     {"fp8-block64", "fp8-g64"},
+                                     {"fp8-block128-e8m0", "fp8-g128-e8m0"}}) {
+    SCOPED_TRACE(type);
+    QuantizeRequest r = request(type, type);
+    r.format = "fp8";
+    const QuantizeReport report = quantize_model(r);
+    EXPECT_EQ(inputs_of(type).activation->name, inputs);
+    const bool noted = std::ranges::any_of(
+        report.notes, [](const std::string& note) { return note.find("inputs are rounded") != note.npos; });
+    EXPECT_EQ(noted, std::string_view(type).starts_with("fp8"));
+  }
+  quantize_model(request("weights", "fp8-block128"));
+  EXPECT_EQ(inputs_of("weights").activation, nullptr);
 }
 
 TEST_F(RoundedInputs, WhatCannotBeIsRefused) {

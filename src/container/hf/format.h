@@ -55,6 +55,8 @@ struct Format {
   bool any_parts = false;  // whatever lies in several parts
   // Can it say that a linear of such weights rounds its inputs so? Null: never.
   bool (*takes_inputs)(const encoding::EncodingInfo& weights, const encoding::ActivationInfo& inputs) = nullptr;
+  // What its folders say of the inputs of such weights even where nothing is asked for them. Null: nothing.
+  const encoding::ActivationInfo* (*inputs_of_all)(const encoding::EncodingInfo& weights) = nullptr;
 
   // What `tensor` becomes in the file; the first stands in its place.
   std::vector<PlannedTensor> (*lay_out)(const PlannedTensor& tensor) = nullptr;

@@ -4,6 +4,7 @@
 
 #include "container/hf/scheme.h"
 #include "container/test_files.h"
+#include "encoding/activation.h"
 #include "encoding/encoding.h"
 
 namespace nibble::container {
@@ -97,6 +98,17 @@ std::string type_of(const std::string& quantization, const std::vector<Raw>& ten
   return reader->at(tensors[0].name).view.encoding->name;
 }
 
+// How the inputs of the first tensor are rounded: "fp8-token", "fp8-tensor 1", "" for not at all.
+std::string inputs_of(const std::string& quantization, const std::vector<Raw>& tensors) {
+  const TempFolder folder;
+  write_folder(folder, quantization, tensors);
+  const auto reader = open(folder.path());
+  const InputRounding& inputs = reader->at(tensors[0].name).view.inputs;
+  EXPECT_EQ(reader->tensors().size(), 1u);  // what scales inputs is no tensor of its own
+  if (inputs.activation == nullptr) return "";
+  return inputs.activation->name + (inputs.scale != 0 ? format_text(" {}", inputs.scale) : "");
+}
+
 std::string fault_of(const std::string& quantization, const std::vector<Raw>& tensors) {
   const TempFolder folder;
   write_folder(folder, quantization, tensors);
@@ -124,6 +136,30 @@ TEST(QuantizedFolder, Fp8Scales) {
   EXPECT_EQ(type_of(R"({"quant_method":"modelopt","quant_algo":"FP8"})",
                     {kWeight, {"a.weight_scale", "f32", {}}, {"a.input_scale", "f32", {}}}),
             "fp8-tensor");
+}
+
+TEST(QuantizedFolder, InputsOfFp8) {
+  const std::string block = R"({"quant_method":"fp8","weight_block_size":[64,32],"activation_scheme":)";
+  const Raw scale = {kScale, "f32", {4, 5}};
+  EXPECT_EQ(inputs_of(kBlock, {kWeight, {kScale, "f32", {2, 2}}}), "fp8-g128");
+  EXPECT_EQ(inputs_of(block + R"("dynamic"})", {kWeight, scale}), "fp8-g32");
+  EXPECT_EQ(inputs_of(block + R"("dynamic","scale_fmt":"ue8m0"})", {kWeight, scale}), "fp8-g32-e8m0");
+  for (const char* name : {"a.activation_scale", "a.input_scale"})
+    EXPECT_EQ(inputs_of(block + R"("static"})", {kWeight, scale, {name, "f32", {}}}), "fp8-tensor 1") << name;
+  EXPECT_EQ(inputs_of(kWhole, {kWeight, {kScale, "f32", {}}}), "fp8-token");
+  EXPECT_EQ(inputs_of(R"({"quant_method":"fbgemm_fp8","activation_scale_ub":1200.0})",
+                      {kWeight, {"a.weight_scale", "f32", {200, 1}}}),
+            "fp8-token");
+  const std::string modelopt = R"({"quant_method":"modelopt","quant_algo":"FP8"})";
+  const Raw weight_scale = {"a.weight_scale", "f32", {}};
+  EXPECT_EQ(inputs_of(modelopt, {kWeight, weight_scale, {"a.input_scale", "f32", {}}}), "fp8-tensor 1");
+
+  EXPECT_THAT(fault_of(block + R"("none"})", {kWeight, scale}), HasSubstr("'fp8' with 'activation_scheme' none"));
+  EXPECT_THAT(fault_of(block + R"("static"})", {kWeight, scale}),
+              HasSubstr("tensor 'a.activation_scale' is not there, which scales inputs"));
+  EXPECT_THAT(fault_of(block + R"("static"})", {kWeight, scale, {"a.activation_scale", "f32", {200}}}),
+              HasSubstr("tensor 'a.activation_scale' is f32 of shape (200), not one number"));
+  EXPECT_THAT(fault_of(modelopt, {kWeight, weight_scale}), HasSubstr("tensor 'a.input_scale' is not there"));
 }
 
 std::string compressed(const std::string& weights, const std::string& format = "float-quantized") {
@@ -160,15 +196,36 @@ TEST(QuantizedFolder, CompressedTensorsFloats) {
   EXPECT_THAT(fault_of(compressed(R"({"num_bits":9,"type":"int"})"), {kWeight}), HasSubstr("'num_bits' 9"));
   EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int","strategy":"block"})"), {kWeight}),
               HasSubstr("'strategy' block of weights"));
-  EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int"},"input_activations":{"num_bits":8,"dynamic":true})"),
-                       {kWeight}),
-              HasSubstr("'input_activations' of dynamic int, tensor"));
+  EXPECT_THAT(fault_of(compressed(R"({"num_bits":8,"type":"int"},"input_activations":{"num_bits":3})"), {kWeight}),
+              HasSubstr("'input_activations' of fixed int, tensor"));
   EXPECT_THAT(fault_of(R"({"quant_method":"compressed-tensors","format":"float-quantized"})", {kWeight}),
               HasSubstr("no member 'config_groups'"));
   EXPECT_THAT(
       fault_of(R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"FP8":["Linear"]}})",
                {kWeight}),
       HasSubstr("config_groups: FP8: a preset by name"));
+}
+
+TEST(QuantizedFolder, InputsOfCompressedTensorsFloats) {
+  const auto with_inputs = [](const std::string& inputs) {
+    return compressed(R"({"num_bits":8,"type":"float"},"input_activations":{)" + inputs + "}");
+  };
+  const std::vector<Raw> whole = {kWeight, {"a.weight_scale", "f32", {1}}};
+  EXPECT_EQ(inputs_of(with_inputs(R"("num_bits":8,"type":"float","dynamic":true)"), whole), "fp8-token");
+  EXPECT_EQ(inputs_of(with_inputs(R"("type":"float","dynamic":true,"strategy":"tensor_group","group_size":64)"), whole),
+            "fp8-g64");
+  EXPECT_EQ(inputs_of(with_inputs(R"("num_bits":4,"type":"float","dynamic":"local")"), whole), "");
+  EXPECT_EQ(inputs_of(compressed(R"({"num_bits":8,"type":"float"},"input_activations":null)"), whole), "");
+  const auto fault_with = [&](const std::string& inputs) { return fault_of(with_inputs(inputs), whole); };
+  EXPECT_THAT(fault_with(R"("type":"float","strategy":"token")"),
+              HasSubstr("'input_activations' of fixed float, token"));
+  EXPECT_THAT(fault_with(R"("type":"float","dynamic":true,"strategy":"channel")"),
+              HasSubstr("'input_activations' of dynamic float, channel"));
+  EXPECT_THAT(fault_with(R"("type":"float","symmetric":false,"dynamic":true,"strategy":"token")"),
+              HasSubstr("'input_activations' of dynamic float, token"));
+  EXPECT_THAT(fault_with(R"("type":"int","dynamic":true,"strategy":"token")"),
+              HasSubstr("'input_activations' of integers beside weights of floats"));
+  EXPECT_THAT(fault_with(R"("type":"float")"), HasSubstr("tensor 'a.input_scale' is not there, which scales inputs"));
 }
 
 TEST(QuantizedFolder, PartsInDifferentFiles) {

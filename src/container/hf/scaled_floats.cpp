@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
+#include "container/hf/format.h"
+#include "container/hf/static_inputs.h"
+#include "encoding/activation.h"
 #include "encoding/scaled.h"
 
 namespace nibble::container::hf {
@@ -11,6 +15,7 @@ namespace nibble::container::hf {
 namespace {
 
 using encoding::EncodingInfo;
+using encoding::ScaledParams;
 
 // A shape without its ones: files write the scales of rows as (rows) and as (rows, 1), one scale as () and as (1).
 std::vector<std::int64_t> without_ones(const Shape& shape) {
@@ -31,14 +36,15 @@ Dtype scale_dtype(const TensorEntry& scale, bool byte_scales) {
        dtype_name(dtype));
 }
 
-const EncodingInfo& encoding_of(const TensorEntry& weight, const TensorEntry& scale, const std::vector<Tile>& tiles,
-                                bool byte_scales) {
-  const Dtype dtype = scale_dtype(scale, byte_scales);
+ScaledParams params_of(const Tile& tile, Dtype scales) {
+  return {encoding::FloatCode::kE4m3, tile.rows, tile.cols, scales};
+}
+
+const Tile& tile_of(const TensorEntry& weight, const TensorEntry& scale, const std::vector<Tile>& tiles, Dtype dtype) {
   std::string expected;
   for (const Tile& tile : tiles) {
-    const encoding::ScaledParams params = {encoding::FloatCode::kE4m3, tile.rows, tile.cols, dtype};
-    const Shape shape = encoding::scaled_scales_shape(params, weight.view.shape);
-    if (without_ones(shape) == without_ones(scale.view.shape)) return encoding::scaled_encoding(params);
+    const Shape shape = encoding::scaled_scales_shape(params_of(tile, dtype), weight.view.shape);
+    if (without_ones(shape) == without_ones(scale.view.shape)) return tile;
     const std::span<const std::int64_t> dims = shape.dims();
     const Shape shown(weight.view.shape.rank() > 2 ? dims : dims.subspan(1));
     expected += format_text("{}{}", expected.empty() ? "" : " or ", shown.to_string());
@@ -91,7 +97,9 @@ void check_scales(const TensorView& view, std::string_view scales) {
 }
 
 void copy_parts(const TensorView& tensor, std::span<const std::span<std::byte>> files) {
-  for (std::size_t i = 0; i < files.size(); ++i) std::ranges::copy(tensor.parts[i].bytes, files[i].begin());
+  const auto n_parts = std::min(files.size(), static_cast<std::size_t>(tensor.n_parts));
+  for (std::size_t i = 0; i < n_parts; ++i) std::ranges::copy(tensor.parts[i].bytes, files[i].begin());
+  if (files.size() > n_parts) std::memcpy(files[n_parts].data(), &tensor.inputs.scale, 4);
 }
 
 TensorJoin::TensorJoin(std::vector<TensorEntry>& tensors) : tensors_(tensors), absorbed_(tensors.size()) {
@@ -132,8 +140,21 @@ Tile read_tile(const json::Value& object, std::string_view key) {
   });
 }
 
+namespace {
+
+InputRounding inputs_of(TensorJoin& joined, const std::string& weight, const encoding::ActivationInfo& info,
+                        std::span<const std::string_view> suffixes) {
+  const std::string module = module_of(weight);
+  const auto suffix = std::ranges::find_if(
+      suffixes, [&](std::string_view each) { return joined.find(module + std::string(each)) != nullptr; });
+  return read_inputs(joined, info,
+                     {module + std::string(suffix != suffixes.end() ? *suffix : suffixes.front()), "", 0});
+}
+
+}  // namespace
+
 void join_fp8(std::vector<TensorEntry>& tensors, std::string_view suffix, const std::vector<Tile>& tiles,
-              bool byte_scales) {
+              bool byte_scales, std::span<const std::string_view> input_suffixes) {
   TensorJoin join(tensors);
   for (TensorEntry& weight : tensors) {
     const TensorEntry* scale = join.find(weight.name + std::string(suffix));
@@ -145,7 +166,9 @@ void join_fp8(std::vector<TensorEntry>& tensors, std::string_view suffix, const 
       fail(ErrorCode::kFormat, "tensor '{}' is in f8_e4m3, but its scales '{}{}' are not there", weight.name,
            weight.name, suffix);
     }
-    const EncodingInfo& info = encoding_of(weight, *scale, tiles, byte_scales);
+    const Dtype dtype = scale_dtype(*scale, byte_scales);
+    const Tile& tile = tile_of(weight, *scale, tiles, dtype);
+    const EncodingInfo& info = encoding::scaled_encoding(params_of(tile, dtype));
     TensorView view;
     view.encoding = &info;
     view.shape = weight.view.shape;
@@ -153,6 +176,7 @@ void join_fp8(std::vector<TensorEntry>& tensors, std::string_view suffix, const 
     view.add_part(PartRole::kScales, info.scaled.scale_dtype, scale->view.shape, scale->view.data());
     encoding::validate(view);
     check_scales(view, scale->name);
+    if (tile.inputs != nullptr) view.inputs = inputs_of(join, weight.name, *tile.inputs, input_suffixes);
     weight.view = view;
     join.absorb(*scale);
   }

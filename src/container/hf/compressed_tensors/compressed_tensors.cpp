@@ -38,7 +38,11 @@ std::string unread_group(const std::string& format, const json::Value& group, co
                                            "pack-quantized",      "mxfp8-quantized", "mxfp4-pack-quantized",
                                            "nvfp4-pack-quantized"};
   if (std::ranges::find(kFormats, format) == std::end(kFormats)) return format_text("'format' {}", format);
-  if (!is_int(weights)) return unread_floats(weights, format);
+  if (!is_int(weights)) {
+    std::string what = unread_floats(weights, format);
+    if (what.empty()) read_floats(weights, member(group, "input_activations"), format);
+    return what;
+  }
   read_integers(weights);
   read_input_type(member(group, "input_activations"));
   return "";
@@ -68,11 +72,12 @@ IntegerGroup read_integer_group(const json::Value& group, const json::Value& wei
 
 void join(const json::Value& quantization, CheckpointContents& contents) {
   const std::string format = quantization.get("format", "unknown");
-  std::vector<encoding::ScaledParams> floats;
+  std::vector<FloatGroup> floats;
   std::vector<IntegerGroup> integers;
   for_each_group(quantization, [&](const json::Value& group, const json::Value& weights) {
-    is_int(weights) ? integers.push_back(read_integer_group(group, weights))
-                    : floats.push_back(read_floats(weights, group.get("format", format)));
+    is_int(weights)
+        ? integers.push_back(read_integer_group(group, weights))
+        : floats.push_back(read_floats(weights, member(group, "input_activations"), group.get("format", format)));
   });
   if (!floats.empty()) join_floats(contents, floats);
   if (!integers.empty()) join_integers(contents, integers);
@@ -102,12 +107,11 @@ std::string format_of(const encoding::EncodingInfo& type, const encoding::Activa
 
 json::Value describe_group(const encoding::EncodingInfo& type, const encoding::ActivationInfo* inputs,
                            const json::Array& targets) {
-  return json::Object{
-      {"targets", targets},
-      {"weights", is_float(type) ? describe_floats(type) : describe_integers(type.affine)},
-      {"input_activations", is_float(type) ? describe_float_inputs(type) : describe_integer_inputs(inputs)},
-      {"output_activations", nullptr},
-      {"format", format_of(type, inputs)}};
+  return json::Object{{"targets", targets},
+                      {"weights", is_float(type) ? describe_floats(type) : describe_integers(type.affine)},
+                      {"input_activations", describe_inputs(inputs)},
+                      {"output_activations", nullptr},
+                      {"format", format_of(type, inputs)}};
 }
 
 json::Value config(const QuantizedWeights& weights) {
@@ -145,8 +149,8 @@ constexpr FloatType kFloats[] = {
 };
 // Its integers have no columns that stay as they are.
 bool takes_inputs(const encoding::EncodingInfo& weights, const encoding::ActivationInfo& inputs) {
-  return !is_float(weights) && !weights.affine.group_index && inputs.code == encoding::InputCode::kInteger &&
-         inputs.threshold == 0;
+  if (is_float(weights)) return float_takes_inputs(weights, inputs);
+  return !weights.affine.group_index && inputs.code == encoding::InputCode::kInteger && inputs.threshold == 0;
 }
 
 constexpr Format kFormats[] = {{

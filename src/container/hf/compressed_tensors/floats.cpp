@@ -5,7 +5,9 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "container/hf/compressed_tensors/integers.h"
 #include "container/hf/scaled_floats.h"
+#include "container/hf/static_inputs.h"
 #include "encoding/float_code.h"
 #include "encoding/scaled.h"
 
@@ -70,13 +72,13 @@ void check_global(const TensorEntry& entry) {
     fail(ErrorCode::kFormat, "tensor '{}': a global scale of {}", entry.name, global);
 }
 
-TensorView make_weight(const Packed& packed, const std::vector<ScaledParams>& types) {
+TensorView make_weight(const Packed& packed, TensorJoin& joined, const std::vector<FloatGroup>& types) {
   const TensorEntry& codes = *packed.codes;
   const bool has_global = packed.global != nullptr;
-  const auto type = std::ranges::find_if(types, [&](const ScaledParams& params) {
-    return params.code == FloatCode::kE2m1 && params.global_scale == has_global;
+  const auto group = std::ranges::find_if(types, [&](const FloatGroup& each) {
+    return each.weights.code == FloatCode::kE2m1 && each.weights.global_scale == has_global;
   });
-  if (type == types.end()) {
+  if (group == types.end()) {
     fail(ErrorCode::kFormat, "tensor '{}'{} is in no group of the config", codes.name,
          has_global ? format_text(" with '{}'", packed.global->name) : " without a global scale");
   }
@@ -84,6 +86,7 @@ TensorView make_weight(const Packed& packed, const std::vector<ScaledParams>& ty
     fail(ErrorCode::kFormat, "tensor '{}' is {} of shape {}, not u8 of two dimensions", codes.name,
          codes.view.encoding->name, codes.view.shape.to_string());
   }
+  const ScaledParams* type = &group->weights;
   TensorView view;
   view.encoding = &encoding::scaled_encoding(*type);
   view.shape = {codes.view.shape[0], checked_mul(codes.view.shape[1], std::int64_t{2})};
@@ -99,10 +102,12 @@ TensorView make_weight(const Packed& packed, const std::vector<ScaledParams>& ty
     view.add_part(PartRole::kGlobalScale, Dtype::kF32, {1}, packed.global->view.data());
   }
   encoding::validate(view);
+  if (group->inputs != nullptr)
+    view.inputs = read_inputs(joined, *group->inputs, {module_of(codes.name) + ".input_scale", "", 0});
   return view;
 }
 
-void join_packed(CheckpointContents& contents, const std::vector<ScaledParams>& types) {
+void join_packed(CheckpointContents& contents, const std::vector<FloatGroup>& types) {
   TensorJoin joined(contents.tensors);
   std::vector<TensorEntry*> packed;
   for (TensorEntry& entry : contents.tensors) {
@@ -111,7 +116,7 @@ void join_packed(CheckpointContents& contents, const std::vector<ScaledParams>& 
     const Packed parts = {&entry, joined.find(name + "_scale"), joined.find(name + "_global_scale")};
     if (parts.scales == nullptr) fail(ErrorCode::kFormat, "tensor '{}' is there without '{}_scale'", entry.name, name);
     if (joined.find(name) != nullptr) fail(ErrorCode::kFormat, "tensor '{}' is there beside '{}'", name, entry.name);
-    entry.view = make_weight(parts, types);
+    entry.view = make_weight(parts, joined, types);
     joined.absorb(*parts.scales);
     if (parts.global != nullptr) joined.absorb(*parts.global);
   }
@@ -136,20 +141,34 @@ std::string unread_floats(const json::Value& weights, std::string_view format) {
   return format_text("'format' {} and {} bits in groups of {}", format, bits, group);
 }
 
-ScaledParams read_floats(const json::Value& weights, std::string_view format) {
+FloatGroup read_floats(const json::Value& weights, const json::Value* activations, std::string_view format) {
+  FloatGroup group;
   const Named* named = std::ranges::find(kNamed, format, &Named::format);
-  if (named != std::end(kNamed)) return encoding::get(named->type).scaled;
-  const Tile tile = tile_of(weights);
-  return {FloatCode::kE4m3, tile.rows, tile.cols};
+  if (named != std::end(kNamed)) {
+    group.weights = encoding::get(named->type).scaled;
+  } else {
+    const Tile tile = tile_of(weights);
+    group.weights = {FloatCode::kE4m3, tile.rows, tile.cols};
+  }
+  if (activations == nullptr || activations->get("num_bits", 8) == 4) return group;
+  group.inputs = read_input_type(activations);
+  if (group.inputs->code != encoding::InputCode::kE4m3)
+    fail(ErrorCode::kUnsupported, "'input_activations' of integers beside weights of floats");
+  return group;
 }
 
-void join_floats(CheckpointContents& contents, const std::vector<ScaledParams>& types) {
+void join_floats(CheckpointContents& contents, const std::vector<FloatGroup>& types) {
+  const auto weights_of = [](const FloatGroup& group) { return &encoding::scaled_encoding(group.weights); };
+  for (const FloatGroup& type : types) {
+    if (std::ranges::find(types, weights_of(type), weights_of)->inputs != type.inputs)
+      fail(ErrorCode::kUnsupported, "groups of the config that differ only in their 'input_activations'");
+  }
   join_packed(contents, types);
   std::vector<Tile> tiles;
   bool byte_scales = false;
-  for (const ScaledParams& params : types) {
+  for (const auto& [params, inputs] : types) {
     if (params.code == FloatCode::kE2m1) continue;
-    tiles.push_back({params.tile_rows, params.tile_cols});
+    tiles.push_back({params.tile_rows, params.tile_cols, inputs});
     byte_scales = byte_scales || params.scale_dtype == Dtype::kF8E8m0;
   }
   if (!tiles.empty()) join_fp8(contents.tensors, "_scale", tiles, byte_scales);
@@ -175,17 +194,10 @@ json::Value describe_floats(const EncodingInfo& type) {
   return value;
 }
 
-// As the package's presets FP8_DYNAMIC and FP8_BLOCK have it, which ask for no calibration; micro-scaled weights alone
-// are its presets of 16 bits (NVFP4A16).
-json::Value describe_float_inputs(const EncodingInfo& type) {
-  if (find_named(type.name) != nullptr) return nullptr;
-  const std::int64_t group = type.scaled.tile_cols;
-  return json::Object{{"num_bits", 8},
-                      {"type", "float"},
-                      {"symmetric", true},
-                      {"group_size", group > 0 ? json::Value(group) : json::Value()},
-                      {"strategy", group > 0 ? "group" : "token"},
-                      {"dynamic", true}};
+// Of FP8 any but powers of two; of the types with a format of their own what the preset MXFP8 has.
+bool float_takes_inputs(const EncodingInfo& weights, const encoding::ActivationInfo& inputs) {
+  if (find_named(weights.name) == nullptr) return inputs.code == encoding::InputCode::kE4m3 && !inputs.powers_of_two;
+  return weights.name == "mxfp8" && inputs.powers_of_two && inputs.group == weights.scaled.tile_cols;
 }
 
 std::vector<PlannedTensor> lay_out_floats(const PlannedTensor& tensor) {
@@ -201,6 +213,8 @@ std::vector<PlannedTensor> lay_out_floats(const PlannedTensor& tensor) {
       {tensor.name + "_scale", &encoding::get(exponents ? "u8" : dtype_name(params.scale_dtype)),
        whole ? Shape({1}) : Shape({scales[1], scales[2]})}};
   if (params.global_scale) files.push_back({tensor.name + "_global_scale", &encoding::get("f32"), {1}});
+  if (tensor.inputs != nullptr && tensor.inputs->is_static())
+    files.push_back({module_of(tensor.name) + ".input_scale", &encoding::get("f32"), {1}});
   return files;
 }
 

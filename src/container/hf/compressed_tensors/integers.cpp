@@ -247,10 +247,16 @@ const encoding::ActivationInfo* read_input_type(const json::Value* activations) 
   const std::string strategy = activations->get("strategy", "tensor"), type = activations->get("type", "int");
   const json::Value* dynamic = activations->find("dynamic");
   const bool is_dynamic = dynamic != nullptr && dynamic->is_bool() && dynamic->as_bool();
-  const std::string scope = strategy == "group" ? format_text("g{}", activations->get("group_size", 0)) : strategy;
-  const std::string name = format_text("{}{}-{}{}", type, activations->get("num_bits", 8), scope,
-                                       activations->get("symmetric", true) ? "" : "-asym");
-  const encoding::ActivationInfo* info = type == "int" ? encoding::find_activation(name) : nullptr;
+  const bool group = strategy == "group" || strategy == "tensor_group";
+  const std::string scope = group                                ? format_text("g{}", activations->get("group_size", 0))
+                            : is_dynamic && strategy == "tensor" ? "token"
+                                                                 : strategy;
+  const std::string code = type == "float" ? "fp" : type;
+  const json::Value* scales = activations->find("scale_dtype");
+  const bool powers = scales != nullptr && scales->is_string() && scales->as_string() == "torch.uint8";
+  const std::string name = format_text("{}{}-{}{}{}", code, activations->get("num_bits", 8), scope,
+                                       activations->get("symmetric", true) ? "" : "-asym", powers ? "-e8m0" : "");
+  const encoding::ActivationInfo* info = encoding::find_activation(name);
   if (info == nullptr || info->is_static() == is_dynamic)
     fail(ErrorCode::kUnsupported, "'input_activations' of {} {}, {}", is_dynamic ? "dynamic" : "fixed", type, scope);
   return info;
@@ -406,15 +412,18 @@ json::Value describe_integers(const AffineParams& params) {
   return value;
 }
 
-json::Value describe_integer_inputs(const encoding::ActivationInfo* inputs) {
+json::Value describe_inputs(const encoding::ActivationInfo* inputs) {
   if (inputs == nullptr) return {};
-  json::Value value = json::Object{{"num_bits", inputs->bits}, {"type", "int"}, {"symmetric", inputs->symmetric}};
   const bool group = inputs->scope == encoding::InputScope::kGroup;
+  const bool integers = inputs->code == encoding::InputCode::kInteger;
+  json::Value value =
+      json::Object{{"num_bits", inputs->bits}, {"type", integers ? "int" : "float"}, {"symmetric", inputs->symmetric}};
   value.set("strategy", group ? "group" : inputs->is_static() ? "tensor" : "token");
   value.set("group_size", group ? json::Value(inputs->group) : json::Value());
   value.set("block_structure", nullptr);
   value.set("dynamic", !inputs->is_static());
   value.set("actorder", nullptr);
+  if (inputs->powers_of_two) value.set("scale_dtype", "torch.uint8");
   return value;
 }
 

@@ -21,6 +21,8 @@ struct IntegerGroup {
   std::vector<std::string> targets = {};  // modules, or kinds of them
 };
 encoding::AffineParams read_integers(const json::Value& weights);
+// Of inputs of integers or FP8; one scale that is made anew for all tokens of a batch is read as one for each token, so
+// that what a token gives does not depend on its batch.
 const encoding::ActivationInfo* read_input_type(const json::Value* activations);
 // Makes X.weight of each X.weight_packed (i32: rows of bit streams of signed codes + 2^(b-1), each filled up to a word)
 // or X.weight (i8: signed codes) and its X.weight_scale, X.weight_zero_point, X.weight_g_idx. Each is of the first of
@@ -30,7 +32,7 @@ void join_integers(CheckpointContents& contents, const std::vector<IntegerGroup>
 // Of a group of the config, as the package's presets have it (without an observer: scales are a method's), and of
 // tensors that are written.
 json::Value describe_integers(const encoding::AffineParams& params);
-json::Value describe_integer_inputs(const encoding::ActivationInfo* inputs);
+json::Value describe_inputs(const encoding::ActivationInfo* inputs);
 std::vector<PlannedTensor> lay_out_integers(const PlannedTensor& tensor);
 void pack_integers(const TensorView& tensor, std::span<const std::span<std::byte>> files);
 
