@@ -196,13 +196,13 @@ TEST_F(RoundedInputs, InputsAreRotatedAsTheModelRuns) {
   EXPECT_NEAR(online.get("kld_mean", 0.0) / online.get("kld_mean_exact", 0.0), 1, 0.25);
   // No other form says so, nor does what is made of it.
   r.format = "compressed-tensors";
-  r.output = (folder_ / "o").string();
+  r.output = folder_ / "o";
   EXPECT_THAT(fault(r), HasSubstr("--format nibble"));
   r = request("o.gguf", "q4_0");
-  r.input = (folder_ / "online").string();
+  r.input = folder_ / "online";
   EXPECT_THAT(fault(r), HasSubstr("--format nibble"));
   r = learned("o", "w8a8");
-  r.input = (folder_ / "online").string();
+  r.input = folder_ / "online";
   r.transforms = {"rotate"};
   EXPECT_THAT(fault(r), HasSubstr("rotated already"));
   r.transforms = {"rotate:offline"};
