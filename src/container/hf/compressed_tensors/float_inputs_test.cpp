@@ -1,5 +1,5 @@
-// Small floats whose inputs are rounded, too (testdata/ct_fp8_inputs, made by dev/golden/compressed_floats.py): what the
-// package compressed-tensors rounds them to, what is written back, and folders that are damaged.
+// Small floats whose inputs are rounded, too (testdata/ct_fp8_inputs, made by dev/golden/compressed_floats.py): what
+// the package compressed-tensors rounds them to, what is written back, and folders that are damaged.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -139,9 +139,7 @@ TEST(DamagedFloatInputs, AreNamed) {
     EXPECT_THAT(with(scale), HasSubstr("tensor 'fixed.input_scale': the scale of its inputs is")) << scale;
   EXPECT_THAT(after([](RawFolder& folder) { folder.erase("fixed.input_scale"); }),
               HasSubstr("tensor 'fixed.input_scale' is not there, which scales inputs"));
-  EXPECT_THAT(after([](RawFolder& folder) {
-                folder.reshape("fixed.input_scale", {2});
-              }),
+  EXPECT_THAT(after([](RawFolder& folder) { folder.reshape("fixed.input_scale", {2}); }),
               HasSubstr("tensor 'fixed.input_scale' is bf16 of shape (2), not one number"));
 }
 
