@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What rounding inputs as well as weights costs: perplexity over the unquantized model's and mean KL divergence from it by the exact path, which rounds inputs
-# as the integer kernels do.
+# as the kernels do. fp8-channel is there for its weights alone.
 # usage: bench/rounded_inputs.sh MODEL TEXT...
 #   MODEL    a Hugging Face folder
 #   TEXT...  evaluation texts
@@ -55,3 +55,11 @@ row w4a4 gptq smoothquant
 row w4a4 gptq rotate
 row w4a4 gptq rotate:online
 row w4a4 gptq smoothquant:alpha=auto
+row fp8-channel rtn
+row w8a8-fp8 rtn
+row w8a8-fp8-static rtn
+row w8a8-fp8-static rtn "" --observer minmax
+row w8a8-fp8-block128 rtn
+row w8a8-mxfp8 rtn
+row w8a8-fp8 rtn smoothquant
+row w8a8-fp8-static rtn smoothquant

@@ -3,13 +3,13 @@
 For each format MODEL is quantized (`nibble quantize --format F --type T --method rtn`), dequantized to f32 by Nibble (`nibble convert --type f32`) and by:
   compressed-tensors  the package's decompressor, and transformers: the model is loaded and its logits are compared with those of the f32 folder
                       (weights alone: inputs that a config says are quantized are left as they are); of small floats also the config, as the package
-                      writes that of its own preset
+                      writes that of its own preset (but for observers, which ask for a calibration)
   fp8                 transformers' own dequantizer, and the model that it loads; with --llama-cpp also llama.cpp's converter to GGUF
   gptq, gptq_v2       GPTQModel's torch layer; with --llama-cpp also llama.cpp's converter to GGUF
   bnb                 8 bits: what bitsandbytes' layer multiplies gradients with (code * (SCB * 1/127)) in the model that transformers loads
   awq                 AutoAWQ's own unpacking (a copy of its packing_utils.py is named with --autoawq), and the AWQ converter of compressed-tensors
 All in f32: scale * (code - zero) rounded once. Made for compressed-tensors 0.20, transformers 5.24, GPTQModel 7.7, AutoAWQ 0.2.9.
-Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py] [--formats fp8 ...]
+Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py] [--formats fp8 ...] [--types fp8-block128 ...]
 """
 import argparse
 import importlib.util
@@ -26,8 +26,9 @@ from safetensors.torch import load_file
 
 TYPES = {
     "compressed-tensors": ["int4-g128", "int4-g32-asym", "int3-channel-asym", "int8-channel", "int2-g64-asym", "int5-channel", "int4-tensor",
-                           "w8a8", "w4a8-g96", "zeroquant-w8a8", "fp8-tensor", "fp8-channel", "fp8-block128", "mxfp8", "mxfp4", "nvfp4"],
-    "fp8": ["fp8-block128", "fp8-block64", "fp8-block128-e8m0"],
+                           "w8a8", "w4a8-g96", "zeroquant-w8a8", "fp8-tensor", "fp8-channel", "fp8-block128", "w8a8-fp8", "w8a8-fp8-static", "w8a8-fp8-block128", "w8a8-mxfp8",
+                           "mxfp8", "mxfp4", "nvfp4"],
+    "fp8": ["fp8-block128", "fp8-block64", "fp8-block128-e8m0", "w8a8-fp8-block128"],
     "gptq": ["int4-g128", "int4-g64-asym", "int8-channel", "int2-g32-asym", "int3-g128-asym"],
     "gptq_v2": ["int4-g128", "int4-g64-asym", "int3-g128-asym", "int2-g64"],
     "awq": ["int4-g128", "int4-g64-asym"],
@@ -43,7 +44,7 @@ def stems(tensors, suffix):
     return [name[: -len(suffix)] for name in tensors if name.endswith(suffix)]
 
 
-PRESETS = {"fp8-channel": "FP8_DYNAMIC", "fp8-block128": "FP8_BLOCK", "mxfp8": "MXFP8A16", "mxfp4": "MXFP4A16", "nvfp4": "NVFP4A16",
+PRESETS = {"w8a8-fp8": "FP8_DYNAMIC", "w8a8-fp8-static": "FP8", "w8a8-fp8-block128": "FP8_BLOCK", "w8a8-mxfp8": "MXFP8", "mxfp8": "MXFP8A16", "mxfp4": "MXFP4A16", "nvfp4": "NVFP4A16",
            "w8a8": "W8A8", "int4-g128": "W4A16"}
 
 
@@ -71,7 +72,7 @@ def floats_by_compressed_tensors(folder, arguments):
 
 
 def config_by_compressed_tensors(folder, kind):
-    """Is what the package writes of its preset what stands in the folder?"""
+    """Is what the package writes of its preset what stands in the folder? But for observers: calibration is done."""
     from compressed_tensors.quantization import QuantizationConfig
     from compressed_tensors.quantization.quant_scheme import preset_name_to_scheme
 
@@ -81,8 +82,8 @@ def config_by_compressed_tensors(folder, kind):
     scheme.format = again["format"]
     theirs = QuantizationConfig(config_groups={"group_0": scheme}, format=again["format"], quantization_status="compressed", ignore=again["ignore"]).to_dict()
     plain = lambda value: json.loads(json.dumps(value, default=str))
-    drop = lambda value: {k: drop(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-    return plain(again) == plain(theirs) and drop(plain(theirs)["config_groups"]) == drop(ours["config_groups"])
+    drop = lambda value: {k: drop(v) for k, v in value.items() if v is not None and k != "observer"} if isinstance(value, dict) else value
+    return drop(plain(again)) == drop(plain(theirs)) and drop(plain(theirs)["config_groups"]) == drop(ours["config_groups"])
 
 
 def by_transformers_fp8(folder, arguments):
@@ -216,18 +217,21 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("nibble")
     parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("--calib", default="text/books-calib.txt", help="for types with fixed scales of inputs")
     parser.add_argument("--llama-cpp")
     parser.add_argument("--autoawq")
     parser.add_argument("--formats", nargs="*", default=list(TYPES))
+    parser.add_argument("--types", nargs="*", help="only these")
     arguments = parser.parse_args()
     decoders = {"compressed-tensors": [by_compressed_tensors], "fp8": [by_transformers_fp8], "gptq": [by_gptqmodel], "gptq_v2": [by_gptqmodel], "awq": [by_autoawq, by_converter_of_compressed_tensors],
                 "bnb": [by_bitsandbytes]}
     fine = True
     for form in arguments.formats:
-        for kind in TYPES[form]:
+        for kind in (kind for kind in TYPES[form] if not arguments.types or kind in arguments.types):
             with tempfile.TemporaryDirectory() as work:
                 folder, plain = pathlib.Path(work) / "quantized", pathlib.Path(work) / "plain"
-                for command in (["quantize", arguments.model, "-o", folder, "--type", kind, "--method", "rtn", "--format", form],
+                learned = ["--calib", arguments.calib, "--calib-tokens", 1024] if kind.endswith("static") else []
+                for command in (["quantize", arguments.model, "-o", folder, "--type", kind, "--method", "rtn", "--format", form, *learned],
                                 ["convert", folder, "-o", plain, "--type", "f32"]):
                     subprocess.run([arguments.nibble, *map(str, command), "-q"], check=True, stdout=subprocess.DEVNULL)
                 ours = tensors_of(plain)

@@ -17,6 +17,7 @@ struct InspectedTensor {
   std::string type;                 // name of the encoding
   std::vector<std::int64_t> shape;  // outermost first: (rows = outputs, cols = inputs)
   std::uint64_t bytes = 0;
+  std::string inputs = "";  // how those of a linear are rounded, "int8-token"; empty: not at all
 };
 
 struct InspectReport {

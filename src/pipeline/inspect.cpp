@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "container/checkpoint.h"
+#include "encoding/activation.h"
 #include "encoding/encoding.h"
 #include "json/json.h"
 #include "model/source.h"
@@ -166,7 +167,12 @@ InspectReport inspect_model(const InspectRequest& request) {
   report.name = reader->metadata().get_string("general.name", "");
   for (const container::TensorEntry& entry : reader->tensors()) {
     const auto dims = entry.view.shape.dims();
-    report.tensors.push_back({entry.name, entry.view.encoding->name, {dims.begin(), dims.end()}, entry.view.n_bytes()});
+    const encoding::ActivationInfo* inputs = entry.view.inputs.activation;
+    report.tensors.push_back({entry.name,
+                              entry.view.encoding->name,
+                              {dims.begin(), dims.end()},
+                              entry.view.n_bytes(),
+                              inputs != nullptr ? inputs->name : ""});
     report.parameters += static_cast<std::uint64_t>(entry.view.shape.elements());
   }
   report.file_bytes = reader->file_bytes();
@@ -206,8 +212,10 @@ std::string to_json(const InspectReport& report) {
   for (const InspectedTensor& tensor : report.tensors) {
     json::Array shape;
     for (const std::int64_t dim : tensor.shape) shape.emplace_back(dim);
-    tensors.push_back(json::Object{
-        {"name", tensor.name}, {"type", tensor.type}, {"shape", std::move(shape)}, {"bytes", tensor.bytes}});
+    json::Object object = {
+        {"name", tensor.name}, {"type", tensor.type}, {"shape", std::move(shape)}, {"bytes", tensor.bytes}};
+    if (!tensor.inputs.empty()) object.emplace_back("inputs", tensor.inputs);
+    tensors.emplace_back(std::move(object));
   }
   value.set("tensors", std::move(tensors));
   return json::dump(value);
@@ -227,8 +235,8 @@ std::string to_text(const InspectReport& report) {
   std::size_t width = 8;  // of the types
   for (const InspectedTensor& tensor : report.tensors) width = std::max(width, tensor.type.size());
   for (const InspectedTensor& tensor : report.tensors) {
-    text += format_text("  {:<44} {:>20}  {:<{}} {:>9}\n", tensor.name, shape_text(tensor.shape), tensor.type, width,
-                        format_bytes(tensor.bytes));
+    text += format_text("  {:<44} {:>20}  {:<{}} {:>9}{}\n", tensor.name, shape_text(tensor.shape), tensor.type, width,
+                        format_bytes(tensor.bytes), tensor.inputs.empty() ? "" : "  inputs " + tensor.inputs);
   }
   return text;
 }

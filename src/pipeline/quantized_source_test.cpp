@@ -199,6 +199,45 @@ TEST_F(QuantizedSource, ExpertsAreStacked) {
   EXPECT_LT(worst_error(plain, model), 1e-2);
 }
 
+// Fixed scales of their inputs, too: the largest counts for all.
+TEST_F(QuantizedSource, ExpertsShareTheScaleOfInputs) {
+  const fs::path plain = folder_ / "moe", path = folder_ / "moe-fp8";
+  nibble::testing::write_tiny_model(plain, nibble::testing::tiny_config("qwen3_moe"), {});
+  float scale = 0.5f, last = 0;
+  write_copy(
+      plain, path,
+      json::Object{
+          {"quant_method", "fp8"}, {"activation_scheme", "static"}, {"weight_block_size", json::Array{48, 40}}},
+      [&](const container::TensorEntry& entry) {
+        if (entry.name.find(".experts.") == std::string::npos) return std::vector<Piece>();
+        std::vector<Piece> pieces = to_fp8(entry, 48, 40);
+        const std::string module = entry.name.substr(0, entry.name.rfind('.'));
+        pieces.push_back({{module + ".activation_scale", &encoding::get("f32"), Shape()}, std::vector<std::byte>(4)});
+        std::memcpy(pieces.back().bytes.data(), &scale, 4);
+        last = scale;
+        scale *= 0.75f;
+        return pieces;
+      });
+  EXPECT_LT(last, 0.1f);
+  const auto source = model::ModelSource::open(path);
+  int stacks = 0;
+  for (std::size_t i = 0; i < source->spec().weights.size(); ++i) {
+    const model::StoredRows& weight = source->weight(i);
+    if (weight.parts.size() < 2 || weight.view.inputs.activation == nullptr) continue;
+    ++stacks;
+    float most = 0, least = HUGE_VALF;
+    for (const container::TensorEntry* part : weight.parts) {
+      most = std::max(most, part->view.inputs.scale);
+      least = std::min(least, part->view.inputs.scale);
+    }
+    EXPECT_LT(least, most);
+    EXPECT_EQ(weight.view.inputs.scale, most);
+    std::int64_t begin = weight.view.rows(), end = begin + 1;
+    EXPECT_EQ(weight.part_of(begin, end).view.inputs.scale, most);
+  }
+  EXPECT_GE(stacks, 3);
+}
+
 TEST_F(QuantizedSource, IsEvaluatedAndRun) {
   convert("plain", "f32");
   write_file_atomically(folder_ / "text.txt", read_file(kRoot / "text/books-calib.txt").substr(0, 20000));

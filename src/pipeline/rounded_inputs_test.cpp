@@ -17,6 +17,7 @@
 #include "json/json.h"
 #include "model/source.h"
 #include "nibble/evaluate.h"
+#include "nibble/inspect.h"
 #include "nibble/quantize.h"
 #include "pipeline/joint_types.h"
 #include "testing/program.h"
@@ -103,6 +104,8 @@ TEST_F(RoundedInputs, BothPathsRoundAlike) {
     quantize_model(request(each.type, each.type));
     EXPECT_EQ(inputs_of(each.type).activation->name, each.inputs);
     EXPECT_EQ(container::open(folder_ / each.type)->at(kLinear).view.encoding->name, each.weights);
+    EXPECT_THAT(to_text(inspect_model({folder_ / each.type})),
+                HasSubstr(std::string("  inputs ") + each.inputs + "\n"));
     const json::Value report = measured(each.type);
     const double exact = report.get("kld_mean_exact", 0.0), fast = report.get("kld_mean", 0.0);
     EXPECT_LT(exact, each.most);
@@ -231,6 +234,25 @@ TEST_F(RoundedInputs, FixedScalesOfFloatsAreThoseOfTheInputs) {
   r.type = "fp8-tensor";
   quantize_model(r);
   EXPECT_EQ(inputs_of("o").activation, nullptr);
+}
+
+// W4AFP8, a preset of compressed-tensors that is read and not written.
+TEST_F(RoundedInputs, OfFloatsGoWithWeightsOfIntegers) {
+  quantize_model(request("q", "int4-g128"));
+  const double plain = measured("q").get("kld_mean_exact", 0.0);
+  std::string config = read_file(folder_ / "q/config.json");
+  const std::string none = "\"input_activations\": null";
+  ASSERT_NE(config.find(none), std::string::npos);
+  config.replace(config.find(none), none.size(),
+                 R"("input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": true})");
+  write_file_atomically(folder_ / "q/config.json", config);
+  EXPECT_EQ(inputs_of("q").activation->name, "fp8-token");
+  EXPECT_EQ(container::open(folder_ / "q")->at(kLinear).view.encoding->name, "int4-g128-bf16");
+  const json::Value report = measured("q");
+  const double exact = report.get("kld_mean_exact", 0.0);
+  EXPECT_NE(exact, plain);
+  EXPECT_NEAR(exact / plain, 1, 0.5);
+  EXPECT_NEAR(report.get("kld_mean", 0.0) / exact, 1, 0.25);
 }
 
 // "fp8" folders have no way to say that inputs stay as they are.
