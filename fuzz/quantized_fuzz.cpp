@@ -13,13 +13,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const std::size_t line = std::min(text.find('\n'), size);
   try {
-    json::Value config;
-    config.set("quantization_config", json::parse(text.substr(0, line)));
+    container::CheckpointContents contents;
+    contents.config.set("quantization_config", json::parse(text.substr(0, line)));
     const auto file = std::as_bytes(std::span(data, size)).subspan(std::min(line + 1, size));
-    auto index = container::safetensors::parse(file);
-    container::hf::join_quantized(config, index.tensors);
-    fuzz::read_tensors(index.tensors);
-    container::hf::refuse_unread(config);
+    contents.tensors = container::safetensors::parse(file).tensors;
+    container::hf::join_quantized(contents);
+    fuzz::read_tensors(contents.tensors);
+    container::hf::refuse_unread(contents.config);
   } catch (const Error&) {
   }
   return 0;
