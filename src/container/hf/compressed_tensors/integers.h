@@ -20,6 +20,8 @@ struct IntegerGroup {
   const encoding::ActivationInfo* inputs = nullptr;
   std::vector<std::string> targets = {};  // modules, or kinds of them
 };
+// 32-bit words that hold so many codes.
+inline std::int64_t words_for(std::int64_t codes, int bits) { return (codes * bits + 31) / 32; }
 encoding::AffineParams read_integers(const json::Value& weights);
 // Of inputs of integers or FP8; one scale that is made anew for all tokens of a batch is read as one for each token, so
 // that what a token gives does not depend on its batch.
