@@ -40,6 +40,14 @@ constexpr CodePlace code_place(CodePlanes planes, int g) {
   if (planes.high_bits == 2) place.high_vector = planes.low_bits + g / 4, place.high_bit = g % 4 * 2;
   return place;
 }
+// Rows are summed in parts that end with a group of columns, with a stretch and with the row: where the one that begins
+// at `begin` ends, of a row of `all`.
+constexpr int64_t part_end(int64_t begin, int64_t group, int64_t stretch, int64_t all) {
+  const int64_t group_end = (begin / group + 1) * group;
+  const int64_t stretch_end = (begin / stretch + 1) * stretch;
+  const int64_t end = group_end < stretch_end ? group_end : stretch_end;
+  return end < all ? end : all;
+}
 // The same `bits` bits from `bit` on, in each byte.
 constexpr uint8_t code_mask(int bits, int bit = 0) { return static_cast<uint8_t>(((1 << bits) - 1) << bit); }
 

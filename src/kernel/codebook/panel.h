@@ -59,10 +59,7 @@ struct Geometry {
 
 // Where the part that begins at block `begin` ends.
 constexpr int64_t part_end(const Geometry& geometry, int64_t begin) {
-  const int64_t group_end = (begin / geometry.group_blocks + 1) * geometry.group_blocks;
-  const int64_t stretch_end = (begin / kStretchBlocks + 1) * kStretchBlocks;
-  const int64_t end = group_end < stretch_end ? group_end : stretch_end;
-  return end < geometry.blocks ? end : geometry.blocks;
+  return kernel::part_end(begin, geometry.group_blocks, kStretchBlocks, geometry.blocks);
 }
 
 // One call of a kernel: rows [row_begin, row_end) of the matrix, row_begin a multiple of kPanelRows.

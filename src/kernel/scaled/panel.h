@@ -63,10 +63,7 @@ struct Geometry {
 
 // Where the part that begins at half `begin` ends.
 constexpr int64_t part_end(const Geometry& geometry, int64_t begin) {
-  const int64_t group_end = (begin / geometry.group_halves + 1) * geometry.group_halves;
-  const int64_t stretch_end = (begin / kStretchHalves + 1) * kStretchHalves;
-  const int64_t end = group_end < stretch_end ? group_end : stretch_end;
-  return end < geometry.halves ? end : geometry.halves;
+  return kernel::part_end(begin, geometry.group_halves, kStretchHalves, geometry.halves);
 }
 
 // From the first of a panel's codes to those of a half, and the bit of their bytes that they begin at.
