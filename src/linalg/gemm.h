@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "base/exec_context.h"
+
 namespace nibble::linalg {
 
 // c (m, n) = a (m, k) * b (n, k)^T, all row-major with the given row strides in floats. Thread-safe.
@@ -16,5 +18,19 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::i
 // c (m, n) -= a (m, k) * b (k, n), all row-major with the given row strides in floats. Thread-safe.
 void gemm_subtract(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda, const float* b,
                    std::int64_t ldb, float* c, std::int64_t ldc);
+
+// How a factor of a product lies in memory.
+enum class Lies : std::uint8_t { kAsIs, kTransposed };
+
+// c (m, n) = alpha * a b + beta * c, of a (m, k) and b (k, n), row-major with the given strides in numbers; a
+// transposed factor lies as (k, m) or (n, k). beta 0 reads nothing of c. Real: float, double. Thread-safe.
+template <typename Real>
+void multiply(Lies a_lies, Lies b_lies, std::int64_t m, std::int64_t n, std::int64_t k, Real alpha, const Real* a,
+              std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c, std::int64_t ldc);
+// The same cut into tiles over the pool; the result does not depend on the number of threads.
+template <typename Real>
+void multiply(ExecContext& context, Lies a_lies, Lies b_lies, std::int64_t m, std::int64_t n, std::int64_t k,
+              Real alpha, const Real* a, std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c,
+              std::int64_t ldc);
 
 }  // namespace nibble::linalg

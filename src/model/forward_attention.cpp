@@ -11,11 +11,6 @@ namespace {
 
 constexpr int kMostHeads = 8;  // query heads that one task takes: more are split, so that every thread has some
 
-float temperature(const ModelSpec& spec, std::int64_t position) {
-  const auto spans = static_cast<float>((position + (spec.temperature_unrotated ? 1 : 0)) / spec.temperature_span);
-  return 1.0f + static_cast<float>(spec.temperature_scale) * std::log(1.0f + spans);
-}
-
 }  // namespace
 
 // Norms that span all heads of a token.
@@ -58,14 +53,13 @@ void ForwardPart::rotate_and_store(const Piece& piece, int layer, const DecoderB
   const ops::KvOps& kv = ops_.kv[static_cast<int>(cache_.type)];
   KvCache::State::Layer& cache = cache_.layers[static_cast<std::size_t>(layer)];
   Workspace& work = cache_.work;
-  const bool grows =
-      decoder_.spec.temperature_scale != 0 && (!decoder_.spec.temperature_unrotated || spec.rope == BlockRope::kNone);
+  const bool grows = has_query_temperature(decoder_.spec, spec);
   for (std::size_t i = 0; i < piece.tokens.size(); ++i) {
     const std::int64_t row = piece.row + static_cast<std::int64_t>(i);
     const std::int64_t position = piece.position + static_cast<std::int64_t>(i);
     float* q = work.q.floats() + (row * spec.n_heads + std::int64_t{kv_head} * group) * dim;
     for (int h = 0; h < group; ++h) finish_head(q + h * dim, block.q_norm, kv_head * group + h, row, spec);
-    if (grows) ops_.scale(q, temperature(decoder_.spec, position), group * dim);
+    if (grows) ops_.scale(q, query_temperature(decoder_.spec, position), group * dim);
     float* k = work.k.floats() + (row * spec.n_kv_heads + kv_head) * dim;
     finish_head(k, block.k_norm, kv_head, row, spec);
     const std::int64_t slot = position % ops::kKeyBlock;

@@ -1,7 +1,6 @@
 #include "model/loader.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <map>
 
@@ -222,19 +221,6 @@ class Loader {
   std::uint64_t weight_bytes_ = 0;
   std::map<std::int64_t, std::shared_ptr<const linalg::Mixer>> mixers_;  // by size
 };
-
-// Press et al. 2022: 2^(-8 i / n) of n heads; where n is no power of two, those of the power below and then every other
-// one of the power above.
-std::vector<float> alibi_slopes(const ModelSpec& spec) {
-  const int n = spec.blocks[0].n_heads;
-  const int below = static_cast<int>(std::bit_floor(static_cast<unsigned>(n)));
-  std::vector<float> slopes;
-  for (int i = 0; i < n; ++i) {
-    const double exponent = i < below ? 8.0 * (i + 1) / below : 4.0 * (2 * (i - below) + 1) / below;
-    slopes.push_back(static_cast<float>(std::exp2(-exponent) * spec.alibi_scale));
-  }
-  return slopes;
-}
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 #include "model/rope.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numbers>
 
@@ -103,6 +104,28 @@ std::vector<float> rope_factors(const RopeSpec& rope) {
     factors[i] = static_cast<float>(llama3_divisor(rope, plain_frequency(rope.theta, i, rope.dims)));
   }
   return factors;
+}
+
+// Press et al. 2022: 2^(-8 i / n) of n heads; where n is no power of two, those of the power below and then every other
+// one of the power above.
+std::vector<float> alibi_slopes(const ModelSpec& spec) {
+  const int n = spec.blocks[0].n_heads;
+  const int below = static_cast<int>(std::bit_floor(static_cast<unsigned>(n)));
+  std::vector<float> slopes;
+  for (int i = 0; i < n; ++i) {
+    const double exponent = i < below ? 8.0 * (i + 1) / below : 4.0 * (2 * (i - below) + 1) / below;
+    slopes.push_back(static_cast<float>(std::exp2(-exponent) * spec.alibi_scale));
+  }
+  return slopes;
+}
+
+float query_temperature(const ModelSpec& spec, std::int64_t position) {
+  const auto spans = static_cast<float>((position + (spec.temperature_unrotated ? 1 : 0)) / spec.temperature_span);
+  return 1.0f + static_cast<float>(spec.temperature_scale) * std::log(1.0f + spans);
+}
+
+bool has_query_temperature(const ModelSpec& spec, const BlockSpec& block) {
+  return spec.temperature_scale != 0 && (!spec.temperature_unrotated || block.rope == BlockRope::kNone);
 }
 
 }  // namespace nibble::model

@@ -1,4 +1,4 @@
-// Rotary position embedding: from a RopeSpec to angular frequencies.
+// Positions without learned vectors: from a RopeSpec to angular frequencies, slopes of distances, and how queries grow.
 #pragma once
 
 #include <cstdint>
@@ -20,5 +20,12 @@ bool rope_is_fixed(const RopeSpec& rope);
 
 // The divisors that GGUF's rope_freqs tensor holds, (dims/2): `factors` if given, else those of llama3 scaling.
 std::vector<float> rope_factors(const RopeSpec& rope);
+
+// ALiBi: what a key loses per token of distance, of each head.
+std::vector<float> alibi_slopes(const ModelSpec& spec);
+// What the queries of a position are multiplied by, where temperature_scale is set.
+float query_temperature(const ModelSpec& spec, std::int64_t position);
+// Does a block scale its queries so?
+bool has_query_temperature(const ModelSpec& spec, const BlockSpec& block);
 
 }  // namespace nibble::model

@@ -1,0 +1,50 @@
+// All weights of a model as parameters, and as what the graph multiplies by.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/source.h"
+#include "train/decoder_graph.h"
+
+namespace nibble::train {
+
+template <typename Real>
+class ModelParameters : public GraphWeights<Real> {
+ public:
+  // The numbers of a model on disk, decoded, a parameter per slot of its spec. Throws Error{kFormat} naming a tensor
+  // with a NaN or an infinity. `spec`, of this or the source, must outlive it.
+  explicit ModelParameters(const model::ModelSource& source);
+  // Drawn anew: matrices normal with a standard deviation of 0.02, those that write to the residual stream less by
+  // the root of twice the blocks (GPT-2's rule), norms neutral, biases 0.
+  ModelParameters(const model::ModelSpec& spec, std::uint64_t seed);
+
+  Var linear(Tape<Real>& tape, model::Role role, int layer, Var x, std::int64_t index = 0) override;
+  Var tensor(Tape<Real>& tape, model::Role role, int layer, bool bias = false) override;
+
+  const model::ModelSpec& spec() const { return spec_; }
+  std::size_t size() const { return parameters_.size(); }
+  // By slot of spec().weights.
+  BasicParameter<Real>& at(std::size_t slot) { return *parameters_[slot]; }
+  const BasicParameter<Real>& at(std::size_t slot) const { return *parameters_[slot]; }
+  // Those that are trained: with a gradient. `freeze` takes it away.
+  std::vector<BasicParameter<Real>*> trained();
+  void freeze(std::size_t slot) { parameters_[slot]->gradient = {}; }
+
+  // The slot of a role, or kNone.
+  static constexpr std::size_t kNone = ~std::size_t{0};
+  std::size_t find(model::Role role, int layer, bool bias = false) const;
+
+ private:
+  void add(const model::WeightSlot& slot);
+  const model::ModelSpec& spec_;
+  std::vector<std::unique_ptr<BasicParameter<Real>>> parameters_;
+};
+
+// The slot that a linear's weight comes from: that of the role; of a tied head the embedding.
+std::size_t slot_of(const model::ModelSpec& spec, model::Role role, int layer, bool bias = false);
+
+extern template class ModelParameters<float>;
+extern template class ModelParameters<double>;
+
+}  // namespace nibble::train
