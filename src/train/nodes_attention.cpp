@@ -80,8 +80,8 @@ class AttentionNode {
     n_sequences_ = tape.rows(q) / shape.length;
     group_ = shape.heads / shape.kv_heads;
     n_tiles_ = (shape.length + kQueryRows - 1) / kQueryRows;
-    out_ = tape.make(tape.rows(q), shape.heads * shape.value_dim, {q, k, v, sinks});
     log_sums_ = tape.make(shape.heads, tape.rows(q), {});
+    out_ = tape.make(tape.rows(q), shape.heads * shape.value_dim, {q, k, v, sinks});
   }
   Var out() const { return out_; }
 

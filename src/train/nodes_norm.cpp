@@ -32,8 +32,8 @@ class Weights {
 template <typename Real>
 Var rms_norm(Tape<Real>& tape, Var x, Var weight, const NormShape& shape) {
   const std::int64_t width = shape.width, runs = tape.size(x) / width;
-  const Var y = tape.make(tape.rows(x), tape.cols(x), {x, weight});
   const Var factors = tape.make(1, runs, {});  // 1 / root of the mean square
+  const Var y = tape.make(tape.rows(x), tape.cols(x), {x, weight});
   auto weights = std::make_shared<const Weights<Real>>(tape, weight, shape);
   for_rows(tape, runs, width, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t run = begin; run < end; ++run) {
@@ -60,8 +60,8 @@ Var rms_norm(Tape<Real>& tape, Var x, Var weight, const NormShape& shape) {
 template <typename Real>
 Var layer_norm(Tape<Real>& tape, Var x, Var weight, Var bias, const NormShape& shape) {
   const std::int64_t width = shape.width, runs = tape.size(x) / width;
-  const Var y = tape.make(tape.rows(x), tape.cols(x), {x, weight, bias});
   const Var moments = tape.make(2, runs, {});  // 1 / standard deviation, mean
+  const Var y = tape.make(tape.rows(x), tape.cols(x), {x, weight, bias});
   auto weights = std::make_shared<const Weights<Real>>(tape, weight, shape);
   for_rows(tape, runs, width, [&](std::int64_t begin, std::int64_t end) {
     Real* at = tape.mutable_value(moments);

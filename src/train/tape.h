@@ -58,7 +58,8 @@ class Tape {
   Var parameter(BasicParameter<Real>& parameter);
   // The same with values of another place than the parameter's own.
   Var borrow(std::int64_t rows, std::int64_t cols, const Real* values, Real* gradient);
-  // The result of an operation, not yet filled in; it has a gradient if one of `from` has.
+  // The result of an operation, not yet filled in; it has a gradient if one of `from` has. What else an operation keeps
+  // for the way back is made before its result: later values are gone by then.
   Var make(std::int64_t rows, std::int64_t cols, std::initializer_list<Var> from);
   // Asks for its gradient, though it is not seen what depends on it.
   void want_gradient(Var v) { node(v).wanted = true; }
