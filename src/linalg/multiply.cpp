@@ -67,7 +67,6 @@ void multiply(ExecContext& context, Lies a_lies, Lies b_lies, std::int64_t m, st
 template void multiply<float>(ExecContext&, Lies, Lies, std::int64_t, std::int64_t, std::int64_t, float, const float*,
                               std::int64_t, const float*, std::int64_t, float, float*, std::int64_t);
 template void multiply<double>(ExecContext&, Lies, Lies, std::int64_t, std::int64_t, std::int64_t, double,
-                               const double*, std::int64_t, const double*, std::int64_t, double, double*,
-                               std::int64_t);
+                               const double*, std::int64_t, const double*, std::int64_t, double, double*, std::int64_t);
 
 }  // namespace nibble::linalg

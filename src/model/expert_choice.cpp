@@ -44,8 +44,7 @@ void ExpertChoice::weigh(const float* score, std::span<const std::size_t> chosen
   } else if (spec_.scoring == Scoring::kSoftmax) {
     for (std::size_t expert = 0; expert < scores_.size(); ++expert) sum += share(expert);
   }
-  for (std::size_t i = 0; i < chosen.size(); ++i)
-    weights[i] = static_cast<float>(share(chosen[i]) / sum * spec_.scale);
+  for (std::size_t i = 0; i < chosen.size(); ++i) weights[i] = static_cast<float>(share(chosen[i]) / sum * spec_.scale);
 }
 
 void ExpertChoice::leave_out_groups() {

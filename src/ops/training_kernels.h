@@ -201,6 +201,90 @@ void softcap_backward(const Real* y, Real cap, const Real* dy, int64_t n, bool i
   }
 }
 
+// Magnitudes below 2^22, as codes are, to the nearest even integer.
+inline FloatLanes round_of(FloatLanes x) {
+  constexpr float kMagic = 12582912.0f;
+  return (x + kMagic) - kMagic;
+}
+inline DoubleLanes round_of(DoubleLanes x) {
+  constexpr double kMagic = 6755399441055744.0;
+  return (x + kMagic) - kMagic;
+}
+
+template <typename Real>
+void round_group(const Real* w, const Real* offset, Real s, Real z, Real low, Real high, int64_t n, Real* y) noexcept {
+  const Real inverse = 1 / s;
+  for (int64_t i = 0; i < n; i += kWidth<Real>) {
+    V<Real> at = load(w + i, n - i) * inverse + z;
+    if (offset != nullptr) at += load(offset + i, n - i);
+    at = least<Real>(most<Real>(at, low - 1), high + 1);  // what is beyond stays there
+    store<Real>(y + i, (least<Real>(most<Real>(round_of(at), low), high) - z) * s, n - i);
+  }
+}
+
+template <typename Real>
+void round_group_backward(const Real* w, const Real* offset, Real s, Real z, Real low, Real high, const Real* dy,
+                          int64_t n, Real* dw, Real* doffset, Real* ds, Real* dz) noexcept {
+  const Real inverse = 1 / s;
+  V<Real> to_scale = {}, to_zero = {};
+  for (int64_t i = 0; i < n; i += kWidth<Real>) {
+    const V<Real> real = load(w + i, n - i) * inverse, d = load(dy + i, n - i);
+    V<Real> at = real + z;
+    if (offset != nullptr) at += load(offset + i, n - i);
+    at = least<Real>(most<Real>(at, low - 1), high + 1);
+    const V<Real> rounded = round_of(at);
+    const V<Real> code = least<Real>(most<Real>(rounded, low), high);
+    const auto inside = rounded == code;
+    to_scale += d * (code - z - (inside ? real : V<Real>{}));
+    to_zero += inside ? V<Real>{} : d * -s;
+    const V<Real> passed = inside ? d : V<Real>{};
+    if (dw != nullptr) store<Real>(dw + i, load(dw + i, n - i) + passed, n - i);
+    if (doffset != nullptr) store<Real>(doffset + i, load(doffset + i, n - i) + passed * s, n - i);
+  }
+  *ds += sum_of<Real>(to_scale);
+  *dz += sum_of<Real>(to_zero);
+}
+
+template <typename Real>
+V<Real> nearest_level(V<Real> at, const float* levels, int n_levels) {
+  V<Real> level = splat<Real>(levels[0]);
+  for (int k = 1; k < n_levels; ++k) {
+    const Real middle = (static_cast<Real>(levels[k - 1]) + static_cast<Real>(levels[k])) / 2;
+    level = at >= middle ? splat<Real>(levels[k]) : level;
+  }
+  return level;
+}
+
+template <typename Real>
+void round_to_levels(const Real* w, const Real* offset, Real s, const float* levels, int n_levels, int64_t n,
+                     Real* y) noexcept {
+  const Real inverse = 1 / s;
+  for (int64_t i = 0; i < n; i += kWidth<Real>) {
+    V<Real> at = load(w + i, n - i) * inverse;
+    if (offset != nullptr) at += load(offset + i, n - i);
+    store<Real>(y + i, nearest_level<Real>(at, levels, n_levels) * s, n - i);
+  }
+}
+
+template <typename Real>
+void round_to_levels_backward(const Real* w, const Real* offset, Real s, const float* levels, int n_levels,
+                              const Real* dy, int64_t n, Real* dw, Real* doffset, Real* ds) noexcept {
+  const Real inverse = 1 / s, low = levels[0], high = levels[n_levels - 1];
+  V<Real> to_scale = {};
+  for (int64_t i = 0; i < n; i += kWidth<Real>) {
+    const V<Real> real = load(w + i, n - i) * inverse, d = load(dy + i, n - i);
+    V<Real> at = real;
+    if (offset != nullptr) at += load(offset + i, n - i);
+    const V<Real> held = least<Real>(most<Real>(at, low), high);
+    const auto inside = held == at;
+    to_scale += d * (nearest_level<Real>(at, levels, n_levels) - (inside ? real : V<Real>{}));
+    const V<Real> passed = inside ? d : V<Real>{};
+    if (dw != nullptr) store<Real>(dw + i, load(dw + i, n - i) + passed, n - i);
+    if (doffset != nullptr) store<Real>(doffset + i, load(doffset + i, n - i) + passed * s, n - i);
+  }
+  *ds += sum_of<Real>(to_scale);
+}
+
 template <typename R>
 constexpr TrainingOps<R> kTraining = {
     rms_norm<R>,
@@ -225,6 +309,10 @@ constexpr TrainingOps<R> kTraining = {
     softmax_backward<R>,
     softcap<R>,
     softcap_backward<R>,
+    round_group<R>,
+    round_group_backward<R>,
+    round_to_levels<R>,
+    round_to_levels_backward<R>,
 };
 
 }  // namespace

@@ -44,6 +44,20 @@ struct TrainingOps {
   // y = cap * tanh(x / cap); dx += dy * (1 - (y / cap)^2), dx may be dy with `in_place`: dx = ...
   void (*softcap)(const Real* x, Real cap, int64_t n, Real* y) noexcept;
   void (*softcap_backward)(const Real* y, Real cap, const Real* dy, int64_t n, bool in_place, Real* dx) noexcept;
+  // Of one group of weights with scale s > 0 and zero z: q = round(w / s + offset + z) held in [low, high], y = s * (q
+  // - z); offset may be null.
+  void (*round_group)(const Real* w, const Real* offset, Real s, Real z, Real low, Real high, int64_t n,
+                      Real* y) noexcept;
+  // Straight through: what is rounded passes its gradient on, what is held at an end does not (arXiv 2407.11062, 3.2):
+  // dw += dy, ds += dy * (q - z - w / s) inside, ds += dy * (q - z), dz -= dy * s at the ends. dw and doffset may be
+  // null.
+  void (*round_group_backward)(const Real* w, const Real* offset, Real s, Real z, Real low, Real high, const Real* dy,
+                               int64_t n, Real* dw, Real* doffset, Real* ds, Real* dz) noexcept;
+  // Likewise y = s * the level nearest to w / s + offset, of n_levels in ascending order.
+  void (*round_to_levels)(const Real* w, const Real* offset, Real s, const float* levels, int n_levels, int64_t n,
+                          Real* y) noexcept;
+  void (*round_to_levels_backward)(const Real* w, const Real* offset, Real s, const float* levels, int n_levels,
+                                   const Real* dy, int64_t n, Real* dw, Real* doffset, Real* ds) noexcept;
 };
 
 const TrainingOps<float>& training_ops_scalar() noexcept;

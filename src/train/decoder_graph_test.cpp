@@ -20,8 +20,8 @@ class GraphTest : public ::testing::TestWithParam<testing::TinyVariant> {
     testing::write_tiny_model(folder_.path(), GetParam().config);
     source_ = model::ModelSource::open(folder_.path());
     for (std::uint64_t i = 0; i < 80; ++i)
-      tokens_.push_back(static_cast<token::TokenId>(
-          random_bits(3, 1, i) % static_cast<std::uint64_t>(source_->spec().vocab)));
+      tokens_.push_back(
+          static_cast<token::TokenId>(random_bits(3, 1, i) % static_cast<std::uint64_t>(source_->spec().vocab)));
   }
 
   // Two sequences, each from an empty cache.
@@ -47,9 +47,8 @@ class GraphTest : public ::testing::TestWithParam<testing::TinyVariant> {
     Tape<Real> tape(context_, best_isa());
     Var x = graph.embed(tape, weights, tokens_, sequences);
     for (int layer = 0; layer < source_->spec().n_layers(); ++layer) {
-      x = checkpoint<Real>(tape, x, [&, layer](Tape<Real>& part, Var in) {
-        return graph.block(part, weights, layer, in, sequences);
-      });
+      x = checkpoint<Real>(
+          tape, x, [&, layer](Tape<Real>& part, Var in) { return graph.block(part, weights, layer, in, sequences); });
     }
     const Var logits = graph.logits(tape, weights, graph.head_input(tape, weights, x));
     return {tape.value(logits), tape.value(logits) + tape.size(logits)};

@@ -76,9 +76,9 @@ Var DecoderGraph<Real>::per_head(Tape<Real>& tape, GraphWeights<Real>& weights, 
 
 // Latent attention as the engine has it (model/forward_latent.cpp): one key/value head of (rotated part, latent).
 template <typename Real>
-typename DecoderGraph<Real>::Queries DecoderGraph<Real>::project_latent(Tape<Real>& tape,
-                                                                        GraphWeights<Real>& weights, int layer,
-                                                                        Var normed, const Sequences& sequences) {
+typename DecoderGraph<Real>::Queries DecoderGraph<Real>::project_latent(Tape<Real>& tape, GraphWeights<Real>& weights,
+                                                                        int layer, Var normed,
+                                                                        const Sequences& sequences) {
   const BlockSpec& spec = spec_.blocks[static_cast<std::size_t>(layer)];
   const std::int64_t rank = spec.latent.kv_rank, rotated = spec.head_dim - rank, plain = spec.latent.plain;
   const std::int64_t query = plain + rotated;
@@ -134,13 +134,13 @@ Var DecoderGraph<Real>::attend(Tape<Real>& tape, GraphWeights<Real>& weights, in
   return weights.linear(tape, Role::kAttnOutput, layer, mix_online(tape, out));
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                                                       \
-  template const RopeTable<Real>& DecoderGraph<Real>::rope_table(bool, std::int64_t);                                  \
-  template Var DecoderGraph<Real>::rotate(Tape<Real>&, const BlockSpec&, Var, std::int64_t, std::int64_t);             \
-  template Var DecoderGraph<Real>::finish_heads(Tape<Real>&, GraphWeights<Real>&, Role, int, Var, const Sequences&);   \
-  template DecoderGraph<Real>::Queries DecoderGraph<Real>::project(Tape<Real>&, GraphWeights<Real>&, int, Var);        \
-  template Var DecoderGraph<Real>::per_head(Tape<Real>&, GraphWeights<Real>&, Role, int, Var, std::int64_t);           \
-  template DecoderGraph<Real>::Queries DecoderGraph<Real>::project_latent(Tape<Real>&, GraphWeights<Real>&, int, Var,  \
+#define NIBBLE_INSTANTIATE(Real)                                                                                      \
+  template const RopeTable<Real>& DecoderGraph<Real>::rope_table(bool, std::int64_t);                                 \
+  template Var DecoderGraph<Real>::rotate(Tape<Real>&, const BlockSpec&, Var, std::int64_t, std::int64_t);            \
+  template Var DecoderGraph<Real>::finish_heads(Tape<Real>&, GraphWeights<Real>&, Role, int, Var, const Sequences&);  \
+  template DecoderGraph<Real>::Queries DecoderGraph<Real>::project(Tape<Real>&, GraphWeights<Real>&, int, Var);       \
+  template Var DecoderGraph<Real>::per_head(Tape<Real>&, GraphWeights<Real>&, Role, int, Var, std::int64_t);          \
+  template DecoderGraph<Real>::Queries DecoderGraph<Real>::project_latent(Tape<Real>&, GraphWeights<Real>&, int, Var, \
                                                                           const Sequences&);                          \
   template Var DecoderGraph<Real>::attend(Tape<Real>&, GraphWeights<Real>&, int, Var, const Sequences&);
 NIBBLE_INSTANTIATE(float)

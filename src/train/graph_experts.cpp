@@ -72,8 +72,7 @@ Routing route(Tape<Real>& tape, Var scores, const ExpertSpec& spec, std::span<co
   for (std::int64_t row = 0; row < n; ++row) {
     const std::vector<double> score = row_of(tape.value(scores) + row * count, count);
     const std::vector<float> narrow(score.begin(), score.end());
-    for (const std::size_t expert : choice.choose(narrow.data()))
-      chosen->push_back(static_cast<std::int64_t>(expert));
+    for (const std::size_t expert : choice.choose(narrow.data())) chosen->push_back(static_cast<std::int64_t>(expert));
     const RowWeights at(spec, score.data(), chosen->data() + row * used);
     for (int i = 0; i < used; ++i) tape.mutable_value(weights)[row * used + i] = static_cast<Real>(at.weight(i));
   }
@@ -135,9 +134,9 @@ Var DecoderGraph<Real>::shared_expert(Tape<Real>& tape, GraphWeights<Real>& weig
   return scale ? multiply_rows(tape, out, sigmoid(tape, matmul(tape, normed, scale))) : out;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                                          \
-  template Routing route(Tape<Real>&, Var, const ExpertSpec&, std::span<const float>);                    \
-  template Var DecoderGraph<Real>::experts(Tape<Real>&, GraphWeights<Real>&, int, Var);                   \
+#define NIBBLE_INSTANTIATE(Real)                                                        \
+  template Routing route(Tape<Real>&, Var, const ExpertSpec&, std::span<const float>);  \
+  template Var DecoderGraph<Real>::experts(Tape<Real>&, GraphWeights<Real>&, int, Var); \
   template Var DecoderGraph<Real>::shared_expert(Tape<Real>&, GraphWeights<Real>&, int, Var);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)

@@ -17,8 +17,8 @@ std::vector<Real> head_states(Tape<Real>& tape, DecoderGraph<Real>& graph, Graph
   const auto next = [&](auto&& body) {
     const std::unique_ptr<Tape<Real>> part = tape.nested();
     const std::int64_t rows = batch.sequences.rows();
-    const Var x = states.empty() ? Var{}
-                                 : part->constant(rows, static_cast<std::int64_t>(states.size()) / rows, states.data());
+    const Var x =
+        states.empty() ? Var{} : part->constant(rows, static_cast<std::int64_t>(states.size()) / rows, states.data());
     keep(*part, body(*part, x));
   };
   next([&](Tape<Real>& part, Var) { return graph.embed(part, weights, batch.tokens, batch.sequences); });
@@ -63,7 +63,8 @@ class HeadLoss {
     std::vector<Real> teacher = teacher_logits(tape, begin, n);
     const Var copy = share < 1 ? reshape(tape, logits, n, tape.cols(logits))
                                : tape.constant(n, tape.cols(logits), keep_values(tape, logits));
-    const Var entropy = cross_entropy(tape, copy, std::move(labels), scaled(counted, (share < 1 ? 1 - share : 1) / divisor_));
+    const Var entropy =
+        cross_entropy(tape, copy, std::move(labels), scaled(counted, (share < 1 ? 1 - share : 1) / divisor_));
     sums.cross_entropy += static_cast<double>(*tape.value(entropy)) * divisor_ / (share < 1 ? 1 - share : 1);
     const Var apart = kl_divergence(tape, logits, teacher.data(), scaled(counted, share / divisor_));
     sums.divergence += static_cast<double>(*tape.value(apart)) * divisor_ / share;
@@ -151,10 +152,10 @@ LossSums loss_of(Tape<Real>& tape, DecoderGraph<Real>& graph, GraphWeights<Real>
   return head.sums;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                                                 \
-  template LossSums add_gradients(Tape<Real>&, DecoderGraph<Real>&, GraphWeights<Real>&, const TokenBatch&,      \
-                                  double, const LossOptions<Real>&);                                             \
-  template LossSums loss_of(Tape<Real>&, DecoderGraph<Real>&, GraphWeights<Real>&, const TokenBatch&,            \
+#define NIBBLE_INSTANTIATE(Real)                                                                                    \
+  template LossSums add_gradients(Tape<Real>&, DecoderGraph<Real>&, GraphWeights<Real>&, const TokenBatch&, double, \
+                                  const LossOptions<Real>&);                                                        \
+  template LossSums loss_of(Tape<Real>&, DecoderGraph<Real>&, GraphWeights<Real>&, const TokenBatch&,               \
                             const LossOptions<Real>&);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)

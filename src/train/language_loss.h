@@ -21,10 +21,10 @@ struct TokenBatch {
 
 template <typename Real>
 struct LossOptions {
-  bool checkpoint = false;        // blocks are computed again on the way back instead of being kept
-  std::int64_t part_rows = 512;   // of logits at a time
+  bool checkpoint = false;       // blocks are computed again on the way back instead of being kept
+  std::int64_t part_rows = 512;  // of logits at a time
   GraphWeights<Real>* teacher = nullptr;
-  double teacher_share = 1;       // of the divergence from the teacher in the loss; the rest is cross entropy
+  double teacher_share = 1;  // of the divergence from the teacher in the loss; the rest is cross entropy
 };
 
 struct LossSums {

@@ -19,9 +19,9 @@ bool writes_to_stream(Role role) {
 }
 
 bool is_norm(Role role) {
-  static constexpr Role kNorms[] = {Role::kOutputNorm, Role::kAttnNorm,  Role::kAttnQANorm,  Role::kAttnKvANorm,
-                                    Role::kAttnQNorm,  Role::kAttnKNorm, Role::kAttnPostNorm, Role::kFfnNorm,
-                                    Role::kFfnPostNorm};
+  static constexpr Role kNorms[] = {Role::kOutputNorm,   Role::kAttnNorm,  Role::kAttnQANorm,
+                                    Role::kAttnKvANorm,  Role::kAttnQNorm, Role::kAttnKNorm,
+                                    Role::kAttnPostNorm, Role::kFfnNorm,   Role::kFfnPostNorm};
   return std::ranges::find(kNorms, role) != std::end(kNorms);
 }
 

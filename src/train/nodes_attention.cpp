@@ -75,7 +75,13 @@ template <typename Real>
 class AttentionNode {
  public:
   AttentionNode(Tape<Real>& tape, Var q, Var k, Var v, Var sinks, const AttentionShape& shape)
-      : tape_(tape), shape_(shape), q_(q), k_(k), v_(v), sinks_(sinks), slopes_(shape.slopes.begin(), shape.slopes.end()) {
+      : tape_(tape),
+        shape_(shape),
+        q_(q),
+        k_(k),
+        v_(v),
+        sinks_(sinks),
+        slopes_(shape.slopes.begin(), shape.slopes.end()) {
     shape_.slopes = slopes_;
     n_sequences_ = tape.rows(q) / shape.length;
     group_ = shape.heads / shape.kv_heads;
@@ -191,8 +197,8 @@ class AttentionNode {
     const auto factor = static_cast<Real>(shape_.scale);
     if (tape_.has_gradient(v_)) {
       Real* dv = tape_.gradient(v_) + (first_row + tile.first_key) * at.v_stride + kv_head * shape_.value_dim;
-      multiply(Lies::kTransposed, Lies::kAsIs, tile.keys(), shape_.value_dim, tile.rows(), Real{1}, shares,
-               tile.keys(), dout, at.out_stride, Real{1}, dv, at.v_stride);
+      multiply(Lies::kTransposed, Lies::kAsIs, tile.keys(), shape_.value_dim, tile.rows(), Real{1}, shares, tile.keys(),
+               dout, at.out_stride, Real{1}, dv, at.v_stride);
     }
     if (tape_.has_gradient(k_)) {
       Real* dk = tape_.gradient(k_) + (first_row + tile.first_key) * at.k_stride + kv_head * shape_.dim;

@@ -129,8 +129,7 @@ Var multiply_rows(Tape<Real>& tape, Var x, Var factors) {
     Real* df = tape.has_gradient(factors) ? tape.gradient(factors) : nullptr;
     for_rows(tape, n, cols, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = begin; row < end; ++row) {
-        if (dx != nullptr)
-          tape.ops().add_scaled(dx + row * cols, tape.value(factors)[row], dy + row * cols, cols);
+        if (dx != nullptr) tape.ops().add_scaled(dx + row * cols, tape.value(factors)[row], dy + row * cols, cols);
         if (df != nullptr) df[row] += tape.ops().dot(dy + row * cols, tape.value(x) + row * cols, cols);
       }
     });
@@ -160,14 +159,14 @@ Var dropout(Tape<Real>& tape, Var x, double rate, std::uint64_t seed, std::uint6
   return y;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                              \
-  template Var matmul(Tape<Real>&, Var, Var);                                                 \
-  template Var add_bias(Tape<Real>&, Var, Var);                                               \
-  template Var combine(Tape<Real>&, double, Var, double, Var);                                \
-  template Var add(Tape<Real>&, Var, Var);                                                    \
-  template Var scale(Tape<Real>&, Var, double);                                               \
-  template Var scale_rows(Tape<Real>&, Var, std::vector<Real>);                               \
-  template Var multiply_rows(Tape<Real>&, Var, Var);                                          \
+#define NIBBLE_INSTANTIATE(Real)                                \
+  template Var matmul(Tape<Real>&, Var, Var);                   \
+  template Var add_bias(Tape<Real>&, Var, Var);                 \
+  template Var combine(Tape<Real>&, double, Var, double, Var);  \
+  template Var add(Tape<Real>&, Var, Var);                      \
+  template Var scale(Tape<Real>&, Var, double);                 \
+  template Var scale_rows(Tape<Real>&, Var, std::vector<Real>); \
+  template Var multiply_rows(Tape<Real>&, Var, Var);            \
   template Var dropout(Tape<Real>&, Var, double, std::uint64_t, std::uint64_t);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)

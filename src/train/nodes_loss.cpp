@@ -158,14 +158,13 @@ Var loss_in_parts(Tape<Real>& tape, Var x, std::int64_t most_rows,
   return loss;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                                    \
-  template Var cross_entropy(Tape<Real>&, Var, std::vector<token::TokenId>, std::vector<Real>);     \
-  template Var kl_divergence(Tape<Real>&, Var, Real*, std::vector<Real>);                           \
-  template Var squared_error(Tape<Real>&, Var, const Real*, double);                                \
-  template Var add_losses(Tape<Real>&, Var, Var);                                                   \
-  template Var checkpoint(Tape<Real>&, Var, std::function<Var(Tape<Real>&, Var)>);                  \
-  template Var loss_in_parts(Tape<Real>&, Var, std::int64_t,                                        \
-                             const std::function<Var(Tape<Real>&, Var, std::int64_t)>&);
+#define NIBBLE_INSTANTIATE(Real)                                                                \
+  template Var cross_entropy(Tape<Real>&, Var, std::vector<token::TokenId>, std::vector<Real>); \
+  template Var kl_divergence(Tape<Real>&, Var, Real*, std::vector<Real>);                       \
+  template Var squared_error(Tape<Real>&, Var, const Real*, double);                            \
+  template Var add_losses(Tape<Real>&, Var, Var);                                               \
+  template Var checkpoint(Tape<Real>&, Var, std::function<Var(Tape<Real>&, Var)>);              \
+  template Var loss_in_parts(Tape<Real>&, Var, std::int64_t, const std::function<Var(Tape<Real>&, Var, std::int64_t)>&);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)
 #undef NIBBLE_INSTANTIATE

@@ -12,7 +12,9 @@ template <typename Real>
 class Weights {
  public:
   Weights(const Tape<Real>& tape, Var weight, const NormShape& shape)
-      : width_(shape.width), n_(weight ? tape.cols(weight) : shape.width), values_(static_cast<std::size_t>(n_), Real{1}) {
+      : width_(shape.width),
+        n_(weight ? tape.cols(weight) : shape.width),
+        values_(static_cast<std::size_t>(n_), Real{1}) {
     if (!weight) return;
     const Real* from = tape.value(weight);
     for (std::int64_t i = 0; i < n_; ++i)
@@ -91,8 +93,8 @@ Var layer_norm(Tape<Real>& tape, Var x, Var weight, Var bias, const NormShape& s
   return y;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                        \
-  template Var rms_norm(Tape<Real>&, Var, Var, const NormShape&);       \
+#define NIBBLE_INSTANTIATE(Real)                                  \
+  template Var rms_norm(Tape<Real>&, Var, Var, const NormShape&); \
   template Var layer_norm(Tape<Real>&, Var, Var, Var, const NormShape&);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)

@@ -29,8 +29,7 @@ Var gate(Tape<Real>& tape, Var gate, Var up, ops::Activation activation) {
   const std::int64_t n = tape.size(gate);
   const Var y = tape.make(tape.rows(gate), tape.cols(gate), {gate, up});
   for_numbers(tape, n, [&](std::int64_t begin, std::int64_t end) {
-    tape.ops().gate[kind](tape.value(gate) + begin, tape.value(up) + begin, end - begin,
-                          tape.mutable_value(y) + begin);
+    tape.ops().gate[kind](tape.value(gate) + begin, tape.value(up) + begin, end - begin, tape.mutable_value(y) + begin);
   });
   tape.on_backward(y, [&tape, gate, up, y, kind, n] {
     const Real* dy = tape.gradient(y);
@@ -113,11 +112,11 @@ Var rope(Tape<Real>& tape, Var x, std::int64_t head_dim, const RopeTable<Real>& 
   return y;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                   \
-  template Var activate(Tape<Real>&, Var, ops::Activation);                        \
-  template Var gate(Tape<Real>&, Var, Var, ops::Activation);                       \
-  template Var softcap(Tape<Real>&, Var, double);                                  \
-  template Var sigmoid(Tape<Real>&, Var);                                          \
+#define NIBBLE_INSTANTIATE(Real)                             \
+  template Var activate(Tape<Real>&, Var, ops::Activation);  \
+  template Var gate(Tape<Real>&, Var, Var, ops::Activation); \
+  template Var softcap(Tape<Real>&, Var, double);            \
+  template Var sigmoid(Tape<Real>&, Var);                    \
   template Var rope(Tape<Real>&, Var, std::int64_t, const RopeTable<Real>&);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)

@@ -63,8 +63,7 @@ Var beside(Tape<Real>& tape, std::span<const Var> parts) {
       const std::int64_t n = tape.cols(part);
       if (tape.has_gradient(part)) {
         Real* to = tape.gradient(part);
-        for (std::int64_t row = 0; row < rows; ++row)
-          tape.ops().add_scaled(to + row * n, Real{1}, dy + row * cols, n);
+        for (std::int64_t row = 0; row < rows; ++row) tape.ops().add_scaled(to + row * n, Real{1}, dy + row * cols, n);
       }
       dy += n;
     }
@@ -133,8 +132,7 @@ Var reshape(Tape<Real>& tape, Var x, std::int64_t rows, std::int64_t cols) {
   const std::int64_t n = rows * cols;
   const Var y = tape.make(rows, cols, {x});
   copy(tape.value(x), n, tape.mutable_value(y));
-  tape.on_backward(y,
-                   [&tape, x, y, n] { tape.ops().add_scaled(tape.gradient(x), Real{1}, tape.gradient(y), n); });
+  tape.on_backward(y, [&tape, x, y, n] { tape.ops().add_scaled(tape.gradient(x), Real{1}, tape.gradient(y), n); });
   return y;
 }
 
@@ -187,14 +185,14 @@ Var mix(Tape<Real>& tape, Var x, const linalg::Mixer& mixer) {
   return y;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                           \
-  template Var columns(Tape<Real>&, Var, std::int64_t, std::int64_t);                      \
-  template Var beside(Tape<Real>&, std::span<const Var>);                                            \
-  template Var gather_rows(Tape<Real>&, Var, std::vector<std::int64_t>);                   \
-  template Var scatter_rows(Tape<Real>&, Var, std::vector<std::int64_t>, std::int64_t);    \
-  template Var stack(Tape<Real>&, std::span<const Var>);                                   \
-  template Var reshape(Tape<Real>&, Var, std::int64_t, std::int64_t);                      \
-  template Var embedding(Tape<Real>&, Var, std::vector<token::TokenId>);                   \
+#define NIBBLE_INSTANTIATE(Real)                                                        \
+  template Var columns(Tape<Real>&, Var, std::int64_t, std::int64_t);                   \
+  template Var beside(Tape<Real>&, std::span<const Var>);                               \
+  template Var gather_rows(Tape<Real>&, Var, std::vector<std::int64_t>);                \
+  template Var scatter_rows(Tape<Real>&, Var, std::vector<std::int64_t>, std::int64_t); \
+  template Var stack(Tape<Real>&, std::span<const Var>);                                \
+  template Var reshape(Tape<Real>&, Var, std::int64_t, std::int64_t);                   \
+  template Var embedding(Tape<Real>&, Var, std::vector<token::TokenId>);                \
   template Var mix(Tape<Real>&, Var, const linalg::Mixer&);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)

@@ -96,10 +96,10 @@ void check(const std::vector<Input>& inputs, Make&& make, double step32 = kStep3
   EXPECT_LT((Checker<float>(inputs, make(float{})).error(step32)), kTolerance32) << "f32";
 }
 
-#define FUNCTION(body)                                                                                            \
-  []([[maybe_unused]] auto zero) {                                                                                \
-    using Real = decltype(zero);                                                                                  \
-    return [=](Tape<Real>& tape, const std::vector<Var>& in) -> Var { return body; };                             \
+#define FUNCTION(body)                                                                \
+  []([[maybe_unused]] auto zero) {                                                    \
+    using Real = decltype(zero);                                                      \
+    return [=](Tape<Real>& tape, const std::vector<Var>& in) -> Var { return body; }; \
   }
 
 TEST(NodesTest, Products) {
@@ -121,7 +121,8 @@ TEST(NodesTest, Rows) {
   check({{3, 4}}, FUNCTION(scatter_rows(tape, in[0], {3, 0, 3}, 5)));
   check({{6, 4}}, FUNCTION(embedding(tape, in[0], {5, 1, 5, 0})));
   static const linalg::Mixer mixer(8, 0);
-  Checker<float> turned({{3, 16}}, [](Tape<float>& tape, const std::vector<Var>& in) { return mix(tape, in[0], mixer); });
+  Checker<float> turned({{3, 16}},
+                        [](Tape<float>& tape, const std::vector<Var>& in) { return mix(tape, in[0], mixer); });
   EXPECT_LT(turned.error(kStep32), kTolerance32);
 }
 
@@ -246,8 +247,9 @@ TEST(NodesTest, Losses) {
     };
   };
   check({{4, 9}}, divergence);
-  check({{4, 9}}, FUNCTION(add_losses(tape, cross_entropy<Real>(tape, scale(tape, in[0], 1), {3, 0, 8, 1}, {1, 0, 1, 2}),
-                                      squared_error<Real>(tape, in[0], some_target<Real>(), 0.25))));
+  check({{4, 9}},
+        FUNCTION(add_losses(tape, cross_entropy<Real>(tape, scale(tape, in[0], 1), {3, 0, 8, 1}, {1, 0, 1, 2}),
+                            squared_error<Real>(tape, in[0], some_target<Real>(), 0.25))));
 }
 
 TEST(NodesTest, PartsGiveWhatTheWholeGives) {
@@ -262,9 +264,8 @@ TEST(NodesTest, PartsGiveWhatTheWholeGives) {
                                    {labels.begin() + begin, labels.begin() + static_cast<std::ptrdiff_t>(at + n)},
                                    std::vector<Real>(n, Real{1}));
       };
-      const Var x = checkpoint<Real>(tape, in[0], [](Tape<Real>& part, Var v) {
-        return activate(part, v, ops::Activation::kSilu);
-      });
+      const Var x = checkpoint<Real>(tape, in[0],
+                                     [](Tape<Real>& part, Var v) { return activate(part, v, ops::Activation::kSilu); });
       return loss_in_parts<Real>(tape, x, 2, body);
     };
   };

@@ -42,7 +42,8 @@ void sum_rows(Tape<Real>& tape, std::int64_t rows, std::int64_t cols, Real* sum,
   } else {
     tape.context().pool.parallel_dynamic(n_parts, run_part);
   }
-  for (std::int64_t part = 0; part < n_parts; ++part) tape.ops().add_scaled(sum, Real{1}, parts.data() + part * cols, cols);
+  for (std::int64_t part = 0; part < n_parts; ++part)
+    tape.ops().add_scaled(sum, Real{1}, parts.data() + part * cols, cols);
 }
 
 }  // namespace nibble::train

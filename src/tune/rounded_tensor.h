@@ -1,0 +1,63 @@
+// One tensor trained in the encoding that it will have: its numbers, scales and zeros as parameters, rounded on the way
+// forward.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "encoding/encoding.h"
+#include "train/fake_quantize.h"
+
+namespace nibble::tune {
+
+// What of it is trained.
+struct Trained {
+  bool weights = false;  // the numbers that are rounded
+  bool scales = false;   // of block encodings d of each block, its scales of sub-blocks stay
+  bool zeros = false;    // likewise dmin
+  bool offsets = false;  // what is added before rounding, within half a step (SignRound, arXiv 2309.05516)
+};
+
+class RoundedTensor {
+ public:
+  // `start`: a tensor of an affine encoding without kept columns or group index, or of a block encoding with a grid.
+  // weights: what is rounded, (rows, cols); empty: the codes of `start` stay as they are. Throws
+  // Error{kUnsupported} naming an encoding that cannot be trained.
+  RoundedTensor(const std::string& name, const TensorView& start, std::vector<float> weights, const Trained& trained);
+
+  // Its values, (rows, cols).
+  train::Var values(train::Tape<float>& tape);
+  // What is trained, each kind on its own; null where it is not.
+  train::Parameter* weights() { return of(trained_.weights, weights_); }
+  train::Parameter* scales() { return of(trained_.scales, scales_); }
+  train::Parameter* zeros() { return of(trained_.zeros, zeros_); }
+  train::Parameter* offsets() { return of(trained_.offsets, offsets_); }
+  // After every step: scales stay away from zero, offsets within half a step.
+  void hold();
+  // The tensor as it is by now, as values() has it.
+  Tensor pack() const;
+
+  static bool supports(const encoding::EncodingInfo& encoding);
+
+ private:
+  static train::Parameter* of(bool trained, train::Parameter& parameter) { return trained ? &parameter : nullptr; }
+  void read_affine(const TensorView& start);
+  void read_blocks(const TensorView& start);
+  void pack_affine(Tensor& out) const;
+  void pack_blocks(Tensor& out) const;
+
+  std::string name_;
+  const encoding::EncodingInfo* encoding_;
+  Shape shape_;
+  InputRounding inputs_;
+  Trained trained_;
+  train::CodeLevels codes_;
+  bool keeps_codes_ = false;
+  std::vector<float> levels_;                      // of the codes of `start`, (rows, cols), where they stay
+  train::Parameter weights_, scales_, zeros_, offsets_;
+  std::vector<float> least_scale_;                 // in magnitude, with the sign it had; 0: stays 0
+  std::vector<float> sub_scales_, sub_mins_;       // of block encodings, (rows, groups)
+  std::vector<std::byte> start_bytes_;             // of block encodings: what is not trained
+};
+
+}  // namespace nibble::tune
