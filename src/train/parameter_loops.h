@@ -99,20 +99,25 @@ inline float store_levels(const float* __restrict x, const QuantileTable& table,
   float most = 0;
   for (const float lane : lanes) most = lane > most ? lane : most;
   const float divisor = most > 0 ? most : 1;
-  uint32_t bits[kStateBlock];
+  int32_t bits[kStateBlock], level[kStateBlock];
+  float magnitude[kStateBlock];
   for (int64_t j = 0; j < n; ++j) {
     const float scaled = x[j] / divisor;
     __builtin_memcpy(&bits[j], &scaled, sizeof(float));
+    magnitude[j] = __builtin_fabsf(scaled);
   }
   for (int64_t j = 0; j < n; ++j) {
-    const uint32_t magnitude = bits[j] & 0x7FFFFFFFu;
-    const int32_t bin = static_cast<int32_t>(magnitude >> 16) - QuantileTable::kFirstBin;
-    const int32_t least = table.lowest[bin < 0 ? 0 : bin < QuantileTable::kBins ? bin : QuantileTable::kBins - 1];
-    float value;
-    __builtin_memcpy(&value, &magnitude, sizeof(float));
-    const int32_t level = least + (value > table.border[least] ? 1 : 0);
-    const int32_t code = table.zero + (bits[j] >> 31 != 0 ? -level : level);
-    codes[j] = static_cast<uint8_t>(code < 0 ? 0 : code);  // the map has no -1
+    const int32_t bin = ((bits[j] & 0x7FFFFFFF) >> 16) - QuantileTable::kFirstBin;
+    const int32_t above = bin > 0 ? bin : 0;
+    level[j] = above < QuantileTable::kBins ? above : QuantileTable::kBins - 1;
+  }
+  for (int64_t j = 0; j < n; ++j) level[j] = table.lowest[level[j]];
+  const int32_t zero = table.zero;
+  for (int64_t j = 0; j < n; ++j) {
+    const int32_t nearest = level[j] + (magnitude[j] > table.border[level[j]] ? 1 : 0);
+    const int32_t sign = bits[j] >> 31;  // -1 or 0
+    const int32_t code = zero + ((nearest ^ sign) - sign);
+    codes[j] = static_cast<uint8_t>(code > 0 ? code : 0);  // the map has no -1
   }
   return most;
 }
