@@ -277,32 +277,44 @@ float block_scale(const TensorView& view, std::int64_t block) {
   return dynamic_map()[load_u8(scales + block)] * super + load_f32(view.parts[3].bytes.data());
 }
 
-// Seven decades below 1, the i-th of them cut into 2^i parts whose middles are the values, of either sign; 0 and 1
-// (8-bit approximations for parallelism, arXiv 1511.04561, as bitsandbytes' create_dynamic_map has it).
-const std::array<float, 256>& dynamic_map() {
-  static const auto map = [] {
-    std::array<float, 256> values{};
-    std::size_t n = 0;
-    values[n++] = 0;
-    values[n++] = 1;
-    constexpr double kDecade[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1};
-    for (int i = 0; i < 7; ++i) {
-      const int parts = 1 << i;
-      const double first = 0.1f;
-      const double step = (1.0f - 0.1f) / static_cast<float>(parts);
-      // As torch.linspace: from the nearer end, rounded once.
-      const auto bound = [&](int k) {
-        return static_cast<float>(k < (parts + 1) / 2 ? first + step * k : 1.0 - step * (parts - k));
-      };
-      for (int k = 0; k < parts; ++k) {
-        const float value = static_cast<float>(kDecade[i]) * ((bound(k) + bound(k + 1)) / 2);
-        values[n++] = value;
-        values[n++] = -value;
-      }
+namespace {
+
+// Seven decades below 1, the i-th of them cut into first_parts * 2^i parts whose middles are the values, of either sign
+// or of one; 0 and 1 (8-bit approximations for parallelism, arXiv 1511.04561, as bitsandbytes' create_dynamic_map has
+// it).
+std::array<float, 256> make_dynamic_map(int first_parts, bool both_signs) {
+  std::array<float, 256> values{};
+  std::size_t n = 0;
+  values[n++] = 0;
+  values[n++] = 1;
+  constexpr double kDecade[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1};
+  for (int i = 0; i < 7; ++i) {
+    const int parts = first_parts << i;
+    const double first = 0.1f;
+    const double step = (1.0f - 0.1f) / static_cast<float>(parts);
+    // As torch.linspace: from the nearer end, rounded once.
+    const auto bound = [&](int k) {
+      return static_cast<float>(k < (parts + 1) / 2 ? first + step * k : 1.0 - step * (parts - k));
+    };
+    for (int k = 0; k < parts; ++k) {
+      const float value = static_cast<float>(kDecade[i]) * ((bound(k) + bound(k + 1)) / 2);
+      values[n++] = value;
+      if (both_signs) values[n++] = -value;
     }
-    std::ranges::sort(values);
-    return values;
-  }();
+  }
+  std::ranges::sort(values);
+  return values;
+}
+
+}  // namespace
+
+const std::array<float, 256>& dynamic_map() {
+  static const auto map = make_dynamic_map(1, true);
+  return map;
+}
+
+const std::array<float, 256>& unsigned_dynamic_map() {
+  static const auto map = make_dynamic_map(2, false);
   return map;
 }
 

@@ -52,6 +52,8 @@ inline int nibble_at(const std::byte* codes, std::int64_t element) {
 // to the value rounded to 16 bits.
 const std::array<float, 256>& dynamic_map();
 int nearest_dynamic(float value);
+// That of numbers that are never negative: twice as fine.
+const std::array<float, 256>& unsigned_dynamic_map();
 
 // --- kmeans ---
 inline int centroid_count(const CodebookParams& params) { return 1 << params.bits; }

@@ -1,0 +1,7 @@
+#include "train/parameter_loops.h"
+
+namespace nibble::train {
+
+const ParameterLoops& parameter_loops_avx2() noexcept { return kParameterLoops; }
+
+}  // namespace nibble::train
