@@ -79,6 +79,7 @@ struct PhaseSeconds {
   double statistics = 0;  // sums of products of what flows into linears
   double transforms = 0;
   double solving = 0;
+  double tuning = 0;  // blocks by gradients
 };
 
 struct QuantizeReport {

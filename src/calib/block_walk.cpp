@@ -224,6 +224,13 @@ void BlockWalk::pass(ExecContext& context, int layer, BlockModel::Half half, mod
   forward_s_ += seconds_since(start);
 }
 
+void BlockWalk::run_again(ExecContext& context, int layer, const float* before) {
+  const auto start = std::chrono::steady_clock::now();
+  std::copy_n(before, n_sequences_ * length_ * spec().hidden, states_.floats());
+  model_.run(context, layer, BlockModel::Half::kBoth, n_sequences_, length_, states_.floats());
+  forward_s_ += seconds_since(start);
+}
+
 void BlockWalk::show_head_input(ExecContext& context, model::ForwardObserver& observer) {
   model_.show_head_input(context, n_sequences_, length_, states_.floats(), observer);
 }

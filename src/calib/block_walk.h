@@ -69,6 +69,12 @@ class BlockWalk {
   // The hidden states before the block the walk stands before, (tokens of kTrain, hidden), and how they are cut.
   std::int64_t sequence_length() const { return length_; }
   const float* states() const { return states_.floats(); }
+  // Those of the original beside them, in the same order; null without one.
+  const float* original_states() const { return original_ ? original_states_.floats() : nullptr; }
+  std::int64_t n_sequences(Share share) const { return sequences(share); }
+  // Back to `before`, states as states() gave them before that block, and through the block as it is by now. The
+  // original's stay behind it.
+  void run_again(ExecContext& context, int layer, const float* before);
   const model::BlockModel& model() const { return model_; }
   // Spent so far, in seconds: running blocks, summing statistics.
   double forward_seconds() const { return forward_s_; }

@@ -7,6 +7,7 @@
 #include "calib/block_walk.h"
 #include "encoding/activation.h"
 #include "method/kept_columns.h"
+#include "pipeline/block_to_tune.h"
 #include "pipeline/slot_solver.h"
 #include "pipeline/transforms.h"
 
@@ -30,7 +31,7 @@ class Blockwise {
         targets_(targets),
         options_(options),
         outcomes_(targets.size()),
-        walk_(context, source_, options.cross ? source_->exchangeable() : nullptr, chunks,
+        walk_(context, source_, options.cross || options.tuning ? source_->exchangeable() : nullptr, chunks,
               {options.method.isa, 8, options.memory_limit}) {}
 
   void run(const std::function<void(int)>& block_done) {
@@ -74,10 +75,16 @@ class Blockwise {
                            (walk_.forward_seconds() + walk_.statistics_seconds() - walked);
     }
     const std::vector<Stage> stages = walk_.stages(context_, layer);
+    std::optional<BlockToTune> to_tune;
+    if (options_.tuning) to_tune.emplace(context_, *source_, walk_, targets_, layer, options_.memory_limit);
     for (std::size_t i = 0; i < stages.size(); ++i) {
       if (run_stage(stages[i])) walk_.reload(context_, layer);
       if (i + 1 == stages.size() || stages[i + 1].half != stages[i].half) walk_.pass(context_, layer, stages[i].half);
     }
+    if (!to_tune) return;
+    const auto start = std::chrono::steady_clock::now();
+    to_tune->tune(*options_.tuning, *source_, outcomes_);
+    spent_.tuning += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
   // Was anything exchanged?

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/exec_context.h"
@@ -16,6 +17,7 @@
 #include "nibble/quantize.h"
 #include "pipeline/slot_solver.h"
 #include "transform/transform.h"
+#include "tune/block_tuner.h"
 
 namespace nibble::pipeline {
 
@@ -24,6 +26,8 @@ struct BlockwiseOptions {
   std::vector<transform::Chosen> transforms;                // of each block before it is quantized, in order
   std::shared_ptr<const calib::StatisticsFile> statistics;  // in place of a text; no transforms then
   const calib::Observer* observer = nullptr;                // of inputs whose scales are fixed
+  // Of each block behind its solvers, by gradients; needs a text.
+  std::optional<tune::BlockTuning> tuning;
   bool cross = false;  // statistics against the unquantized model as well, which then runs beside it
   std::uint64_t memory_limit = std::uint64_t{2} << 30;
 };

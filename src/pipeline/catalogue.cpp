@@ -6,6 +6,7 @@
 #include "method/quantizer.h"
 #include "nibble/quantize.h"
 #include "pipeline/recipe.h"
+#include "tune/tuning_method.h"
 
 namespace nibble {
 
@@ -47,6 +48,15 @@ std::vector<MethodText> describe_methods() {
       if (some) text.formats.emplace_back(format->name);
     }
   }
+  for (const tune::TuningMethod& method : tune::tuning_methods()) {
+    MethodText& text = list.emplace_back();
+    text.name = method.name;
+    text.summary = method.summary;
+    text.source = method.source;
+    text.statistics = "inputs and outputs of the block";
+    text.cost = method.cost;
+    text.formats = std::ranges::find(list, method.start, &MethodText::name)->formats;
+  }
   return list;
 }
 
@@ -54,6 +64,8 @@ std::vector<NamedText> list_methods() {
   std::vector<NamedText> list;
   for (const method::Method* method : method::all_entries())
     list.push_back({std::string(method->name), std::string(method->summary)});
+  for (const tune::TuningMethod& method : tune::tuning_methods())
+    list.push_back({std::string(method.name), std::string(method.summary)});
   return list;
 }
 

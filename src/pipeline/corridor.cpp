@@ -15,6 +15,7 @@
 #include "pipeline/importance.h"
 #include "pipeline/output_form.h"
 #include "pipeline/transforms.h"
+#include "tune/tuning_method.h"
 
 namespace nibble::pipeline {
 
@@ -112,10 +113,22 @@ method::Options method_options(const QuantizeRequest& request) {
   return options;
 }
 
+namespace {
+
+constexpr int kTuningEffort = 10;  // from here on solvers are followed by the tuning of the block
+
+}  // namespace
+
+const tune::TuningMethod* chosen_tuning(const QuantizeRequest& request) {
+  if (const tune::TuningMethod* method = tune::find_tuning_method(request.method)) return method;
+  return request.effort >= kTuningEffort ? tune::find_tuning_method("autoround") : nullptr;
+}
+
 const method::Method* chosen_method(const QuantizeRequest& request) {
   choose_transforms(request.transforms, !request.calib.empty());  // throws
   if (request.method.empty()) return learns(request) ? &method::get("gptq") : nullptr;
-  const method::Method& method = method::get(request.method);
+  const tune::TuningMethod* tuning = tune::find_tuning_method(request.method);
+  const method::Method& method = method::get(tuning != nullptr ? tuning->start : request.method);
   if (method::asks_for_gram(method, method_options(request)) && !learns(request))
     fail(ErrorCode::kInvalidArgument, "method '{}' learns from a text: give one with --calib TEXT", request.method);
   return &method;
@@ -254,6 +267,8 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
            "type '{}' keeps columns, which are found in a text: give one with --calib TEXT", corridor.plan.recipe);
   }
   if (!learns(request)) return;
+  if (request.calib.empty() && chosen_tuning(request) != nullptr)
+    fail(ErrorCode::kInvalidArgument, "blocks are tuned on a text: give one with --calib TEXT");
   if (!request.calib.empty() && !request.calib_stats.empty())
     fail(ErrorCode::kInvalidArgument, "give a calibration text or statistics, not both");
   settle_methods(corridor.conversion, corridor.plan);
@@ -277,6 +292,11 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
         calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
     corridor.blockwise.cross = request.correction > 0;
     corridor.blockwise.transforms = choose_transforms(request.transforms, true).of_blocks;
+    if (const tune::TuningMethod* tuning = chosen_tuning(request)) {
+      corridor.blockwise.tuning = tuning->tuning;
+      corridor.blockwise.tuning->seed = request.seed;
+      corridor.blockwise.tuning->isa = best_isa();
+    }
     const calib::TokenChunks& chunks = *corridor.calibration;
     dataset = fs::path(request.calib).filename().string();
     tokens = chunks.n_chunks * chunks.context;

@@ -114,6 +114,7 @@ json::Value phases_json(const PhaseSeconds& phases) {
   value.set("statistics_s", phases.statistics);
   value.set("transforms_s", phases.transforms);
   value.set("solving_s", phases.solving);
+  value.set("tuning_s", phases.tuning);
   return value;
 }
 
@@ -121,7 +122,8 @@ std::string phases_text(const PhaseSeconds& phases) {
   std::string text = format_text("running blocks {}, statistics {}, ", format_duration(phases.forward),
                                  format_duration(phases.statistics));
   if (phases.transforms > 0) text += format_text("transforms {}, ", format_duration(phases.transforms));
-  return text + format_text("solving {}\n", format_duration(phases.solving));
+  text += format_text("solving {}", format_duration(phases.solving));
+  return text + (phases.tuning > 0 ? format_text(", tuning {}\n", format_duration(phases.tuning)) : "\n");
 }
 
 }  // namespace

@@ -244,12 +244,12 @@ Var round_inputs(Tape<Real>& tape, Var x, const InputRounding& rounding) {
   return y;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                                         \
-  template Var fake_quantize(Tape<Real>&, Var, Var, Var, Var, const CodeLevels&);                        \
-  template Var dequantize(Tape<Real>&, const float*, std::int64_t, Var, Var, const CodeLevels&);         \
-  template Var round_straight(Tape<Real>&, Var, double, double);                                         \
-  template Var round_to(Tape<Real>&, Var, Dtype);                                                        \
-  template Var spread(Tape<Real>&, Var, const float*, std::int64_t);                                     \
+#define NIBBLE_INSTANTIATE(Real)                                                                 \
+  template Var fake_quantize(Tape<Real>&, Var, Var, Var, Var, const CodeLevels&);                \
+  template Var dequantize(Tape<Real>&, const float*, std::int64_t, Var, Var, const CodeLevels&); \
+  template Var round_straight(Tape<Real>&, Var, double, double);                                 \
+  template Var round_to(Tape<Real>&, Var, Dtype);                                                \
+  template Var spread(Tape<Real>&, Var, const float*, std::int64_t);                             \
   template Var round_inputs(Tape<Real>&, Var, const InputRounding&);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)

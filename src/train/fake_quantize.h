@@ -12,10 +12,10 @@ namespace nibble::train {
 
 // The codes that a group of weights can take.
 struct CodeLevels {
-  std::int64_t group = 0;      // columns of a row that share a scale; the last group may be shorter
-  double low = 0, high = 0;    // least and largest code
-  std::vector<float> levels;   // ascending, in place of the codes themselves; empty: none
-  bool lows = false;           // what stands for zeros is subtracted as it is: s * q - low
+  std::int64_t group = 0;     // columns of a row that share a scale; the last group may be shorter
+  double low = 0, high = 0;   // least and largest code
+  std::vector<float> levels;  // ascending, in place of the codes themselves; empty: none
+  bool lows = false;          // what stands for zeros is subtracted as it is: s * q - low
 };
 
 // Group g of row r becomes s (q - z), q = round(w / s + offset + z) held in [low, high], z a number of the group, of
@@ -26,7 +26,8 @@ template <typename Real>
 Var fake_quantize(Tape<Real>& tape, Var w, Var scales, Var zeros, Var offsets, const CodeLevels& codes);
 // Codes that stay: s (q - z), or s q - low, of levels q that are given, (rows, cols).
 template <typename Real>
-Var dequantize(Tape<Real>& tape, const float* levels, std::int64_t cols, Var scales, Var zeros, const CodeLevels& codes);
+Var dequantize(Tape<Real>& tape, const float* levels, std::int64_t cols, Var scales, Var zeros,
+               const CodeLevels& codes);
 
 // The nearest integer held in [low, high]; the gradient passes where it is not held.
 template <typename Real>

@@ -42,9 +42,13 @@ void ModelParameters<Real>::add(const WeightSlot& slot) {
 }
 
 template <typename Real>
-ModelParameters<Real>::ModelParameters(const model::ModelSource& source) : spec_(source.spec()) {
+ModelParameters<Real>::ModelParameters(const model::ModelSource& source, int layer) : spec_(source.spec()) {
   for (std::size_t i = 0; i < spec_.weights.size(); ++i) {
     const WeightSlot& slot = spec_.weights[i];
+    if (layer != kAllLayers && slot.layer != layer) {
+      parameters_.push_back(nullptr);
+      continue;
+    }
     add(slot);
     BasicParameter<Real>& to = *parameters_.back();
     constexpr std::int64_t kRows = 256;
@@ -85,18 +89,33 @@ std::size_t ModelParameters<Real>::find(Role role, int layer, bool bias) const {
 }
 
 template <typename Real>
+Var ModelParameters<Real>::part(Tape<Real>& tape, std::size_t slot, std::int64_t rows, std::int64_t cols,
+                                std::int64_t index) {
+  BasicParameter<Real>& from = *parameters_[slot];
+  const std::int64_t at = index * rows * cols;
+  return tape.borrow(rows, cols, from.values() + at, from.gradient.size() > 0 ? from.gradients() + at : nullptr);
+}
+
+template <typename Real>
 Var ModelParameters<Real>::linear(Tape<Real>& tape, Role role, int layer, Var x, std::int64_t index) {
-  const std::size_t slot = find(role, layer), bias_slot = find(role, layer, true);
-  // Of a stack a part, of anything else all of it.
-  const auto part = [&](std::size_t of, std::int64_t rows, std::int64_t cols) {
-    BasicParameter<Real>& from = *parameters_[of];
-    const std::int64_t at = index * rows * cols;
-    return tape.borrow(rows, cols, from.values() + at, from.gradient.size() > 0 ? from.gradients() + at : nullptr);
-  };
+  const std::size_t slot = find(role, layer);
   const Shape& shape = spec_.weights[slot].shape;
-  const std::int64_t rows = shape.rank() == 3 ? shape[1] : shape.rows();
-  const Var y = matmul(tape, x, part(slot, rows, shape.cols()));
-  return bias_slot == kNone ? y : add_bias(tape, y, part(bias_slot, 1, rows));
+  const std::int64_t rows = model::Strides::rows_of_matrix(shape);
+  const Var y = matmul(tape, x, part(tape, slot, rows, shape.cols(), index));
+  return add_bias_of(tape, role, layer, y, index);
+}
+
+template <typename Real>
+Var ModelParameters<Real>::add_bias_of(Tape<Real>& tape, Role role, int layer, Var y, std::int64_t index) {
+  const std::size_t slot = find(role, layer, true);
+  return slot == kNone ? y : add_bias(tape, y, part(tape, slot, 1, tape.cols(y), index));
+}
+
+template <typename Real>
+void ModelParameters<Real>::freeze_all() {
+  for (const auto& parameter : parameters_) {
+    if (parameter != nullptr) parameter->gradient = {};
+  }
 }
 
 template <typename Real>
@@ -109,7 +128,7 @@ template <typename Real>
 std::vector<BasicParameter<Real>*> ModelParameters<Real>::trained() {
   std::vector<BasicParameter<Real>*> out;
   for (const auto& parameter : parameters_) {
-    if (parameter->gradient.size() > 0) out.push_back(parameter.get());
+    if (parameter != nullptr && parameter->gradient.size() > 0) out.push_back(parameter.get());
   }
   return out;
 }

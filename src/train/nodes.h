@@ -37,6 +37,9 @@ Var columns(Tape<Real>& tape, Var x, std::int64_t begin, std::int64_t n);
 // The parts, one beside the other.
 template <typename Real>
 Var beside(Tape<Real>& tape, std::span<const Var> parts);
+// Rows [begin, begin + n) of x.
+template <typename Real>
+Var row_range(Tape<Real>& tape, Var x, std::int64_t begin, std::int64_t n);
 // Rows rows[i] of x; a row may come several times.
 template <typename Real>
 Var gather_rows(Tape<Real>& tape, Var x, std::vector<std::int64_t> rows);

@@ -72,6 +72,17 @@ Var beside(Tape<Real>& tape, std::span<const Var> parts) {
 }
 
 template <typename Real>
+Var row_range(Tape<Real>& tape, Var x, std::int64_t begin, std::int64_t n) {
+  const std::int64_t cols = tape.cols(x), first = begin * cols;
+  const Var y = tape.make(n, cols, {x});
+  copy(tape.value(x) + first, n * cols, tape.mutable_value(y));
+  tape.on_backward(y, [&tape, x, y, first, n, cols] {
+    tape.ops().add_scaled(tape.gradient(x) + first, Real{1}, tape.gradient(y), n * cols);
+  });
+  return y;
+}
+
+template <typename Real>
 Var gather_rows(Tape<Real>& tape, Var x, std::vector<std::int64_t> rows) {
   const auto n = static_cast<std::int64_t>(rows.size());
   const std::int64_t cols = tape.cols(x);
@@ -188,6 +199,7 @@ Var mix(Tape<Real>& tape, Var x, const linalg::Mixer& mixer) {
 #define NIBBLE_INSTANTIATE(Real)                                                        \
   template Var columns(Tape<Real>&, Var, std::int64_t, std::int64_t);                   \
   template Var beside(Tape<Real>&, std::span<const Var>);                               \
+  template Var row_range(Tape<Real>&, Var, std::int64_t, std::int64_t);                 \
   template Var gather_rows(Tape<Real>&, Var, std::vector<std::int64_t>);                \
   template Var scatter_rows(Tape<Real>&, Var, std::vector<std::int64_t>, std::int64_t); \
   template Var stack(Tape<Real>&, std::span<const Var>);                                \

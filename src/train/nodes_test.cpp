@@ -117,6 +117,7 @@ TEST(NodesTest, Rows) {
   check({{5, 3}, {5, 4}}, FUNCTION(beside<Real>(tape, in)));
   check({{5, 3}, {2, 3}}, FUNCTION(stack<Real>(tape, in)));
   check({{5, 4}}, FUNCTION(reshape(tape, in[0], 10, 2)));
+  check({{5, 4}}, FUNCTION(row_range(tape, in[0], 1, 3)));
   check({{5, 4}}, FUNCTION(gather_rows(tape, in[0], {3, 0, 3})));
   check({{3, 4}}, FUNCTION(scatter_rows(tape, in[0], {3, 0, 3}, 5)));
   check({{6, 4}}, FUNCTION(embedding(tape, in[0], {5, 1, 5, 0})));

@@ -20,12 +20,19 @@ using train::Var;
 
 namespace {
 
-constexpr float kLeastShare = 0.02f;  // of what a scale was, that it may come down to
+constexpr float kLeastMultiple = 0.02f;  // of what a scale was, that it may come down to
 
 Parameter parameter(const std::string& name, std::int64_t rows, std::int64_t cols) {
   Parameter made(name, rows, cols);
   made.decays = false;
   return made;
+}
+
+// Its values, which become 1.
+std::vector<float> to_multiples(Parameter& parameter) {
+  std::vector<float> first(parameter.values(), parameter.values() + parameter.size());
+  std::fill_n(parameter.values(), parameter.size(), 1.0f);
+  return first;
 }
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -53,7 +60,8 @@ RoundedTensor::RoundedTensor(const std::string& name, const TensorView& start, s
   if (!supports(*encoding_))
     fail(ErrorCode::kUnsupported, "tensor '{}': the encoding {} cannot be trained", name, encoding_->name);
   encoding_->family == Family::kAffine ? read_affine(start) : read_blocks(start);
-  for (std::int64_t i = 0; i < scales_.size(); ++i) least_scale_.push_back(kLeastShare * scales_.values()[i]);
+  first_scales_ = to_multiples(scales_);
+  if (encoding_->family == Family::kBlock) first_mins_ = to_multiples(zeros_);
   const std::int64_t rows = shape_.rows(), cols = shape_.cols();
   if (!keeps_codes_) {
     weights_ = parameter(name, rows, cols);
@@ -126,13 +134,14 @@ void RoundedTensor::read_blocks(const TensorView& start) {
 }
 
 Var RoundedTensor::values(train::Tape<float>& tape) {
-  const bool blocks = encoding_->family == Family::kBlock;
-  Var scales = tape.parameter(scales_), zeros;
-  if (blocks) {
+  Var scales = train::spread(tape, tape.parameter(scales_), first_scales_.data(), 1), zeros;
+  if (encoding_->family == Family::kBlock) {
     const std::int64_t subs = encoding_->grid->n_subs();
     scales = train::spread(tape, train::round_to(tape, scales, Dtype::kF16), sub_scales_.data(), subs);
-    if (encoding_->grid->has_min)
-      zeros = train::spread(tape, train::round_to(tape, tape.parameter(zeros_), Dtype::kF16), sub_mins_.data(), subs);
+    if (encoding_->grid->has_min) {
+      const Var mins = train::spread(tape, tape.parameter(zeros_), first_mins_.data(), 1);
+      zeros = train::spread(tape, train::round_to(tape, mins, Dtype::kF16), sub_mins_.data(), subs);
+    }
   } else {
     scales = train::round_to(tape, scales, encoding_->affine.scale_dtype);
     const auto most = static_cast<double>((1 << encoding_->affine.bits) - 1);
@@ -145,13 +154,41 @@ Var RoundedTensor::values(train::Tape<float>& tape) {
 }
 
 void RoundedTensor::hold() {
-  for (std::int64_t i = 0; trained_.scales && i < scales_.size(); ++i) {
-    float& scale = scales_.values()[i];
-    const float least = least_scale_[index(i)];
-    scale = least > 0 ? std::max(scale, least) : least < 0 ? std::min(scale, least) : 0;
-  }
+  for (std::int64_t i = 0; trained_.scales && i < scales_.size(); ++i)
+    scales_.values()[i] = std::max(scales_.values()[i], kLeastMultiple);
   for (std::int64_t i = 0; trained_.offsets && i < offsets_.size(); ++i)
     offsets_.values()[i] = std::clamp(offsets_.values()[i], -0.5f, 0.5f);
+}
+
+RoundedTensor::Group RoundedTensor::group_at(std::int64_t i) const {
+  const std::int64_t cols = shape_.cols(), groups = (cols + codes_.group - 1) / codes_.group;
+  const std::int64_t at = i / cols * groups + i % cols / codes_.group;
+  if (encoding_->family == Family::kAffine) {
+    const std::size_t own = scales_.size() == 1 ? 0 : index(at);
+    return {scales_.values()[own] * first_scales_[own], zeros_.values()[own]};
+  }
+  const std::size_t block = index(at / encoding_->grid->n_subs());
+  const float step = scales_.values()[block] * first_scales_[block] * sub_scales_[index(at)];
+  if (!encoding_->grid->has_min) return {step, 0};
+  const float low = zeros_.values()[block] * first_mins_[block] * sub_mins_[index(at)];
+  return {step, step != 0 ? low / step : 0};
+}
+
+std::vector<float> RoundedTensor::into_cells(std::vector<float> original) const {
+  constexpr float kMargin = 0.05f;
+  std::vector<float> levels = codes_.levels;
+  for (int code = static_cast<int>(codes_.low); codes_.levels.empty() && code <= static_cast<int>(codes_.high); ++code)
+    levels.push_back(static_cast<float>(code));
+  for (std::int64_t i = 0; i < std::ssize(original); ++i) {
+    const Group group = group_at(i);
+    if (group.scale == 0) continue;
+    const auto level = std::ranges::lower_bound(levels, levels_[index(i)]);
+    float place = original[index(i)] / group.scale + group.zero;
+    if (level != levels.begin()) place = std::max(place, (level[0] + level[-1]) / 2 + kMargin);
+    if (level + 1 != levels.end()) place = std::min(place, (level[0] + level[1]) / 2 - kMargin);
+    original[index(i)] = (place - group.zero) * group.scale;
+  }
+  return original;
 }
 
 Tensor RoundedTensor::pack() const {
@@ -170,7 +207,7 @@ void RoundedTensor::pack_affine(Tensor& out) const {
   for (std::int64_t i = 0; i < scales_.size(); ++i) {
     const float zero = std::clamp(std::nearbyint(zeros_.values()[i]), static_cast<float>(params.least_zero),
                                   static_cast<float>((1 << params.bits) - 1));
-    at[index(i)] = {encoding::round_scale(params.scale_dtype, scales_.values()[i]),
+    at[index(i)] = {encoding::round_scale(params.scale_dtype, scales_.values()[i] * first_scales_[index(i)]),
                     params.symmetric ? 0 : static_cast<int>(zero)};
     encoding::store_scale_zero(params, at[index(i)], scales, zeros, i);
   }
@@ -205,10 +242,10 @@ void RoundedTensor::pack_blocks(Tensor& out) const {
   for (std::int64_t b = 0; b < blocks; ++b) {
     fields = {};
     grid.unpack(start_bytes_.data() + b * encoding_->block_bytes, fields);
-    const float d = scales_.values()[b];
+    const float d = scales_.values()[b] * first_scales_[index(b)];
     fields.d = std::copysign(encoding::round_scale(Dtype::kF16, std::abs(d)), d);
     if (grid.has_min) {
-      const float dmin = zeros_.values()[b];
+      const float dmin = zeros_.values()[b] * first_mins_[index(b)];
       fields.dmin = std::copysign(encoding::round_scale(Dtype::kF16, std::abs(dmin)), dmin);
     }
     for (int e = 0; e < grid.block && !keeps_codes_; ++e) {
@@ -220,8 +257,8 @@ void RoundedTensor::pack_blocks(Tensor& out) const {
       const float offset = trained_.offsets ? offsets_.values()[i] : 0.0f;
       const float place = weights_.values()[i] * (1 / step) + low / step + offset;
       if (grid.table == nullptr) {
-        const float code = std::clamp(std::nearbyint(place), static_cast<float>(grid.code_min),
-                                      static_cast<float>(grid.code_max));
+        const float code =
+            std::clamp(std::nearbyint(place), static_cast<float>(grid.code_min), static_cast<float>(grid.code_max));
         fields.code[e] = static_cast<std::int8_t>(code);
         continue;
       }

@@ -27,13 +27,17 @@ class RoundedTensor {
 
   // Its values, (rows, cols).
   train::Var values(train::Tape<float>& tape);
-  // What is trained, each kind on its own; null where it is not.
+  // What is trained, each kind on its own; null where it is not. Scales, and the minima of block encodings, are
+  // multiples of what they were; zeros are codes, offsets shares of a step.
   train::Parameter* weights() { return of(trained_.weights, weights_); }
   train::Parameter* scales() { return of(trained_.scales, scales_); }
   train::Parameter* zeros() { return of(trained_.zeros, zeros_); }
   train::Parameter* offsets() { return of(trained_.offsets, offsets_); }
   // After every step: scales stay away from zero, offsets within half a step.
   void hold();
+  // Of one whose codes stay: `original`, (rows, cols), moved no farther than needed to round to those codes, within a
+  // twentieth of a step of the ends of their cells.
+  std::vector<float> into_cells(std::vector<float> original) const;
   // The tensor as it is by now, as values() has it.
   Tensor pack() const;
 
@@ -43,6 +47,10 @@ class RoundedTensor {
   static train::Parameter* of(bool trained, train::Parameter& parameter) { return trained ? &parameter : nullptr; }
   void read_affine(const TensorView& start);
   void read_blocks(const TensorView& start);
+  struct Group {
+    float scale, zero;  // value = scale * (level - zero)
+  };
+  Group group_at(std::int64_t i) const;  // of number i
   void pack_affine(Tensor& out) const;
   void pack_blocks(Tensor& out) const;
 
@@ -53,11 +61,11 @@ class RoundedTensor {
   Trained trained_;
   train::CodeLevels codes_;
   bool keeps_codes_ = false;
-  std::vector<float> levels_;                      // of the codes of `start`, (rows, cols), where they stay
+  std::vector<float> levels_;  // of the codes of `start`, (rows, cols), where they stay
   train::Parameter weights_, scales_, zeros_, offsets_;
-  std::vector<float> least_scale_;                 // in magnitude, with the sign it had; 0: stays 0
-  std::vector<float> sub_scales_, sub_mins_;       // of block encodings, (rows, groups)
-  std::vector<std::byte> start_bytes_;             // of block encodings: what is not trained
+  std::vector<float> first_scales_, first_mins_;  // that multiples are of
+  std::vector<float> sub_scales_, sub_mins_;      // of block encodings, (rows, groups)
+  std::vector<std::byte> start_bytes_;            // of block encodings: what is not trained
 };
 
 }  // namespace nibble::tune

@@ -1,0 +1,61 @@
+// One block trained to give what the unquantized one gave: SignRound (arXiv 2309.05516) and EfficientQAT's Block-AP
+// (arXiv 2407.11062, 3.2).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/exec_context.h"
+#include "model/source.h"
+#include "train/optimizer.h"
+#include "tune/rounded_tensor.h"
+
+namespace nibble::tune {
+
+// States before the block as the quantized part gives them, and behind it as the original gives them, (sequences *
+// length, hidden); those that are learned from and those that judge.
+struct BlockStates {
+  std::int64_t length = 0;
+  std::int64_t n_train = 0, n_held_out = 0;  // sequences
+  const float *inputs = nullptr, *targets = nullptr;
+  const float *held_out_inputs = nullptr, *held_out_targets = nullptr;
+};
+
+// A weight of the block as it was quantized first, and what it stands for.
+struct BlockTensor {
+  std::size_t slot = 0;  // of the source's spec
+  TensorView start;
+  std::vector<float> original;  // (rows, cols)
+};
+
+struct BlockTuning {
+  Trained trained;
+  std::string optimizer = "signsgd";
+  int iterations = 200;
+  std::int64_t batch_sequences = 8;
+  // The learning rates at the start: of offsets in steps, of weights in their own size, of scales as a share of them, of
+  // zeros in codes. They fall to `final_fraction`.
+  double lr_offsets = 0.005, lr_weights = 2e-5, lr_scales = 0.005, lr_zeros = 0.005;
+  std::string schedule = "linear";
+  double final_fraction = 0;
+  double weight_decay = 0;
+  // Are weights that are rounded first moved into the cells of the codes they have, as far as need be?
+  bool keep_codes = true;
+  std::uint64_t seed = 0;
+  Isa isa = Isa::kScalar;
+};
+
+struct TunedBlock {
+  double before = 0, after = 0;  // squared error of the held-out outputs over their square
+  int best_iteration = 0;        // 0: as it was
+  double seconds = 0;
+  std::vector<Tensor> tensors;  // of each BlockTensor; empty where nothing was better
+};
+
+// `source` gives all other weights of the block. The result is that of the iteration with the least held-out error;
+// nothing where none is below the first.
+TunedBlock tune_block(ExecContext& context, const model::ModelSource& source, int layer, const BlockStates& states,
+                      std::vector<BlockTensor> tensors, const BlockTuning& options);
+
+}  // namespace nibble::tune

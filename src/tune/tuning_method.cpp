@@ -1,0 +1,45 @@
+#include "tune/tuning_method.h"
+
+#include <algorithm>
+#include <array>
+
+namespace nibble::tune {
+
+namespace {
+
+BlockTuning autoround() {
+  BlockTuning tuning;
+  tuning.trained = {.weights = false, .scales = true, .zeros = false, .offsets = true};
+  tuning.optimizer = "signsgd";
+  return tuning;
+}
+
+BlockTuning block_ap() {
+  BlockTuning tuning;
+  tuning.trained = {.weights = true, .scales = true, .zeros = true, .offsets = false};
+  tuning.optimizer = "adamw";
+  tuning.schedule = "cosine";
+  tuning.final_fraction = 0.05;
+  return tuning;
+}
+
+}  // namespace
+
+std::span<const TuningMethod> tuning_methods() {
+  static const std::array<TuningMethod, 2> methods = {{
+      {"autoround", "rounding offsets and scales of a block by signed gradients, from where gptq leaves it",
+       "SignRound, arXiv 2309.05516; intel/auto-round", "a few hundred passes forth and back over each block", "gptq",
+       autoround()},
+      {"block-ap", "weights, scales and zeros of a block by AdamW, from where gptq leaves it",
+       "EfficientQAT, arXiv 2407.11062, 3.2", "a few hundred passes forth and back over each block", "gptq", block_ap()},
+  }};
+  return methods;
+}
+
+const TuningMethod* find_tuning_method(std::string_view name) {
+  const auto methods = tuning_methods();
+  const auto found = std::ranges::find(methods, name, &TuningMethod::name);
+  return found == methods.end() ? nullptr : &*found;
+}
+
+}  // namespace nibble::tune
