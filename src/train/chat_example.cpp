@@ -34,7 +34,9 @@ class Conversation {
         now_(now),
         ends_(engine::end_tokens(tokenizer.vocabulary())),
         text_(with_context("chat template", [&] { return render(messages, false); })),
-        tokens_(encode(text_)) {}
+        tokens_(encode(text_)) {
+    find_ends();
+  }
   Example example() const;
 
  private:
@@ -50,8 +52,12 @@ class Conversation {
   std::optional<std::size_t> length_of_first(std::size_t n, bool wants_answer) const;
   // Where the rendering with another content begins to differ; nothing where it does not.
   std::optional<std::size_t> first_difference(std::size_t message, std::string content) const;
+  void find_ends();
   // The token in which byte `at` of the text stands.
-  std::size_t token_at(std::size_t at) const { return common(tokens_, encode(std::string_view(text_).substr(0, at))); }
+  std::size_t token_at(std::size_t at) const {
+    if (ends_at_.empty()) return common(tokens_, encode(std::string_view(text_).substr(0, at)));
+    return static_cast<std::size_t>(std::ranges::upper_bound(ends_at_, at) - ends_at_.begin());
+  }
   Span answer(std::size_t message) const;
 
   const token::Tokenizer& tokenizer_;
@@ -62,7 +68,20 @@ class Conversation {
   std::vector<TokenId> ends_;
   std::string text_;
   std::vector<TokenId> tokens_;
+  std::vector<std::size_t> ends_at_;  // of each token, in text_; empty where the tokens spell another text
 };
+
+// Tokens spell the text, perhaps with a space before it, unless the tokenizer normalises it.
+void Conversation::find_ends() {
+  std::string spelled;
+  for (const TokenId id : tokens_) {
+    spelled += tokenizer_.token_bytes(id, true);
+    ends_at_.push_back(spelled.size());
+  }
+  const std::size_t before = spelled.size() - std::min(spelled.size(), text_.size());
+  if (before > 1 || std::string_view(spelled).substr(before) != text_) return ends_at_.clear();
+  for (std::size_t& end : ends_at_) end -= before;
+}
 
 std::string Conversation::render(json::Array messages, bool wants_answer) const {
   json::Value variables = engine::template_variables(tokenizer_.vocabulary(), std::move(messages), others_);

@@ -6,7 +6,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "train/test_tokenizer.h"
+#include "train/tokenizer_test.h"
 
 namespace nibble::train {
 namespace {
@@ -82,6 +82,28 @@ TEST(ChatExample, WhatCannotBeLearnedIsRefused) {
   EXPECT_THAT(learned_of("{{ raise_exception('only users') }}", kTwoTurns), HasSubstr("only users"));
   EXPECT_THAT(learned_of("{% for m in messages %}{{ m.role }}{% endfor %}", kTwoTurns),
               HasSubstr("does not show where this answer stands"));
+}
+
+// Tokenizers whose tokens do not spell the text as it is: a space before it (SentencePiece), composed characters.
+TEST(ChatExample, TokenizersThatChangeTheText) {
+  json::Array messages = kTwoTurns;
+  messages[1].set("content", "Se\u0301ven.");  // e and an accent
+  const auto pieces = token::make_tokenizer(token::load_vocabulary(NIBBLE_SOURCE_DIR "/models/books-7m"));
+  constexpr std::string_view kSpaces =
+      "{% for m in messages %}{% if m.role == 'user' %}User: {{ m.content }}\n{% else %}Answer: {{ m.content }}</s>"
+      "{% endif %}{% endfor %}{% if add_generation_prompt %}Answer:{% endif %}";
+  const auto learned = [&](const token::Tokenizer& tokenizer, std::string_view source) {
+    return learned_text(tokenizer, chat_example(tokenizer, jinja::Template(source), messages, {}, {}));
+  };
+  EXPECT_EQ(learned(*pieces, kSpaces), "« Se\u0301ven.</s>»« Yes!</s>»");
+  const auto composing = token::make_tokenizer(token::load_vocabulary(NIBBLE_SOURCE_DIR "/src/token/testdata/qwen2"));
+  ASSERT_EQ(composing->decode(composing->encode("e\u0301")), "\u00E9");
+  std::string composed;  // byte-level tokens, as text
+  const Example example = chat_example(*composing, jinja::Template(kChatMl), messages, {}, {});
+  for (std::size_t i = 0; i < example.tokens.size(); ++i) {
+    if (example.learned[i] != 0) composed += composing->token_bytes(example.tokens[i], true);
+  }
+  EXPECT_EQ(composed, "S\u00E9ven.<|im_end|>Yes!<|im_end|>");
 }
 
 // Real templates: both answers are learned, and nothing of what others say.

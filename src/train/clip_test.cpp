@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "train/test_parameters.h"
+#include "train/parameters_test.h"
 
 namespace nibble::train {
 namespace {

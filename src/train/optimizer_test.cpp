@@ -12,9 +12,9 @@
 
 #include "base/temporary_folder.h"
 #include "encoding/codebook.h"
+#include "train/parameters_test.h"
 #include "train/pieces.h"
 #include "train/quantile_tables.h"
-#include "train/test_parameters.h"
 #include "train/training_state.h"
 
 namespace nibble::train {

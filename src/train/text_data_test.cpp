@@ -5,7 +5,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "train/test_tokenizer.h"
+#include "train/tokenizer_test.h"
 
 namespace nibble::train {
 namespace {
