@@ -14,6 +14,7 @@
 #include "cli/command_run.h"
 #include "cli/command_sweep.h"
 #include "cli/command_synth.h"
+#include "cli/command_train.h"
 
 namespace nibble::cli {
 
@@ -29,6 +30,7 @@ std::span<const Command> all_commands() {
       calibrate_command(),
       eval_command(),
       sweep_command(),
+      train_command(),
       run_command(),
       chat_command(),
       bench_command(),

@@ -58,6 +58,18 @@ void settle_methods(const Conversion& conversion, QuantPlan& plan) {
   }
 }
 
+std::vector<SlotTarget> slot_targets(const Conversion& conversion, const QuantPlan& plan) {
+  std::vector<SlotTarget> targets(conversion.model->spec().weights.size());
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    const TensorPlan& tensor = plan.tensors[i];
+    if (slot_of(conversion, conversion.tensors[i]) == nullptr) continue;
+    const SlotTarget to = {tensor.target, tensor.method, nullptr, tensor.inputs},
+                     kept = {nullptr, nullptr, tensor.target};
+    targets[conversion.tensors[i].slot] = tensor.method != nullptr ? to : kept;
+  }
+  return targets;
+}
+
 std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion& conversion, QuantPlan& plan,
                                                const TransferOptions& options, const BlockwiseOptions& blockwise,
                                                const calib::TokenChunks& chunks, container::CheckpointWriter& writer,

@@ -26,6 +26,9 @@ calib::TokenChunks calibration_chunks(const model::ModelSource& source, const Ca
 // note; throws Error{kUnsupported} when the model's architecture is not known.
 void settle_methods(const Conversion& conversion, QuantPlan& plan);
 
+// By slot of the model's spec: what the plan makes of each weight that a tensor of its own holds.
+std::vector<SlotTarget> slot_targets(const Conversion& conversion, const QuantPlan& plan);
+
 // As transfer() of the whole plan, which settle_methods() has seen. Chunks are not looked at where `blockwise` has
 // statistics.
 std::vector<TensorOutcome> transfer_calibrated(ExecContext& context, Conversion& conversion, QuantPlan& plan,

@@ -212,6 +212,14 @@ std::vector<TensorOutcome> Corridor::transfer_all(ExecContext& context, containe
     for (std::size_t i = 0; i < plan.tensors.size(); ++i) report.tensors[i].note = plan.tensors[i].note;
     return outcomes;
   }
+  if (rewrite_weights) {
+    const auto source = conversion.model->exchangeable();
+    rewrite_weights(context, source);
+    conversion.model = source;
+    for (SourceTensor& tensor : conversion.tensors) {
+      if (tensor.slot != SourceTensor::kNoSlot && tensor.shares.empty()) conversion.take_again(tensor);
+    }
+  }
   std::vector<TensorOutcome> outcomes(plan.tensors.size());
   std::vector<std::size_t> all(plan.tensors.size());
   std::iota(all.begin(), all.end(), std::size_t{0});

@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +26,9 @@ struct Corridor {
   TransferOptions options;
   std::optional<calib::TokenChunks> calibration;
   BlockwiseOptions blockwise;
+  // Exchanges weights of the model for others before they are written, in the plan's types or in f32; none: as they
+  // are.
+  std::function<void(ExecContext&, const std::shared_ptr<model::ModelSource>&)> rewrite_weights;
   QuantizeReport report;
 
   // From the plan to the file under `output`.
@@ -57,6 +62,12 @@ QuantizeReport report_plan(const Conversion& conversion, const QuantPlan& plan);
 
 // All but the work, for a GGUF file.
 Corridor prepare_gguf(const QuantizeRequest& request, const Recipe& recipe);
+
+// quantize_model() of a type that is none of "auto", and convert_model(), with a corridor that is changed before it is
+// gone through.
+using Adjust = std::function<void(Corridor& corridor)>;
+QuantizeReport quantize_adjusted(const QuantizeRequest& request, const RunContext& run, const Adjust& adjust = {});
+QuantizeReport convert_adjusted(const ConvertRequest& request, const RunContext& run, const Adjust& adjust = {});
 
 // Runs `write` unless only the plan was asked for, and fills in what all commands report.
 template <typename Write>

@@ -39,7 +39,8 @@ const encoding::EncodingInfo& plain_type(const std::string& name) {
 }
 
 // Into a folder of quantized weights.
-QuantizeReport quantize_to_folder(const QuantizeRequest& request, OutputForm form, const RunContext& run) {
+QuantizeReport quantize_to_folder(const QuantizeRequest& request, OutputForm form, const RunContext& run,
+                                  const Adjust& adjust) {
   if (!request.imatrix.empty() || !request.overrides.empty() || request.pure)
     fail(ErrorCode::kInvalidArgument, "--imatrix, --override and --pure are for GGUF files, not for '{}'",
          form.format->name);
@@ -59,29 +60,29 @@ QuantizeReport quantize_to_folder(const QuantizeRequest& request, OutputForm for
   note_requantized(corridor.plan, corridor.conversion.notes);
   set_calibration(request, corridor);
   corridor.report = report_plan(corridor.conversion, corridor.plan);
+  if (adjust) adjust(corridor);
   return carry_out(corridor, request.output, request.dry_run, run, [&](ExecContext& context) {
     corridor.write_hf(context, request.output, container::kShardBytes, form.format);
   });
 }
 
-QuantizeReport quantize_to_gguf(const QuantizeRequest& request, const RunContext& run) {
+QuantizeReport quantize_to_gguf(const QuantizeRequest& request, const RunContext& run, const Adjust& adjust) {
   Corridor corridor = prepare_gguf(request, load_recipe(request.type));
+  if (adjust) adjust(corridor);
   return carry_out(corridor, request.output, request.dry_run, run,
                    [&](ExecContext& context) { corridor.write_gguf(context, request.output); });
 }
 
 }  // namespace
 
-QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
-  if (request.type == "auto") return quantize_auto(request, run);
-  if (request.size_bytes > 0 || request.bits_per_weight > 0 || !request.emit_recipe.empty())
-    fail(ErrorCode::kInvalidArgument, "--size, --bpw and --emit-recipe go with --type auto; '{}' has a size of its own",
-         request.type);
+QuantizeReport pipeline::quantize_adjusted(const QuantizeRequest& request, const RunContext& run,
+                                           const Adjust& adjust) {
   const OutputForm form = choose_form(request.type, request.format, request.output, !request.calib.empty());
-  return form.format != nullptr ? quantize_to_folder(request, form, run) : quantize_to_gguf(request, run);
+  return form.format != nullptr ? quantize_to_folder(request, form, run, adjust)
+                                : quantize_to_gguf(request, run, adjust);
 }
 
-QuantizeReport convert_model(const ConvertRequest& request, const RunContext& run) {
+QuantizeReport pipeline::convert_adjusted(const ConvertRequest& request, const RunContext& run, const Adjust& adjust) {
   const encoding::EncodingInfo& type = plain_type(request.type);
   const fs::path output = request.output;
   const std::uint64_t shard_size = shard_bytes(request.shard_bytes, output);
@@ -93,9 +94,22 @@ QuantizeReport convert_model(const ConvertRequest& request, const RunContext& ru
       to_gguf ? make_plan(load_recipe(type.name), corridor.conversion.facts, plan_inputs(corridor.conversion), {})
               : plain_plan(corridor.conversion, type);
   corridor.report = report_plan(corridor.conversion, corridor.plan);
+  if (adjust) adjust(corridor);
   return carry_out(corridor, request.output, request.dry_run, run, [&](ExecContext& context) {
     to_gguf ? corridor.write_gguf(context, output) : corridor.write_hf(context, output, shard_size);
   });
+}
+
+QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
+  if (request.type == "auto") return quantize_auto(request, run);
+  if (request.size_bytes > 0 || request.bits_per_weight > 0 || !request.emit_recipe.empty())
+    fail(ErrorCode::kInvalidArgument, "--size, --bpw and --emit-recipe go with --type auto; '{}' has a size of its own",
+         request.type);
+  return quantize_adjusted(request, run);
+}
+
+QuantizeReport convert_model(const ConvertRequest& request, const RunContext& run) {
+  return convert_adjusted(request, run);
 }
 
 }  // namespace nibble

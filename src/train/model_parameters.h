@@ -33,6 +33,7 @@ class ModelParameters : public GraphWeights<Real> {
   std::vector<BasicParameter<Real>*> trained();
   void freeze(std::size_t slot) { parameters_[slot]->gradient = {}; }
   void freeze_all();
+  bool has(std::size_t slot) const { return parameters_[slot] != nullptr; }
   // Frees the numbers of a slot, which then is asked for no more.
   void leave_out(std::size_t slot) { parameters_[slot] = nullptr; }
   // y plus the bias of a linear, if it has one; `index` as in linear().

@@ -16,9 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-TokenBatch view_of(const Batch& batch) {
-  return {{batch.n_sequences, batch.length}, batch.tokens, batch.learned};
-}
+TokenBatch view_of(const Batch& batch) { return {{batch.n_sequences, batch.length}, batch.tokens, batch.learned}; }
 
 class Run {
  public:
@@ -121,12 +119,12 @@ class Run {
 
   [[noreturn]] void stop_at_nonsense(double loss, double norm) {
     save();
-    const std::string kept =
-        options_.folder.empty() ? std::string()
-                                : format_text("; the state before it is kept in '{}'", state_path(options_.folder).string());
+    const std::string kept = options_.folder.empty() ? std::string()
+                                                     : format_text("; the state before it is kept in '{}'",
+                                                                   state_path(options_.folder).string());
     fail(ErrorCode::kInvalidArgument,
-         "step {}: the loss is {} and the norm of the gradient {}; a smaller learning rate than {} may help{}", step_ + 1,
-         loss, norm, options_.optimizer.lr, kept);
+         "step {}: the loss is {} and the norm of the gradient {}; a smaller learning rate than {} may help{}",
+         step_ + 1, loss, norm, options_.optimizer.lr, kept);
   }
 
   double look() { return mean_loss(context_, model_, held_out_, sequences_); }

@@ -37,14 +37,14 @@ struct TrainerOptions {
   std::string schedule = "cosine";
   std::int64_t warmup_steps = 0;
   double final_fraction = 0;
-  double clip = 1;                 // greatest norm of the gradient; 0: none
+  double clip = 1;  // greatest norm of the gradient; 0: none
   std::uint64_t seed = 0;
   std::int64_t evaluate_every = 0;  // steps between two looks at the held-out examples; 0: at the end alone
   std::int64_t save_every = 0;      // steps between two states on disk; 0: when stopped alone
   std::uint64_t state_memory_limit = ~std::uint64_t{0};  // bytes of optimizer states in RAM
-  std::filesystem::path folder;     // of the state and the curve; empty: neither
-  bool resume = false;              // from the state in `folder`
-  json::Object settings;            // of the caller, that a resumed run must share
+  std::filesystem::path folder;                          // of the state and the curve; empty: neither
+  bool resume = false;                                   // from the state in `folder`
+  json::Object settings;                                 // of the caller, that a resumed run must share
 };
 
 struct TrainedRun {

@@ -9,8 +9,8 @@
 namespace nibble::train {
 
 struct WholeModelOptions {
-  bool checkpoint = false;    // blocks are computed again on the way back
-  double teacher_share = 1;   // of the loss, where there is a teacher
+  bool checkpoint = false;   // blocks are computed again on the way back
+  double teacher_share = 1;  // of the loss, where there is a teacher
   Isa isa = Isa::kScalar;
 };
 

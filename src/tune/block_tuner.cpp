@@ -55,8 +55,7 @@ class Tuner {
     spec.lr = 1;
     spec.weight_decay = options_.weight_decay;
     const auto optimizer = train::make_optimizer(spec);
-    const auto schedule =
-        train::make_schedule(options_.schedule, options_.iterations, 0, options_.final_fraction);
+    const auto schedule = train::make_schedule(options_.schedule, options_.iterations, 0, options_.final_fraction);
     const int look_every = std::max(1, options_.iterations / kLooks);
     for (int i = 0; i < options_.iterations; ++i) {
       context_.check_cancelled();
@@ -76,8 +75,10 @@ class Tuner {
 
  private:
   void add_parameters(RoundedTensor& tensor) {
-    const std::pair<Parameter*, double> all[] = {{tensor.weights(), options_.lr_weights},
-                                                 {tensor.scales(), options_.lr_scales},
+    const double step = tensor.mean_step(), weight_unit = options_.absolute ? 1 : step;
+    const double scale_unit = options_.absolute && step > 0 ? 1 / step : 1;
+    const std::pair<Parameter*, double> all[] = {{tensor.weights(), options_.lr_weights * weight_unit},
+                                                 {tensor.scales(), options_.lr_scales * scale_unit},
                                                  {tensor.zeros(), options_.lr_zeros},
                                                  {tensor.offsets(), options_.lr_offsets}};
     for (const auto& [parameter, lr] : all) {
@@ -92,8 +93,8 @@ class Tuner {
     const std::int64_t n = std::min(options_.batch_sequences, states_.n_train), run = states_.length * hidden_;
     std::vector<float> inputs(static_cast<std::size_t>(n * run)), targets(inputs.size());
     for (std::int64_t i = 0; i < n; ++i) {
-      const std::uint64_t draw = random_bits(options_.seed, static_cast<std::uint64_t>(iteration),
-                                             static_cast<std::uint64_t>(i));
+      const std::uint64_t draw =
+          random_bits(options_.seed, static_cast<std::uint64_t>(iteration), static_cast<std::uint64_t>(i));
       const auto at = static_cast<std::int64_t>(draw % static_cast<std::uint64_t>(states_.n_train));
       std::copy_n(states_.inputs + at * run, run, inputs.begin() + i * run);
       std::copy_n(states_.targets + at * run, run, targets.begin() + i * run);
@@ -121,8 +122,8 @@ class Tuner {
       const std::unique_ptr<Tape<float>> tape = tape_.nested();
       const Var x = tape->constant(sequences.rows(), hidden_, states_.held_out_inputs + begin * run);
       const Var y = graph_.block(*tape, weights_, layer_, x, sequences);
-      sum += static_cast<double>(
-          *tape->value(train::squared_error(*tape, y, states_.held_out_targets + begin * run, 1)));
+      sum +=
+          static_cast<double>(*tape->value(train::squared_error(*tape, y, states_.held_out_targets + begin * run, 1)));
     }
     return sum;
   }

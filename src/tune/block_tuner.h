@@ -34,9 +34,11 @@ struct BlockTuning {
   std::string optimizer = "signsgd";
   int iterations = 200;
   std::int64_t batch_sequences = 8;
-  // The learning rates at the start: of offsets in steps, of weights in their own size, of scales as a share of them, of
+  // The learning rates at the start: of offsets and weights in steps between values, of scales as a share of them, of
   // zeros in codes. They fall to `final_fraction`.
-  double lr_offsets = 0.005, lr_weights = 2e-5, lr_scales = 0.005, lr_zeros = 0.005;
+  // With `absolute` those of weights and scales are in the weights' own units instead, as papers give them.
+  bool absolute = false;
+  double lr_offsets = 0.005, lr_weights = 0.005, lr_scales = 0.005, lr_zeros = 0.005;
   std::string schedule = "linear";
   double final_fraction = 0;
   double weight_decay = 0;

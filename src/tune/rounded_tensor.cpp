@@ -160,6 +160,17 @@ void RoundedTensor::hold() {
     offsets_.values()[i] = std::clamp(offsets_.values()[i], -0.5f, 0.5f);
 }
 
+double RoundedTensor::mean_step() const {
+  const std::int64_t rows = shape_.rows(), cols = shape_.cols();
+  double sum = 0;
+  std::int64_t n = 0;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t c = 0; c < cols; c += codes_.group, ++n)
+      sum += std::abs(static_cast<double>(group_at(row * cols + c).scale));
+  }
+  return sum / static_cast<double>(std::max<std::int64_t>(1, n));
+}
+
 RoundedTensor::Group RoundedTensor::group_at(std::int64_t i) const {
   const std::int64_t cols = shape_.cols(), groups = (cols + codes_.group - 1) / codes_.group;
   const std::int64_t at = i / cols * groups + i % cols / codes_.group;

@@ -33,6 +33,7 @@ class RoundedTensor {
   train::Parameter* scales() { return of(trained_.scales, scales_); }
   train::Parameter* zeros() { return of(trained_.zeros, zeros_); }
   train::Parameter* offsets() { return of(trained_.offsets, offsets_); }
+  double mean_step() const;  // between neighbouring values, over all groups
   // After every step: scales stay away from zero, offsets within half a step.
   void hold();
   // Of one whose codes stay: `original`, (rows, cols), moved no farther than needed to round to those codes, within a

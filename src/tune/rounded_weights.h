@@ -27,7 +27,7 @@ class RoundedWeights : public train::GraphWeights<float> {
     InputRounding inputs;
   };
   const std::map<std::size_t, Rounded>& rounded() const { return rounded_; }  // by slot
-  void hold();                                                               // after every step
+  void hold();                                                                // after every step
 
  private:
   train::ModelParameters<float>& plain_;

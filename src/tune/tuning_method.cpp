@@ -23,15 +23,30 @@ BlockTuning block_ap() {
   return tuning;
 }
 
+// The published hyper-parameters: 4096 samples of 2048 tokens, two epochs of batches of two, from nearest rounding.
+BlockTuning block_ap_paper() {
+  BlockTuning tuning = block_ap();
+  tuning.absolute = true;
+  tuning.keep_codes = false;
+  tuning.lr_weights = 2e-5;
+  tuning.lr_scales = tuning.lr_zeros = 1e-4;
+  tuning.batch_sequences = 2;
+  tuning.iterations = 4096;
+  return tuning;
+}
+
 }  // namespace
 
 std::span<const TuningMethod> tuning_methods() {
-  static const std::array<TuningMethod, 2> methods = {{
+  static const std::array<TuningMethod, 3> methods = {{
       {"autoround", "rounding offsets and scales of a block by signed gradients, from where gptq leaves it",
        "SignRound, arXiv 2309.05516; intel/auto-round", "a few hundred passes forth and back over each block", "gptq",
        autoround()},
       {"block-ap", "weights, scales and zeros of a block by AdamW, from where gptq leaves it",
-       "EfficientQAT, arXiv 2407.11062, 3.2", "a few hundred passes forth and back over each block", "gptq", block_ap()},
+       "EfficientQAT, arXiv 2407.11062, 3.2", "a few hundred passes forth and back over each block", "gptq",
+       block_ap()},
+      {"block-ap-paper", "the same with the published learning rates and steps, from nearest rounding",
+       "EfficientQAT, arXiv 2407.11062, 4.1", "4096 passes forth and back over each block", "rtn", block_ap_paper()},
   }};
   return methods;
 }
