@@ -11,7 +11,8 @@ constexpr std::int64_t kTokens = 32;  // that are reduced by one thread at a tim
 
 // out[i] += sum_k factors[k] * b[k * ldb + i]: four k at a time, so that sums are written less often. The order of the
 // sum is that of k, whichever rows are asked for.
-void add_product(const float* factors, std::int64_t rank, const float* b, std::int64_t ldb, std::int64_t n, float* out) {
+void add_product(const float* factors, std::int64_t rank, const float* b, std::int64_t ldb, std::int64_t n,
+                 float* out) {
   std::int64_t k = 0;
   for (; k + 4 <= rank; k += 4) {
     const float f0 = factors[k], f1 = factors[k + 1], f2 = factors[k + 2], f3 = factors[k + 3];

@@ -50,7 +50,8 @@ std::vector<float> reordered(const std::vector<float>& rows, std::int64_t width,
   if (map.empty()) return rows;
   std::vector<float> out;
   out.reserve(rows.size());
-  for (const std::int32_t row : map) out.insert(out.end(), rows.begin() + row * width, rows.begin() + (row + 1) * width);
+  for (const std::int32_t row : map)
+    out.insert(out.end(), rows.begin() + row * width, rows.begin() + (row + 1) * width);
   return out;
 }
 
@@ -64,6 +65,14 @@ LoraPair bind(const ModelSpec& spec, const files::Pair& pair, Kind dialect) {
     fail(ErrorCode::kFormat, "the pair of '{}' is {} of a table", pair.weight, pair.embedding ? "one" : "none");
   return {slot.role,  slot.layer, pair.rank,
           pair.scale, pair.a,     reordered(pair.b, pair.rank, stored_rows(rows_of(slot, dialect), slot.shape.rows()))};
+}
+
+// A table saved along is the base's own unless tokens were added to it.
+void check_base(const ModelSpec& spec, const std::string& name, const Shape& shape) {
+  const WeightSlot& slot = slot_named(spec, name, Kind::kHuggingFace);
+  if (shape == slot.shape) return;
+  fail(ErrorCode::kUnsupported, "the base's '{}' was saved along, of shape {}; this model's is {}", name,
+       shape.to_string(), slot.shape.to_string());
 }
 
 // The order of the model's weights.
@@ -130,6 +139,7 @@ LoraAdapter load_lora(const std::filesystem::path& path, const ModelSource& base
   return with_context(path.string(), [&] {
     if (!file.arch.empty() && file.arch != spec.arch)
       fail(ErrorCode::kFormat, "an adapter of architecture '{}', the model is '{}'", file.arch, spec.arch);
+    for (const auto& [name, shape] : file.base_weights) check_base(spec, name, shape);
     LoraAdapter adapter;
     adapter.name = file.name;
     for (const files::Pair& pair : file.pairs) adapter.pairs.push_back(bind(spec, pair, file.dialect));

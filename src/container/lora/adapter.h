@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "container/checkpoint.h"
@@ -30,6 +31,7 @@ struct Adapter {
   std::string base;  // the model that it was trained on, as PEFT's configuration names it; empty: not said
   std::string arch;  // general.architecture of a GGUF file
   std::vector<Pair> pairs;
+  std::vector<std::pair<std::string, Shape>> base_weights;  // of the base, saved along and not read: PEFT saves tables
   // For a folder to be written:
   std::vector<std::string> target_modules;  // names, or ends of names, of the modules
   bool fan_in_fan_out = false;              // the model's linears lie (in, out)

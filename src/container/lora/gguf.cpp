@@ -31,7 +31,8 @@ Adapter read_open(const CheckpointReader& reader) {
     const Shape &a = halves.a->view.shape, &b = halves.b->view.shape;
     std::vector<float> a_values = read_matrix(*halves.a), b_values = read_matrix(*halves.b);
     pair.rank = b[1];
-    // Of a table: (vocabulary, rank) and (embedding, rank), W being the product of the first with the second transposed.
+    // Of a table: (vocabulary, rank) and (embedding, rank), W being the product of the first with the second
+    // transposed.
     if ((pair.embedding ? a[1] : a[0]) != pair.rank) {
       fail(ErrorCode::kFormat, "tensor '{}' has shape {}, '{}' shape {}: their ranks differ", halves.a->name,
            a.to_string(), halves.b->name, b.to_string());

@@ -18,9 +18,11 @@ const HalfName* half_of(std::string_view name, std::span<const HalfName> names) 
 
 }  // namespace
 
-std::map<std::string, Halves> find_halves(const CheckpointReader& reader, std::span<const HalfName> names) {
+std::map<std::string, Halves> find_halves(const CheckpointReader& reader, std::span<const HalfName> names,
+                                          std::string_view skipped) {
   std::map<std::string, Halves> all;
   for (const TensorEntry& entry : reader.tensors()) {
+    if (!skipped.empty() && entry.name.ends_with(skipped)) continue;
     const HalfName* half = half_of(entry.name, names);
     if (half == nullptr)
       fail(ErrorCode::kUnsupported, "tensor '{}' is no half of a LoRA pair, and nothing else is read", entry.name);

@@ -20,9 +20,10 @@ struct Halves {
   bool embedding = false;
 };
 
-// By what stands before the end. Throws Error{kUnsupported} for a tensor that is neither, {kFormat} for one without the
-// other.
-std::map<std::string, Halves> find_halves(const CheckpointReader& reader, std::span<const HalfName> names);
+// By what stands before the end; tensors whose names end in `skipped` (empty: none) are passed over. Throws
+// Error{kUnsupported} for a tensor that is neither, {kFormat} for one without the other.
+std::map<std::string, Halves> find_halves(const CheckpointReader& reader, std::span<const HalfName> names,
+                                          std::string_view skipped = {});
 
 // The numbers of a tensor (rows, cols); throws Error{kFormat} naming it for another rank, NaN and infinities.
 std::vector<float> read_matrix(const TensorEntry& entry);

@@ -21,6 +21,8 @@ constexpr HalfName kHalves[] = {{".lora_A.weight", false},
                                 {".lora_embedding_A", false, true},
                                 {".lora_embedding_B", true, true}};
 
+constexpr std::string_view kBaseLayer = ".base_layer.weight";
+
 // What else PEFT's folders may hold, and why it is not read.
 struct Unread {
   std::string_view part, why;
@@ -33,14 +35,14 @@ constexpr Unread kUnreadTensors[] = {
 };
 
 // Options that are read, and those that say how an adapter was trained but not what it is. Any other must be empty.
-constexpr std::string_view kRead[] = {"peft_type",     "r",           "lora_alpha",        "use_rslora",
-                                      "rank_pattern",  "alpha_pattern", "init_lora_weights", "bias",
-                                      "task_type"};
+constexpr std::string_view kRead[] = {
+    "peft_type",         "r",    "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern",
+    "init_lora_weights", "bias", "task_type"};
 constexpr std::string_view kHarmless[] = {
-    "target_modules",  "exclude_modules", "layers_to_transform", "layers_pattern",    "base_model_name_or_path",
-    "revision",        "inference_mode",  "lora_dropout",        "fan_in_fan_out",    "peft_version",
-    "auto_mapping",    "loftq_config",    "eva_config",          "megatron_core",     "megatron_config",
-    "runtime_config",  "corda_config",    "lora_ga_config",      "qalora_group_size", "ephemeral_gpu_offload"};
+    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",    "base_model_name_or_path",
+    "revision",       "inference_mode",  "lora_dropout",        "fan_in_fan_out",    "peft_version",
+    "auto_mapping",   "loftq_config",    "eva_config",          "megatron_core",     "megatron_config",
+    "runtime_config", "corda_config",    "lora_ga_config",      "qalora_group_size", "ephemeral_gpu_offload"};
 // Ways to begin that leave the base's weights as they are.
 constexpr std::string_view kPlainBeginnings[] = {"gaussian", "eva", "orthogonal"};
 
@@ -93,7 +95,8 @@ class Patterns {
   double fallback_;
 };
 
-void refuse_unread(const CheckpointReader& reader) {
+// Refuses what is not read; notes weights of the base.
+void look_through(const CheckpointReader& reader, Adapter& adapter) {
   for (const TensorEntry& entry : reader.tensors()) {
     for (const Unread& unread : kUnreadTensors) {
       if (entry.name.find(unread.part) != entry.name.npos)
@@ -101,6 +104,11 @@ void refuse_unread(const CheckpointReader& reader) {
     }
     if (!entry.name.starts_with(kPrefix))
       fail(ErrorCode::kUnsupported, "tensor '{}' does not begin with '{}'", entry.name, kPrefix);
+    if (entry.name.ends_with(kBaseLayer)) {
+      const std::string_view module = std::string_view(entry.name).substr(kPrefix.size());
+      const std::string_view name = module.substr(0, module.size() - kBaseLayer.size());
+      adapter.base_weights.emplace_back(format_text("{}.weight", name), entry.view.shape);
+    }
   }
 }
 
@@ -125,11 +133,11 @@ Adapter read_folder(const fs::path& folder, const json::Value& config, const Che
   Adapter adapter;
   adapter.name = fs::weakly_canonical(folder).filename().string();
   adapter.base = config.get("base_model_name_or_path", "");
-  refuse_unread(reader);
+  look_through(reader, adapter);
   const Patterns ranks(config, "rank_pattern", config.get("r", 8.0));
   const Patterns alphas(config, "alpha_pattern", config.get("lora_alpha", 8.0));
   const bool by_root = config.get("use_rslora", false);
-  for (const auto& [key, halves] : find_halves(reader, kHalves)) {
+  for (const auto& [key, halves] : find_halves(reader, kHalves, kBaseLayer)) {
     const std::string module = key.substr(kPrefix.size());
     Pair pair = read_pair(module, halves);
     const double rank = ranks.of(module);
