@@ -9,6 +9,7 @@
 #include "cli/command_eval.h"
 #include "cli/command_imatrix.h"
 #include "cli/command_inspect.h"
+#include "cli/command_lora.h"
 #include "cli/command_merge.h"
 #include "cli/command_plan.h"
 #include "cli/command_quantize.h"
@@ -27,6 +28,7 @@ std::span<const Command> all_commands() {
       convert_command(),
       quantize_command(),
       merge_command(),
+      lora_command(),
       imatrix_command(),
       calibrate_command(),
       eval_command(),

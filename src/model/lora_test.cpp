@@ -27,8 +27,7 @@ const fs::path kData = fs::path(NIBBLE_SOURCE_DIR) / "src/model/testdata";
 std::vector<float> run(const Source& source, std::span<const LoraAdapter> adapters, MathPath path,
                        std::span<const TokenId> tokens, int n_threads = 2, std::size_t n_prompt = SIZE_MAX) {
   Runtime runtime(n_threads);
-  const auto model =
-      Model::load(runtime.context, source, {.path = path, .isa = best_isa(), .adapters = adapters});
+  const auto model = Model::load(runtime.context, source, {.path = path, .isa = best_isa(), .adapters = adapters});
   KvCache cache(model->spec(), default_kv_type(path), 1, 128);
   std::vector<float> out;
   const std::size_t prompt = std::min(n_prompt, tokens.size());
@@ -88,8 +87,7 @@ class PeftAdapter : public ::testing::TestWithParam<std::string> {};
 TEST_P(PeftAdapter, GivesTheLogitsOfPeft) {
   const Source source = ModelSource::open(kData / GetParam());
   const std::vector<LoraAdapter> adapters = {load_lora(kData / GetParam() / "lora", *source)};
-  const auto tokens =
-      nibble::testing::GoldenFile(kData / GetParam() / "golden.safetensors").values<TokenId>("tokens");
+  const auto tokens = nibble::testing::GoldenFile(kData / GetParam() / "golden.safetensors").values<TokenId>("tokens");
   const auto expected =
       nibble::testing::GoldenFile(kData / GetParam() / "lora/golden.safetensors").values<float>("logits");
   const std::vector<float> got = run(source, adapters, MathPath::kExact, tokens);
@@ -208,8 +206,9 @@ TEST(Lora, WhatDoesNotFitTheModelIsRefused) {
   const LoraAdapter adapter = random_adapter(llama->spec(), 1);
   save_lora(adapter, *llama, folder.path() / "a.gguf");
   save_lora(adapter, *llama, folder.path() / "a");
-  EXPECT_NE(error_of([&] { load_lora(folder.path() / "a.gguf", *open("qwen2")); })
-                .find("a.gguf: an adapter of architecture 'llama', the model is 'qwen2'"),
+  EXPECT_NE(error_of([&] {
+              load_lora(folder.path() / "a.gguf", *open("qwen2"));
+            }).find("a.gguf: an adapter of architecture 'llama', the model is 'qwen2'"),
             std::string::npos);
   const std::string shape = error_of([&] { load_lora(folder.path() / "a", *open("narrow")); });
   EXPECT_NE(shape.find("a: the pair of 'model.layers.0.mlp."), std::string::npos) << shape;
