@@ -168,8 +168,7 @@ class ForwardPart {
   // What adapters add: the inputs times their a, (rows of the use, rank), one use after the other; and that times rows
   // of their b.
   std::vector<const float*> reduce_inputs(std::span<const LinearUse> uses, const float* x);
-  static void add_low_rank(const LinearUse& use, std::int64_t n, const float* reduced, std::int64_t row_begin,
-                           std::int64_t row_end);
+  void add_low_rank(const LinearUse& use, const float* reduced, std::int64_t row_begin, std::int64_t row_end) const;
   void finish_tile(std::span<const LinearUse> uses, After after, Activation activation, std::int64_t row_begin,
                    std::int64_t row_end);
   void for_rows(std::int64_t cols, const std::function<void(std::int64_t row)>& body);

@@ -191,7 +191,7 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
         const LinearUse& use = job.uses[u];
         use.linear->matrix->compute(job.activations[u], batch_size(), rows_of(use), begin, end,
                                     use.out + use.first_row * rows, rows, thread_scratch(thread));
-        if (job.reduced[u] != nullptr) add_low_rank(use, rows_of(use), job.reduced[u], begin, end);
+        if (job.reduced[u] != nullptr) add_low_rank(use, job.reduced[u], begin, end);
       }
       finish_tile(job.uses, after, activation, begin, end);
     }

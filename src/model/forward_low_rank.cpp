@@ -9,21 +9,6 @@ namespace {
 
 constexpr std::int64_t kTokens = 32;  // that are reduced by one thread at a time
 
-// out[i] += sum_k factors[k] * b[k * ldb + i]: four k at a time, so that sums are written less often. The order of the
-// sum is that of k, whichever rows are asked for.
-void add_product(const float* factors, std::int64_t rank, const float* b, std::int64_t ldb, std::int64_t n,
-                 float* out) {
-  std::int64_t k = 0;
-  for (; k + 4 <= rank; k += 4) {
-    const float f0 = factors[k], f1 = factors[k + 1], f2 = factors[k + 2], f3 = factors[k + 3];
-    const float *b0 = b + k * ldb, *b1 = b0 + ldb, *b2 = b1 + ldb, *b3 = b2 + ldb;
-    for (std::int64_t i = 0; i < n; ++i) out[i] += (f0 * b0[i] + f1 * b1[i]) + (f2 * b2[i] + f3 * b3[i]);
-  }
-  for (; k < rank; ++k) {
-    for (std::int64_t i = 0; i < n; ++i) out[i] += factors[k] * b[k * ldb + i];
-  }
-}
-
 }  // namespace
 
 std::vector<const float*> ForwardPart::reduce_inputs(std::span<const LinearUse> uses, const float* x) {
@@ -52,13 +37,13 @@ std::vector<const float*> ForwardPart::reduce_inputs(std::span<const LinearUse> 
   return reduced;
 }
 
-void ForwardPart::add_low_rank(const LinearUse& use, std::int64_t n, const float* reduced, std::int64_t row_begin,
-                               std::int64_t row_end) {
+void ForwardPart::add_low_rank(const LinearUse& use, const float* reduced, std::int64_t row_begin,
+                               std::int64_t row_end) const {
   const LowRank& added = use.linear->added;
-  const std::int64_t rows = added.rows();
+  const std::int64_t rows = added.rows(), n = rows_of(use);
   for (std::int64_t t = 0; t < n; ++t) {
     float* out = use.out + (use.first_row + t) * rows + row_begin;
-    add_product(reduced + t * added.rank, added.rank, added.b.data() + row_begin, rows, row_end - row_begin, out);
+    ops_.add_products(reduced + t * added.rank, added.rank, added.b.data() + row_begin, rows, row_end - row_begin, out);
   }
 }
 
