@@ -122,9 +122,8 @@ void write_zeros(const Shapes& shapes, const Create& create) {
 std::string error_of_peft(const std::string& config, const Shapes& shapes) {
   TempFolder folder;
   folder.write("adapter_config.json", config);
-  write_zeros(shapes, [&](const auto& plan) {
-    return create_safetensors(folder / "adapter_model.safetensors", {}, plan);
-  });
+  write_zeros(shapes,
+              [&](const auto& plan) { return create_safetensors(folder / "adapter_model.safetensors", {}, plan); });
   return error_of([&] { read(folder.path()); });
 }
 
