@@ -18,9 +18,10 @@ struct GenerationSettings {
   int top_k = 0;                        // 0: all
   float top_p = 1;
   float min_p = 0;
-  std::uint64_t seed = 0;  // the same seed gives the same text
-  bool exact = false;      // by the exact path, in f32
-  std::string kv_cache;    // f32, f16, q8_0, int8, fp8, int4, int8-h, fp8-h, int4-h; empty: f16, exact f32
+  std::uint64_t seed = 0;             // the same seed gives the same text
+  bool exact = false;                 // by the exact path, in f32
+  std::vector<std::string> adapters;  // LoRA, run beside the weights: "PATH" or "PATH:SCALE"
+  std::string kv_cache;               // f32, f16, q8_0, int8, fp8, int4, int8-h, fp8-h, int4-h; empty: f16, exact f32
 };
 
 }  // namespace nibble

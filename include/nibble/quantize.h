@@ -24,6 +24,7 @@ struct QuantizeRequest {
   std::string imatrix;                  // importance matrix file; empty: none
   std::string calib;                    // text that methods learn from; empty: none
   std::string calib_stats;              // what calibrate() saved of one, instead; empty: none
+  std::vector<std::string> adapters;    // LoRA, merged into the weights before all else: "PATH" or "PATH:SCALE"
   std::vector<std::string> transforms;  // "rotate": of the whole model first; "awq": of each block, in this order
   std::string observer = "mse";         // of fixed scales of inputs: minmax, percentile, mse, kl
   std::int64_t calib_tokens = 32768;    // of it, at most
@@ -43,10 +44,11 @@ struct QuantizeRequest {
 };
 
 struct ConvertRequest {
-  std::string input;              // Hugging Face folder or .gguf file
-  std::string output;             // .gguf file, or a folder to be made (Hugging Face form)
-  std::string type;               // f32, f16 or bf16
-  std::uint64_t shard_bytes = 0;  // of a folder's weight files, at most; 0: 5e9
+  std::string input;                  // Hugging Face folder or .gguf file
+  std::string output;                 // .gguf file, or a folder to be made (Hugging Face form)
+  std::string type;                   // f32, f16 or bf16; empty: bf16 where the model's embedding is, else f16
+  std::vector<std::string> adapters;  // LoRA, merged into the weights: "PATH" or "PATH:SCALE"
+  std::uint64_t shard_bytes = 0;      // of a folder's weight files, at most; 0: 5e9
   bool dry_run = false;
 };
 

@@ -20,7 +20,7 @@ struct TrainRequest {
   std::vector<std::string> data;   // JSON lines: text, prompt and completion, or messages
   double held_out = 0.02;          // share of the examples, the last ones, that judge and are not learned from
 
-  std::string type = "bf16";   // of the weights that are written where none is quantized: f32, f16, bf16
+  std::string type;            // of weights that are written and not quantized; empty: 16 bits, as the input
   std::string format;          // of quantized folders, as QuantizeRequest has it
   std::string qat;             // type that the whole model is trained in; empty: none
   std::string efficientqat;    // type: blocks first, then the scales of the whole model; empty: none

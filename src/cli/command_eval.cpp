@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "cli/lora_option.h"
 #include "cli/outlier_options.h"
 #include "nibble/evaluate.h"
 #include "pipeline/choices.h"
@@ -47,6 +48,7 @@ Command eval_command() {
             app.add_option("--versus", request->versus, "another candidate, compared by a paired bootstrap")
                 ->type_name("MODEL");
             app.add_flag("--exact", request->exact, "also run the model with decoded f32 weights and f32 math");
+            add_lora_option(app, request->adapters, "adapter of MODEL");
             app.add_option("--kv-cache", request->kv_cache, pipeline::kv_type_list() + " (f16; by the exact path f32)")
                 ->type_name("TYPE");
             app.add_option("--per-token", request->per_token, "write the figures of each token (.csv, else f32)")

@@ -26,9 +26,8 @@ void add_what(CLI::App& app, TrainRequest& request) {
   app.add_flag("--from-scratch", request.from_scratch, "begin with random weights");
   app.add_option("--tokenizer", request.tokenizer, "from scratch: folder of the tokenizer; default: the config's")
       ->type_name("FOLDER");
-  app.add_option("-t,--type", request.type, "of plain weights that are written: f32, f16, bf16")
-      ->type_name("TYPE")
-      ->capture_default_str();
+  app.add_option("-t,--type", request.type, "of plain weights that are written: f32, f16, bf16; default: 16 bits")
+      ->type_name("TYPE");
   app.add_option("--format", request.format, "form of quantized weights, as of quantize")->type_name("NAME");
   app.add_option("--qat", request.qat, "train the whole model as it will be in this type")->type_name("TYPE");
   app.add_option("--efficientqat", request.efficientqat,

@@ -9,6 +9,8 @@
 #include "cli/command_eval.h"
 #include "cli/command_imatrix.h"
 #include "cli/command_inspect.h"
+#include "cli/command_lora.h"
+#include "cli/command_merge.h"
 #include "cli/command_plan.h"
 #include "cli/command_quantize.h"
 #include "cli/command_run.h"
@@ -26,6 +28,8 @@ std::span<const Command> all_commands() {
       synth_command(),
       convert_command(),
       quantize_command(),
+      merge_command(),
+      lora_command(),
       imatrix_command(),
       calibrate_command(),
       eval_command(),

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "cli/lora_option.h"
 #include "pipeline/choices.h"
 
 namespace nibble::cli {
@@ -48,6 +49,7 @@ void add_generation_options(CLI::App& app, GenerationSettings& settings) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--exact", settings.exact, "decoded f32 weights and f32 math");
+  add_lora_option(app, settings.adapters, "adapter to run with");
   app.add_option("--kv-cache", settings.kv_cache, pipeline::kv_type_list() + " (f16; with --exact f32)")
       ->type_name("TYPE");
 }

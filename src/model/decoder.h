@@ -7,6 +7,7 @@
 
 #include "linalg/hadamard.h"
 #include "model/kv_state.h"
+#include "model/lora.h"
 #include "model/matrix.h"
 #include "model/model.h"
 #include "model/rope.h"
@@ -17,6 +18,7 @@ namespace nibble::model {
 struct Linear {
   std::shared_ptr<const Matrix> matrix;
   std::vector<float> bias;  // empty: none
+  LowRank added{};          // by adapters, before the bias
 };
 
 struct Norm {
@@ -60,6 +62,7 @@ struct Decoder {
   MathPath path{};
   const ops::OpTable* ops = nullptr;
   std::shared_ptr<const Matrix> embedding;
+  LowRank embedding_added;                  // to its rows, by adapters
   std::shared_ptr<const Matrix> positions;  // learned ones; null: none
   Linear embedding_in, embedding_out;       // of an embedding of another size; no matrix: none
   Linear head;                              // a tied one is the embedding
@@ -162,6 +165,10 @@ class ForwardPart {
   // activation(out).
   enum class After : std::uint8_t { kKeep, kAddTo, kGate, kActivate };
   void run_linears(std::span<const LinearUse> uses, const float* x, After after, Activation activation = {});
+  // What adapters add: the inputs times their a, (rows of the use, rank), one use after the other; and that times rows
+  // of their b.
+  std::vector<const float*> reduce_inputs(std::span<const LinearUse> uses, const float* x);
+  void add_low_rank(const LinearUse& use, const float* reduced, std::int64_t row_begin, std::int64_t row_end) const;
   void finish_tile(std::span<const LinearUse> uses, After after, Activation activation, std::int64_t row_begin,
                    std::int64_t row_end);
   void for_rows(std::int64_t cols, const std::function<void(std::int64_t row)>& body);

@@ -138,7 +138,9 @@ void ForwardPart::look_up_tokens(float* rows) {
     const auto body = [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         float* row = rows + (piece.row + i) * width;
-        decoder_.embedding->row(piece.tokens[static_cast<std::size_t>(i)], row);
+        const token::TokenId id = piece.tokens[static_cast<std::size_t>(i)];
+        decoder_.embedding->row(id, row);
+        if (decoder_.embedding_added.rank > 0) decoder_.embedding_added.add_row(id, row);
         if (scale != 1) ops_.scale(row, scale, width);
       }
     };

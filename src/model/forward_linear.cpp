@@ -158,8 +158,10 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
   struct Job {
     std::span<const LinearUse> uses;
     const std::byte* activations[2];
+    const float* reduced[2];
     std::int64_t step, first_tile, end_tile;
   };
+  const std::vector<const float*> reduced = reduce_inputs(uses, x);
   std::vector<Job> jobs(uses.size() / per_job);
   std::size_t n_jobs = 0;
   std::int64_t n_tiles = 0;
@@ -170,6 +172,7 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
     for (std::size_t u = 0; u < per_job; ++u) {
       grain = std::lcm(grain, job.uses[u].linear->matrix->grain());
       job.activations[u] = activations_of(job.uses[u], x);
+      job.reduced[u] = reduced.empty() ? nullptr : reduced[i + u];
     }
     const std::int64_t unit = wished > 2 * grain ? kStreams * grain : grain;
     job.step = (wished + unit - 1) / unit * unit;
@@ -188,6 +191,7 @@ void ForwardPart::run_linears(std::span<const LinearUse> uses, const float* x, A
         const LinearUse& use = job.uses[u];
         use.linear->matrix->compute(job.activations[u], batch_size(), rows_of(use), begin, end,
                                     use.out + use.first_row * rows, rows, thread_scratch(thread));
+        if (job.reduced[u] != nullptr) add_low_rank(use, job.reduced[u], begin, end);
       }
       finish_tile(job.uses, after, activation, begin, end);
     }

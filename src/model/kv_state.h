@@ -30,7 +30,7 @@ struct Workspace {
   static constexpr std::size_t kRounded = 4;  // ways in which linears of one input may ask for it to be rounded
 
   WorkBuffer residual, normed, q, k, v, attended, projected, attention_out, gate, up, logits, cos, sin, local_cos,
-      local_sin, threads, scores, routed, shared, q_latent, head_inputs, head_outputs;
+      local_sin, threads, scores, routed, shared, q_latent, head_inputs, head_outputs, low_rank;
   WorkBuffer activations[kRounded];
 };
 

@@ -33,6 +33,8 @@ class Loader {
     decoder.output_norm = norm(Role::kOutputNorm, -1);
     decoder.head.matrix = spec.tied ? decoder.embedding : matrix(Role::kOutput, -1);
     decoder.head.bias = vector(Role::kOutput, -1, true);
+    decoder.head.added = added(Role::kOutput, -1, 0, spec.vocab);
+    decoder.embedding_added = added(Role::kTokenEmbedding, -1, 0, spec.vocab);
   }
   void load_block(int layer, DecoderBlock& block) {
     context_.check_cancelled();
@@ -137,6 +139,13 @@ class Loader {
   void load_linear(Linear& linear, Role role, int layer) {
     linear.matrix = matrix(role, layer);
     linear.bias = vector(role, layer, true);
+    linear.added = added(role, layer, 0, linear.matrix->rows());
+  }
+
+  LowRank added(Role role, int layer, std::int64_t row_begin, std::int64_t row_end) {
+    LowRank sum = low_rank_of(options_.adapters, role, layer, row_begin, row_end);
+    weight_bytes_ += (sum.a.size() + sum.b.size()) * sizeof(float);
+    return sum;
   }
 
   // Linears of one input: each from its own tensor, or all from the fused one where the model has it.
@@ -151,6 +160,7 @@ class Loader {
     for (const auto& [linear, rows] : parts) {
       linear->matrix = matrix({index(fused, layer), row, row + rows}, options_.path == MathPath::kExact);
       if (!bias.empty()) linear->bias.assign(bias.begin() + row, bias.begin() + row + rows);
+      linear->added = added(fused, layer, row, row + rows);
       row += rows;
     }
   }
@@ -235,6 +245,7 @@ std::uint64_t load_decoder(ExecContext& context, std::shared_ptr<const ModelSour
     if (rope_is_fixed(*ropes[i])) decoder.rope[i] = rope_frequencies(*ropes[i], 0);
   }
   const std::uint64_t bytes = with_context(source->reader().path().string(), [&] {
+    if (!options.adapters.empty()) refuse_rotated(source->spec());
     Loader loader(context, *source, options, context.progress);
     loader.load(decoder);
     return loader.weight_bytes();

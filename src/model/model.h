@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "base/exec_context.h"
 #include "model/kv_cache.h"
+#include "model/lora.h"
 #include "model/model_spec.h"
 #include "model/source.h"
 
@@ -23,7 +24,8 @@ inline KvType default_kv_type(MathPath path) { return path == MathPath::kExact ?
 
 struct LoadOptions {
   MathPath path = MathPath::kFast;
-  Isa isa = Isa::kScalar;  // pass best_isa()
+  Isa isa = Isa::kScalar;                   // pass best_isa()
+  std::span<const LoraAdapter> adapters{};  // run beside the weights, all of them; read while loading
 };
 
 // Sees what flows through the decoder; used by calibration and by the error-over-depth report.

@@ -70,6 +70,26 @@ void scale(float* x, float factor, int64_t n) noexcept {
   for (int64_t i = 0; i < n; i += kLanes) store_some(x + i, Lanes::mul(load_some(x + i, n - i, 0.0f), f), n - i);
 }
 
+void add_products(const float* factors, int64_t rank, const float* b, int64_t ldb, int64_t n, float* out) noexcept {
+  constexpr int64_t kBlock = 4 * kLanes;
+  int64_t i = 0;
+  for (; i + kBlock <= n; i += kBlock) {
+    V sum[4];
+    for (int64_t j = 0; j < 4; ++j) sum[j] = Lanes::load(out + i + j * kLanes);
+    for (int64_t k = 0; k < rank; ++k) {
+      const V factor = Lanes::broadcast(factors[k]);
+      for (int64_t j = 0; j < 4; ++j) sum[j] = Lanes::fma(Lanes::load(b + k * ldb + i + j * kLanes), factor, sum[j]);
+    }
+    for (int64_t j = 0; j < 4; ++j) Lanes::store(out + i + j * kLanes, sum[j]);
+  }
+  for (; i < n; i += kLanes) {
+    V sum = load_some(out + i, n - i, 0.0f);
+    for (int64_t k = 0; k < rank; ++k)
+      sum = Lanes::fma(load_some(b + k * ldb + i, n - i, 0.0f), Lanes::broadcast(factors[k]), sum);
+    store_some(out + i, sum, n - i);
+  }
+}
+
 void softcap(float* x, float cap, int64_t n) noexcept {
   for (int64_t i = 0; i < n; i += kLanes) store_some(x + i, softcap_lanes(load_some(x + i, n - i, 0.0f), cap), n - i);
 }
@@ -85,6 +105,7 @@ constexpr OpTable kTable = {
     rotate,
     add,
     scale,
+    add_products,
     softcap,
     {gate_by<silu_lanes>, gate_by<gelu_lanes>, gate_by<gelu_tanh_lanes>, gate_by<relu_lanes>, gate_by<relu2_lanes>,
      gate_by_clamped_swish},

@@ -58,6 +58,8 @@ struct OpTable {
   void (*add)(float* x, const float* y, int64_t n) noexcept;
   // x *= factor
   void (*scale)(float* x, float factor, int64_t n) noexcept;
+  // out[i] += sum_k factors[k] * b[k * ldb + i] for k < rank, in that order
+  void (*add_products)(const float* factors, int64_t rank, const float* b, int64_t ldb, int64_t n, float* out) noexcept;
   // x = cap * tanh(x / cap)
   void (*softcap)(float* x, float cap, int64_t n) noexcept;
   // By Activation. gate = activation(gate) * up (or as said there); x = activation(x)

@@ -115,6 +115,29 @@ TEST_P(Ops, ActivationsAndCaps) {
   }
 }
 
+TEST_P(Ops, AddProductsSumsRowsAndLeavesTheRestAlone) {
+  constexpr std::int64_t kStride = 150;
+  for (const std::int64_t n : {1, 15, 16, 64, 79, 150}) {
+    for (const std::int64_t rank : {0, 1, 4, 7}) {
+      const auto factors = random_values(1, 8), b = random_values(2, 8 * kStride);
+      auto out = random_values(3, kStride + 1);
+      const auto before = out;
+      ops().add_products(factors.data(), rank, b.data(), kStride, n, out.data());
+      for (std::int64_t i = 0; i <= kStride; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        auto expected = static_cast<double>(before[at]);
+        for (std::int64_t k = 0; k < rank && i < n; ++k)
+          expected += static_cast<double>(b[static_cast<std::size_t>(k * kStride + i)]) *
+                      static_cast<double>(factors[static_cast<std::size_t>(k)]);
+        EXPECT_NEAR(out[at], expected, 2e-5) << n << ' ' << rank << ' ' << i;
+        if (i >= n || rank == 0) {
+          EXPECT_EQ(out[at], before[at]);
+        }
+      }
+    }
+  }
+}
+
 TEST_P(Ops, RotateTurnsPairs) {
   for (const std::int64_t pairs : {1, 3, 16, 40}) {
     auto x = random_values(3, 2 * pairs + 1);

@@ -8,6 +8,7 @@
 #include "eval/token_work.h"
 #include "json/json.h"
 #include "kernel/roofline.h"
+#include "pipeline/adapters.h"
 #include "pipeline/choices.h"
 #include "pipeline/loading.h"
 #include "pipeline/peer_speed.h"
@@ -168,7 +169,7 @@ void report_peers(const BenchRequest& request, const Measured& measured, json::V
 Report bench(const RunContext& run, const BenchRequest& request) {
   OwnedExecContext context(run);
   const auto source = model::ModelSource::open(request.model);
-  const auto model = pipeline::load_model(*context, source, model::MathPath::kFast);
+  const auto model = pipeline::load_model(*context, source, model::MathPath::kFast, request.adapters);
   // Before and after, and the better of the two: other users of the machine only ever make a limit look lower.
   const auto limits = [&] { return kernel::measure_roofline(context->pool, best_isa(), request.roofline_bytes); };
   kernel::Roofline best;
@@ -202,6 +203,7 @@ Report bench(const RunContext& run, const BenchRequest& request) {
   std::string text = format_text("{}: {}, {:.3f} bits per weight\n{}, {}, {} threads\n", request.model.string(),
                                  format_bytes(source->reader().file_bytes()), pipeline::bits_per_weight(*source),
                                  cpu_name(), isa_name(best_isa()), context->pool.size());
+  pipeline::report_adapters(request.adapters, object, text);
   report_rate("prefill", request.prompt, measured.prefill, object, text);
   report_rate("decode", request.generate * request.batch, measured.decode, object, text);
   if (request.roofline_bytes > 0) report_limits(best, reached, request, object, text);

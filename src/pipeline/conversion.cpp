@@ -142,15 +142,6 @@ model::StoredRows stored_part(const model::StoredRows& weight, const Shape& shap
   return stored;
 }
 
-const encoding::EncodingInfo& sixteen_bits(const model::ModelSource& source) {
-  const encoding::EncodingInfo& bf16 = encoding::get("bf16");
-  for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
-    if (source.spec().weights[i].role == model::Role::kTokenEmbedding && source.weight(i).view.encoding == &bf16)
-      return bf16;
-  }
-  return encoding::get("f16");
-}
-
 // Transposed weights (GPT-2's) and stacks of matrices are of no linear.
 Module module_of(const model::WeightSlot& slot) {
   const bool table = slot.role == model::Role::kTokenEmbedding || slot.role == model::Role::kPositionEmbedding;
@@ -223,6 +214,15 @@ void rewrite_model(Conversion& conversion, const Rewrite& rewrite) {
 }
 
 }  // namespace
+
+const encoding::EncodingInfo& sixteen_bits(const model::ModelSource& source) {
+  const encoding::EncodingInfo& bf16 = encoding::get("bf16");
+  for (std::size_t i = 0; i < source.spec().weights.size(); ++i) {
+    if (source.spec().weights[i].role == model::Role::kTokenEmbedding && source.weight(i).view.encoding == &bf16)
+      return bf16;
+  }
+  return encoding::get("f16");
+}
 
 const encoding::EncodingInfo& SourceTensor::source_type() const {
   return stored.entry != nullptr ? *stored.view.encoding : encoding::get("f32");

@@ -78,8 +78,10 @@ using Rewrite = std::function<std::shared_ptr<const model::ModelSource>(std::sha
 // architecture. From a Hugging Face folder: GGUF's names, row order and keys, with the tokenizer; vectors and norms in
 // f32. `rewrite` is done first, if there is one.
 Conversion describe_for_gguf(const std::filesystem::path& input, const Rewrite& rewrite = {});
+// The 16-bit type that suits a model: bf16 where its embedding is, else f16.
+const encoding::EncodingInfo& sixteen_bits(const model::ModelSource& source);
 // A Hugging Face folder from anything of a known architecture: Hugging Face's names and row order, everything as
-// `type`; null: in 16 bits, in bf16 where the model's embedding is and else in f16.
+// `type`; null: in sixteen_bits().
 Conversion describe_for_hf(const std::filesystem::path& input, const encoding::EncodingInfo* type,
                            const Rewrite& rewrite = {});
 

@@ -10,6 +10,7 @@
 #include "calib/imatrix.h"
 #include "calib/observers.h"
 #include "encoding/activation.h"
+#include "pipeline/adapters.h"
 #include "pipeline/calibrated.h"
 #include "pipeline/hf_folder.h"
 #include "pipeline/importance.h"
@@ -136,15 +137,16 @@ const method::Method* chosen_method(const QuantizeRequest& request) {
 
 Rewrite chosen_rewrite(const QuantizeRequest& request) {
   const Transforms transforms = choose_transforms(request.transforms, !request.calib.empty());
-  if (transforms.of_model.empty()) return {};
+  const Rewrite merge = merging(request.adapters);
+  if (transforms.of_model.empty()) return merge;
   if (!request.imatrix.empty() || !request.calib_stats.empty()) {
     fail(ErrorCode::kInvalidArgument,
          "what was learned from a text is of the model as it was, not of one that transform '{}' rewrites: write that "
          "with --type f32, and quantize it in a second step",
          transforms.of_model[0].transform->name);
   }
-  return [transforms, seed = request.seed](std::shared_ptr<const model::ModelSource> source) {
-    return transforms.rewrite(std::move(source), seed);
+  return [merge, transforms, seed = request.seed](std::shared_ptr<const model::ModelSource> source) {
+    return transforms.rewrite(merge ? merge(std::move(source)) : std::move(source), seed);
   };
 }
 

@@ -14,6 +14,7 @@
 #include "eval/measures.h"
 #include "eval/rounding_table.h"
 #include "eval/tensor_error.h"
+#include "pipeline/adapters.h"
 #include "pipeline/choices.h"
 #include "pipeline/loading.h"
 #include "pipeline/task_report.h"
@@ -35,6 +36,7 @@ constexpr std::int64_t kEnergyContext = 4096;
 struct Candidate {
   SourcePtr source;
   std::vector<std::size_t> runs;  // indices into the contenders, in the order of kPaths
+  std::vector<std::string> adapters{};
 };
 
 struct Path {
@@ -93,7 +95,7 @@ class Evaluation {
   }
 
   void open() {
-    candidates_.push_back({ModelSource::open(request_.model), {}});
+    candidates_.push_back({ModelSource::open(request_.model), {}, request_.adapters});
     if (!request_.versus.empty()) candidates_.push_back({ModelSource::open(request_.versus), {}});
     if (!request_.reference.empty()) reference_source_ = ModelSource::open(request_.reference);
   }
@@ -131,7 +133,7 @@ class Evaluation {
       for (const Path& path : kPaths) {
         if (path.path == MathPath::kExact && !request_.exact) continue;
         candidate.runs.push_back(contenders_.size());
-        contenders_.push_back(contender(candidate.source, path.path, kv_of(path.path)));
+        contenders_.push_back(contender(candidate.source, path.path, kv_of(path.path), candidate.adapters));
       }
     }
   }
@@ -179,8 +181,9 @@ class Evaluation {
     json_.set("tasks", pipeline::report_tasks(tasks_, runs, kResamples, request_.seed, text_));
   }
 
-  Contender contender(const SourcePtr& source, MathPath path, model::KvType kv) {
-    return {source->reader().path().string(), pipeline::load_model(context_, source, path), kv};
+  Contender contender(const SourcePtr& source, MathPath path, model::KvType kv,
+                      std::span<const std::string> adapters = {}) {
+    return {source->reader().path().string(), pipeline::load_model(context_, source, path, adapters), kv};
   }
 
   // Of the candidates.
@@ -199,6 +202,7 @@ class Evaluation {
     text_ += format_text("{}: {} parameters, {}, {:.3f} bits per weight\n", request_.model.string(),
                          format_count(source.spec().parameters()), format_bytes(source.reader().file_bytes()),
                          pipeline::bits_per_weight(source));
+    pipeline::report_adapters(request_.adapters, json_, text_);
     if (reference_source_) json_.set("reference", request_.reference.string());
     const auto name = [this](MathPath path) { return model::kv_type_name(kv_of(path)); };
     json_.set("kv_cache", name(MathPath::kFast));

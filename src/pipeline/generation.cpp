@@ -50,7 +50,8 @@ engine::SessionOptions session_options(const GenerationSettings& settings) {
 std::shared_ptr<const model::Model> load_model(ExecContext& context,
                                                const std::shared_ptr<const model::ModelSource>& source,
                                                const GenerationSettings& settings) {
-  return load_model(context, source, settings.exact ? model::MathPath::kExact : model::MathPath::kFast);
+  return load_model(context, source, settings.exact ? model::MathPath::kExact : model::MathPath::kFast,
+                    settings.adapters);
 }
 
 GenerationReport report_generation(const engine::Generated& generated, std::int64_t fed, std::string text) {

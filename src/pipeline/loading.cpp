@@ -2,13 +2,15 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "pipeline/adapters.h"
 
 namespace nibble::pipeline {
 
 std::shared_ptr<const model::Model> load_model(ExecContext& context,
                                                const std::shared_ptr<const model::ModelSource>& source,
-                                               model::MathPath path) {
-  return model::Model::load(context, source, {.path = path, .isa = best_isa()});
+                                               model::MathPath path, std::span<const std::string> adapters) {
+  const std::vector<model::LoraAdapter> loaded = load_adapters(adapters, *source);
+  return model::Model::load(context, source, {.path = path, .isa = best_isa(), .adapters = loaded});
 }
 
 std::unique_ptr<token::Tokenizer> load_tokenizer(const model::ModelSource& source) {

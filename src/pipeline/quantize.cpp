@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "pipeline/adapters.h"
 #include "pipeline/auto_types.h"
 #include "pipeline/corridor.h"
 #include "pipeline/hf_folder.h"
@@ -83,16 +84,21 @@ QuantizeReport pipeline::quantize_adjusted(const QuantizeRequest& request, const
 }
 
 QuantizeReport pipeline::convert_adjusted(const ConvertRequest& request, const RunContext& run, const Adjust& adjust) {
-  const encoding::EncodingInfo& type = plain_type(request.type);
+  const encoding::EncodingInfo* type = request.type.empty() ? nullptr : &plain_type(request.type);
   const fs::path output = request.output;
   const std::uint64_t shard_size = shard_bytes(request.shard_bytes, output);
   const bool to_gguf = output.extension() == ".gguf";
   Corridor corridor;
-  corridor.conversion = to_gguf ? describe_for_gguf(request.input) : describe_for_hf(request.input, &type);
+  const Rewrite merge = merging(request.adapters);
+  corridor.conversion = to_gguf ? describe_for_gguf(request.input, merge) : describe_for_hf(request.input, type, merge);
+  if (type == nullptr) {
+    const bool known = corridor.conversion.model != nullptr;
+    type = known ? &sixteen_bits(*corridor.conversion.model) : &encoding::get("f16");
+  }
   check_output(output, corridor.conversion);
   corridor.plan =
-      to_gguf ? make_plan(load_recipe(type.name), corridor.conversion.facts, plan_inputs(corridor.conversion), {})
-              : plain_plan(corridor.conversion, type);
+      to_gguf ? make_plan(load_recipe(type->name), corridor.conversion.facts, plan_inputs(corridor.conversion), {})
+              : plain_plan(corridor.conversion, *type);
   corridor.report = report_plan(corridor.conversion, corridor.plan);
   if (adjust) adjust(corridor);
   return carry_out(corridor, request.output, request.dry_run, run, [&](ExecContext& context) {
