@@ -15,34 +15,34 @@ struct TrainRequest {
   std::string input;   // Hugging Face folder or .gguf file; from_scratch: a shape's name or a config.json
   std::string output;  // folder or .gguf file; of an adapter likewise
   bool from_scratch = false;
-  std::string tokenizer;           // from scratch: the model whose tokenizer is taken; empty: from beside the config.json
+  std::string tokenizer;  // from scratch: the model whose tokenizer is taken; empty: from beside the config.json
   std::vector<std::string> texts;  // plain texts
   std::vector<std::string> data;   // JSON lines: text, prompt and completion, or messages
   double held_out = 0.02;          // share of the examples, the last ones, that judge and are not learned from
 
-  std::string type;            // of weights that are written and not quantized; empty: 16 bits, as the input
-  std::string format;          // of quantized folders, as QuantizeRequest has it
-  std::string qat;             // type that the whole model is trained in; empty: none
-  std::string efficientqat;    // type: blocks first, then the scales of the whole model; empty: none
-  std::string preset = "auto"; // of efficientqat: auto, or paper, the published numbers
-  std::string lora;            // "r=16,alpha=32,targets=all,dropout=0.05,rslora"; empty: no adapter
-  double distill = -1;         // share of the divergence from the model as it was in the loss
+  std::string type;                    // of weights that are written and not quantized; empty: 16 bits, as the input
+  std::string format;                  // of quantized folders, as QuantizeRequest has it
+  std::string qat;                     // type that the whole model is trained in; empty: none
+  std::string efficientqat;            // type: blocks first, then the scales of the whole model; empty: none
+  std::string preset = "auto";         // of efficientqat: auto, or paper, the published numbers
+  std::string lora;                    // "r=16,alpha=32,targets=all,dropout=0.05,rslora"; empty: no adapter
+  double distill = -1;                 // share of the divergence from the model as it was in the loss
   std::int64_t block_tokens = 131072;  // that blocks are quantized and tuned with
 
-  std::int64_t steps = 0;         // 0: once through the examples
-  std::int64_t sequences = 8;     // of a batch
-  std::int64_t accumulate = 1;    // batches of a step
-  std::int64_t context = 0;       // tokens of a sequence; 0: 512, or what the model was trained for if less
+  std::int64_t steps = 0;       // 0: once through the examples
+  std::int64_t sequences = 8;   // of a batch
+  std::int64_t accumulate = 1;  // batches of a step
+  std::int64_t context = 0;     // tokens of a sequence; 0: 512, or what the model was trained for if less
   std::string optimizer = "adamw";
   double lr = -1;
   double weight_decay = 0;
   double beta2 = 0.999;
   std::string schedule = "cosine";
-  std::int64_t warmup = -1;       // steps; -1: a twentieth
-  double clip = 1;                // greatest norm of the gradient; 0: none
+  std::int64_t warmup = -1;  // steps; -1: a twentieth
+  double clip = 1;           // greatest norm of the gradient; 0: none
   std::uint64_t seed = 0;
-  bool checkpoint = false;        // less memory: blocks are computed again on the way back
-  std::string optimizer_memory;   // of its states in RAM, at most; beyond, in a file ("4GB"); empty: no limit
+  bool checkpoint = false;       // less memory: blocks are computed again on the way back
+  std::string optimizer_memory;  // of its states in RAM, at most; beyond, in a file ("4GB"); empty: no limit
 
   std::int64_t evaluate_every = 0;  // steps; 0: ten times in all
   std::int64_t save_every = 100;    // steps between states from which a run goes on
@@ -51,11 +51,11 @@ struct TrainRequest {
 };
 
 struct TrainReport {
-  std::string input, output, what;  // "model", "int2-g64-asym, end to end", ...
+  std::string input, output, what;                     // "model", "int2-g64-asym, end to end", ...
   std::int64_t steps = 0, tokens = 0, parameters = 0;  // parameters: that are trained
   double lr = 0;
-  double first_loss = 0, last_loss = 0;               // nats per prediction, of a step
-  double held_out_before = 0, held_out_after = 0;     // what is minimized, over the examples held out
+  double first_loss = 0, last_loss = 0;            // nats per prediction, of a step
+  double held_out_before = 0, held_out_after = 0;  // what is minimized, over the examples held out
   double seconds = 0, tokens_per_s = 0;
   std::uint64_t optimizer_bytes = 0;
   std::string state, curve, plot;  // files

@@ -33,6 +33,9 @@ void add_what(CLI::App& app, TrainRequest& request) {
   app.add_option("--efficientqat", request.efficientqat,
                  "train each block in this type, then the scales of the whole model")
       ->type_name("TYPE");
+  app.add_option("--lora", request.lora,
+                 "train an adapter beside the model: r=16,alpha=32,targets=all (or q_proj+v_proj),dropout=0.05,rslora")
+      ->type_name("SETTINGS");
   app.add_option("--preset", request.preset, "of --efficientqat: auto, paper")
       ->type_name("NAME")
       ->capture_default_str();
@@ -87,7 +90,7 @@ RunCommand setup(CLI::App& app) {
 }  // namespace
 
 Command train_command() {
-  return {"train", "train a model on a text, from scratch, or into few bits", true, setup};
+  return {"train", "train a model: on, from scratch, into few bits, or an adapter", true, setup};
 }
 
 }  // namespace nibble::cli

@@ -8,6 +8,7 @@
 #include "nibble/memory_plan.h"
 #include "pipeline/blockwise.h"
 #include "pipeline/slot_solver.h"
+#include "train/lora_weights.h"
 #include "train/whole_model.h"
 #include "tune/rounded_weights.h"
 #include "tune/tuning_method.h"
@@ -23,7 +24,7 @@ using transform::SlotTarget;
 
 constexpr int kLooks = 10;                 // at what is held out, where the request does not say
 constexpr std::int64_t kMostHeldOut = 64;  // sequences that are looked at
-constexpr double kLrPlain = 2e-4, kLrQat = 5e-4, kLrScales = 1e-3;
+constexpr double kLrPlain = 2e-4, kLrQat = 5e-4, kLrScales = 1e-3, kLrLora = 1e-3;
 constexpr double kScaleShare = 0.1;  // of the learning rate of weights, that their scales move with
 
 std::int64_t steps_of(const TrainingJob& job) {
@@ -112,9 +113,8 @@ void quantize_first(ExecContext& context, const std::shared_ptr<ModelSource>& so
     target.method = method.supports(*target.target) ? &method : &method::default_for(*target.target);
   }
   PhaseSeconds spent;
-  const std::vector<SlotOutcome> outcomes =
-      quantize_blockwise(context, source, chunks_of(job.data, job.request.block_tokens), targets, options,
-                         [](int) {}, spent);
+  const std::vector<SlotOutcome> outcomes = quantize_blockwise(
+      context, source, chunks_of(job.data, job.request.block_tokens), targets, options, [](int) {}, spent);
   const SlotSolver solver{context, *source, options.method};
   for (std::size_t slot = 0; slot < targets.size(); ++slot) {
     if (targets[slot].target == nullptr || source->weight(slot).view.encoding == targets[slot].target) continue;
@@ -187,9 +187,8 @@ train::TrainedRun train_plainly(ExecContext& context, const std::shared_ptr<Mode
     teacher = std::make_unique<ModelParameters<float>>(*source);
     teacher->freeze_all();
   }
-  auto weights = job.request.from_scratch
-                     ? std::make_unique<ModelParameters<float>>(source->spec(), job.request.seed)
-                     : std::make_unique<ModelParameters<float>>(*source);
+  auto weights = job.request.from_scratch ? std::make_unique<ModelParameters<float>>(source->spec(), job.request.seed)
+                                          : std::make_unique<ModelParameters<float>>(*source);
   train::WholeModel model(context, source->spec(), *weights, weights->trained(), teacher.get(),
                           model_options(job.request, share));
   note_parameters(model.parameters(), report);
@@ -202,8 +201,7 @@ train::TrainedRun train_plainly(ExecContext& context, const std::shared_ptr<Mode
 }
 
 train::TrainedRun train_quantized(ExecContext& context, const std::shared_ptr<ModelSource>& source,
-                                  const std::vector<SlotTarget>& targets, const TrainingJob& job,
-                                  TrainReport& report) {
+                                  const std::vector<SlotTarget>& targets, const TrainingJob& job, TrainReport& report) {
   const bool scales_alone = !job.request.efficientqat.empty();
   const std::shared_ptr<const ModelSource> original = source->exchangeable();
   quantize_first(context, source, targets, job, report);
@@ -225,8 +223,7 @@ train::TrainedRun train_quantized(ExecContext& context, const std::shared_ptr<Mo
     const TensorView& start = source->weight(slot).view;
     const std::string& name = source->spec().weights[slot].hf_name;
     std::vector<float> from;
-    if (!scales_alone)
-      from = tune::RoundedTensor(name, start, {}, {}).into_cells(numbers_of(*original, slot));
+    if (!scales_alone) from = tune::RoundedTensor(name, start, {}, {}).into_cells(numbers_of(*original, slot));
     tune::RoundedTensor& tensor =
         weights.round(slot, std::make_unique<tune::RoundedTensor>(name, start, std::move(from), trained), start.inputs);
     if (Parameter* parameter = tensor.weights()) parameters.push_back(parameter);
@@ -244,6 +241,57 @@ train::TrainedRun train_quantized(ExecContext& context, const std::shared_ptr<Mo
       train::train(context, model, job.data.examples, batch_options(job.request), looked_at(job.data), options);
   exchange_trained(*source, plain, plain_slots);
   for (const auto& [slot, rounded] : weights.rounded()) source->exchange(slot, rounded.tensor->pack());
+  return run;
+}
+
+namespace {
+
+// Of a model whose weights in f32 take more than this, each is decoded when it is used.
+constexpr std::uint64_t kDecodedBytes = std::uint64_t{2} << 30;
+
+class LoraModel : public train::WholeModel {
+ public:
+  LoraModel(ExecContext& context, const model::ModelSpec& spec, train::LoraWeights& weights,
+            const train::WholeModelOptions& options)
+      : WholeModel(context, spec, weights, weights.parameters(), nullptr, options), lora_(weights) {}
+  train::LossSums add_gradients(const train::TokenBatch& batch, double divisor, std::uint64_t pass) override {
+    lora_.begin_pass(pass);
+    const train::LossSums sums = WholeModel::add_gradients(batch, divisor, pass);
+    lora_.end_pass();
+    return sums;
+  }
+
+ private:
+  train::LoraWeights& lora_;
+};
+
+}  // namespace
+
+train::TrainedRun train_lora(ExecContext& context, const std::shared_ptr<const ModelSource>& source,
+                             const TrainingJob& job, TrainReport& report) {
+  model::refuse_rotated(source->spec());
+  const train::LoraSettings settings = train::parse_lora(job.request.lora);
+  const bool stored = source->spec().parameters() * sizeof(float) > kDecodedBytes;
+  std::unique_ptr<train::GraphWeights<float>> base;
+  if (stored) {
+    base = std::make_unique<train::StoredWeights>(source);
+  } else {
+    auto decoded = std::make_unique<ModelParameters<float>>(*source);
+    decoded->freeze_all();
+    base = std::move(decoded);
+  }
+  train::LoraWeights weights(*base, source, settings, job.request.seed);
+  train::WholeModelOptions model = model_options(job.request, 0);
+  model.checkpoint = model.checkpoint || stored;  // decoded weights of one block at a time
+  LoraModel trained(context, source->spec(), weights, model);
+  note_parameters(trained.parameters(), report);
+  const train::TrainerOptions options = trainer_options(job, kLrLora);
+  report.lr = options.optimizer.lr;
+  const train::TrainedRun run =
+      train::train(context, trained, job.data.examples, batch_options(job.request), looked_at(job.data), options);
+  model::LoraAdapter adapter = weights.adapter();
+  adapter.name = std::filesystem::path(job.request.output).stem().string();
+  model::save_lora(adapter, *source, job.request.output, job.request.input);
   return run;
 }
 

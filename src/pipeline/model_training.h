@@ -34,4 +34,8 @@ train::TrainedRun train_quantized(ExecContext& context, const std::shared_ptr<mo
                                   const std::vector<transform::SlotTarget>& targets, const TrainingJob& job,
                                   TrainReport& report);
 
+// An adapter of `source`, which stays as it is, written to the request's output.
+train::TrainedRun train_lora(ExecContext& context, const std::shared_ptr<const model::ModelSource>& source,
+                             const TrainingJob& job, TrainReport& report);
+
 }  // namespace nibble::pipeline

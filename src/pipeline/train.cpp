@@ -24,7 +24,8 @@ namespace fs = std::filesystem;
 constexpr std::size_t kPlotRows = 200;
 
 void check(const TrainRequest& request) {
-  const int ways = (request.qat.empty() ? 0 : 1) + (request.efficientqat.empty() ? 0 : 1) + (request.lora.empty() ? 0 : 1);
+  const int ways =
+      (request.qat.empty() ? 0 : 1) + (request.efficientqat.empty() ? 0 : 1) + (request.lora.empty() ? 0 : 1);
   if (ways > 1) fail(ErrorCode::kInvalidArgument, "--qat, --efficientqat and --lora are three ways to train: give one");
   if (request.from_scratch && ways > 0)
     fail(ErrorCode::kInvalidArgument, "what begins from scratch is trained in full first, then with --qat or --lora");
@@ -43,13 +44,13 @@ std::unique_ptr<TemporaryFolder> blank_model(const TrainRequest& request, const 
   synth.dtype = "f32";
   if (fs::is_directory(request.input)) synth.shape = (fs::path(request.input) / "config.json").string();
   synthesize_model(synth, {run.threads, run.cancel, nullptr});
-  const fs::path from = !request.tokenizer.empty() ? fs::path(request.tokenizer)
+  const fs::path from = !request.tokenizer.empty()        ? fs::path(request.tokenizer)
                         : fs::is_directory(request.input) ? fs::path(request.input)
                                                           : fs::path(request.input).parent_path();
   if (!fs::is_directory(from)) return folder;
-  static constexpr const char* kFiles[] = {"tokenizer.model",         "tokenizer.json",     "tokenizer_config.json",
-                                           "special_tokens_map.json", "added_tokens.json",  "vocab.json",
-                                           "merges.txt",              "chat_template.jinja"};
+  static constexpr const char* kFiles[] = {
+      "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+      "vocab.json",      "merges.txt",     "chat_template.jinja"};
   bool found = false;
   for (const char* name : kFiles) found = found || fs::exists(from / name);
   if (!found && !request.tokenizer.empty())
@@ -99,6 +100,28 @@ void fill(TrainReport& report, const train::TrainedRun& run) {
   report.optimizer_bytes = run.optimizer_bytes;
 }
 
+// The files of a run that is over.
+void finish(const fs::path& folder, TrainReport& report) {
+  report.state = train::state_path(folder).string();
+  report.curve = train::curve_path(folder).string();
+  report.plot = (folder / "loss.svg").string();
+  draw_curve(folder, fs::path(report.output).filename().string() + ": " + report.what, report.plot);
+}
+
+TrainReport train_adapter(const TrainRequest& request, const RunContext& run, TrainReport report) {
+  const auto source = model::ModelSource::open(request.input);
+  report.what = "adapter " + request.lora;
+  if (request.dry_run) return report;
+  OwnedExecContext context(run);
+  const TrainingData data = read_training_data(*context, *source, request);
+  for (const std::string& note : data.notes) context->progress.note("note: " + note);
+  const fs::path folder = request.output + ".run";
+  fill(report, train_lora(*context, source, {request, data, folder}, report));
+  report.notes = data.notes;
+  finish(folder, report);
+  return report;
+}
+
 }  // namespace
 
 TrainReport train_model(const TrainRequest& request, const RunContext& run) {
@@ -106,6 +129,7 @@ TrainReport train_model(const TrainRequest& request, const RunContext& run) {
   TrainReport report;
   report.input = request.input;
   report.output = request.output;
+  if (!request.lora.empty()) return train_adapter(request, run, report);
   const std::string type = !request.qat.empty() ? request.qat : request.efficientqat;
   report.what = !request.qat.empty()            ? type + ", quantization-aware"
                 : !request.efficientqat.empty() ? type + ", blocks and then scales (EfficientQAT)"
@@ -153,10 +177,7 @@ TrainReport train_model(const TrainRequest& request, const RunContext& run) {
     report.written.phases = phases;
   }
   if (request.dry_run) return report;
-  report.state = train::state_path(folder).string();
-  report.curve = train::curve_path(folder).string();
-  report.plot = (folder / "loss.svg").string();
-  draw_curve(folder, fs::path(request.output).filename().string() + ": " + report.what, report.plot);
+  finish(folder, report);
   return report;
 }
 
@@ -190,9 +211,9 @@ std::string to_text(const TrainReport& report) {
   std::string text;
   for (const std::string& note : report.notes) text += note + "\n";
   text += format_text("{} -> {}: {}\n", report.input, report.output, report.what);
-  text += format_text("{} steps, {} tokens in {} ({:.0f} tokens/s), {} numbers trained, learning rate {}\n",
-                      report.steps, report.tokens, format_duration(report.seconds), report.tokens_per_s,
-                      report.parameters, report.lr);
+  text +=
+      format_text("{} steps, {} tokens in {} ({:.0f} tokens/s), {} numbers trained, learning rate {}\n", report.steps,
+                  report.tokens, format_duration(report.seconds), report.tokens_per_s, report.parameters, report.lr);
   text += format_text("loss {:.4f} -> {:.4f}", report.first_loss, report.last_loss);
   if (report.held_out_after > 0)
     text += format_text(", held out {:.4f} -> {:.4f}", report.held_out_before, report.held_out_after);

@@ -28,8 +28,8 @@ void add(train::ExampleSet set, const char* kind, TrainingData& data) {
   data.notes.push_back(format_text("{}: {} examples of {} tokens, {} of them learned", kind, set.examples.size(),
                                    set.tokens, set.learned));
   if (set.truncated > 0)
-    data.notes.push_back(format_text("{} examples were longer than {} tokens and are cut off there", set.truncated,
-                                     data.context));
+    data.notes.push_back(
+        format_text("{} examples were longer than {} tokens and are cut off there", set.truncated, data.context));
   std::ranges::move(set.examples, std::back_inserter(data.examples));
 }
 
@@ -68,8 +68,10 @@ calib::TokenChunks chunks_of(const TrainingData& data, std::int64_t tokens) {
   }
   const auto wanted = static_cast<std::size_t>(std::max<std::int64_t>(1, tokens / data.context));
   if (full.empty())
-    fail(ErrorCode::kInvalidArgument, "no example fills a sequence of {} tokens, which blocks are quantized with: give "
-         "a text with --text, or a smaller --ctx", data.context);
+    fail(ErrorCode::kInvalidArgument,
+         "no example fills a sequence of {} tokens, which blocks are quantized with: give "
+         "a text with --text, or a smaller --ctx",
+         data.context);
   const std::size_t n = std::min(full.size(), wanted);
   for (std::size_t i = 0; i < n; ++i) {
     const train::Example& example = *full[i * full.size() / n];
