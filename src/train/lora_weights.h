@@ -16,8 +16,9 @@ struct LoraSettings {
   std::int64_t rank = 16;
   double alpha = 32;  // the product is scaled by alpha / rank, with rslora by alpha / sqrt(rank) (arXiv 2312.03732)
   bool rslora = false;
-  double dropout = 0;                         // of the inputs of the low-rank part, while it is trained
-  std::vector<std::string> targets = {"all"};  // last part of the modules' names ("q_proj"); all: of the blocks' linears
+  double dropout = 0;  // of the inputs of the low-rank part, while it is trained
+  std::vector<std::string> targets = {
+      "all"};  // last part of the modules' names ("q_proj"); all: of the blocks' linears
 };
 // "r=16,alpha=32,targets=q_proj+v_proj,dropout=0.05,rslora". Throws Error{kInvalidArgument} for anything else.
 LoraSettings parse_lora(const std::string& text);
@@ -36,10 +37,10 @@ class StoredWeights : public GraphWeights<float> {
 
 class LoraWeights : public GraphWeights<float> {
  public:
-  // `base` multiplies with the frozen weights of `source`. Throws Error{kInvalidArgument} for targets that the model has
-  // not, naming those it has. A is drawn as PEFT does, uniform within 1 / sqrt(in); B is 0.
-  LoraWeights(GraphWeights<float>& base, std::shared_ptr<const model::ModelSource> source,
-              const LoraSettings& settings, std::uint64_t seed);
+  // `base` multiplies with the frozen weights of `source`. Throws Error{kInvalidArgument} for targets that the model
+  // has not, naming those it has. A is drawn as PEFT does, uniform within 1 / sqrt(in); B is 0.
+  LoraWeights(GraphWeights<float>& base, std::shared_ptr<const model::ModelSource> source, const LoraSettings& settings,
+              std::uint64_t seed);
 
   Var linear(Tape<float>& tape, model::Role role, int layer, Var x, std::int64_t index) override;
   Var tensor(Tape<float>& tape, model::Role role, int layer, bool bias) override;
