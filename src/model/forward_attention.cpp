@@ -69,9 +69,9 @@ void ForwardPart::rotate_and_store(const Piece& piece, int layer, const DecoderB
     float* k = work.k.floats() + (row * spec.n_kv_heads + kv_head) * dim;
     finish_head(k, block.k_norm, kv_head, row, spec);
     const std::int64_t slot = position % ops::kKeyBlock;
-    kv.store_k(cache.keys(piece.sequence, position / ops::kKeyBlock, kv_head), slot, k, spec.head_dim);
+    kv.store_k(cache.keys(piece.sequence, position / ops::kKeyBlock, kv_head), slot, k, spec.head_dim, cache.k_scale);
     const float* v = work.v.floats() + (row * spec.n_kv_heads + kv_head) * dim;
-    kv.store_v(cache.values(piece.sequence, position / ops::kKeyBlock, kv_head), slot, v, spec.head_dim);
+    kv.store_v(cache.values(piece.sequence, position / ops::kKeyBlock, kv_head), slot, v, spec.head_dim, cache.v_scale);
   }
 }
 

@@ -20,7 +20,7 @@ inline std::string_view kv_type_name(KvType type) { return kv_type_names()[stati
 class KvCache {
  public:
   // Room for `context` tokens in each of `n_sequences`. Memory is touched only as positions are used. Throws
-  // Error{kInvalidArgument} when the type cannot keep heads of the model's size.
+  // Error{kInvalidArgument} when the type cannot keep heads of the model's size, or takes scales that it has not.
   KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context);
   ~KvCache();
   KvCache(const KvCache&) = delete;
@@ -41,7 +41,7 @@ class KvCache {
   std::unique_ptr<State> state_;
 };
 
-// Bytes of keys and values for one sequence of `context` tokens. Throws as KvCache does.
+// Bytes of keys and values for one sequence of `context` tokens. Throws as KvCache does, but scales need not be there.
 std::uint64_t kv_cache_bytes(const ModelSpec& spec, KvType type, std::int64_t context);
 
 }  // namespace nibble::model

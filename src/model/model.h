@@ -19,7 +19,10 @@ enum class MathPath : std::uint8_t {
   kExact,  // every weight decoded to f32, all math in f32: what evaluation takes as truth
 };
 
-inline KvType default_kv_type(MathPath path) { return path == MathPath::kExact ? KvType::kF32 : KvType::kF16; }
+// What the model was made for, or else what loses nothing that counts.
+inline KvType default_kv_type(const ModelSpec& spec, MathPath path) {
+  return spec.kv_type.value_or(path == MathPath::kExact ? KvType::kF32 : KvType::kF16);
+}
 
 struct LoadOptions {
   MathPath path = MathPath::kFast;

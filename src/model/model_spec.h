@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -148,6 +149,7 @@ struct BlockSpec {
   bool attn_norm = true, attn_post_norm = false, ffn_norm = true, ffn_post_norm = false;
   bool norm_sums = false;  // the norms after a half are of the residual stream with its output
   bool parallel = false;   // both halves read the block's input
+  float k_scale = 0, v_scale = 0;  // of keys and values in a cache with fixed scales; 0: none
 
   bool operator==(const BlockSpec&) const = default;
 };
@@ -247,6 +249,8 @@ struct ModelSpec {
   double attention_softcap = 0;        // scores are softcap * tanh(score / softcap); 0: as they are
   double logit_scale = 1;
   double logit_softcap = 0;
+  // The type of cache that the folder was made for, whose fixed scales its blocks have.
+  std::optional<ops::KvType> kv_type;
   std::vector<BlockSpec> blocks;
   std::vector<WeightSlot> weights;  // every tensor the model needs, block by block in evaluation order
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "container/gguf/vocabulary.h"
 #include "container/hf/scheme.h"
+#include "encoding/activation.h"
 #include "encoding/encoding.h"
 #include "model/arch.h"
 #include "model/rope.h"
@@ -193,6 +194,7 @@ std::shared_ptr<const ModelSource> ModelSource::rewritten(ModelSpec spec,
     stored.made = made[i].get();
   }
   source->spec_ = std::move(spec);
+  source->spec_.kv_type.reset();  // scales are of the keys and values as they were
   source->made_ = std::move(made);
   return source;
 }
@@ -249,6 +251,7 @@ void ModelSource::bind_weights() {
   spec.weights = std::move(slots);
   settle(spec);
   take_rope_factors();
+  take_cache_scales();
   validate(spec);
 }
 
@@ -262,6 +265,29 @@ void ModelSource::take_rope_factors() {
     (role == Role::kRopeFactorsLong ? rope.long_factors : rope.factors) = std::move(factors);
     if (role == Role::kRopeFactorsLong) rope.scaling = RopeScaling::kLongRope;
   }
+}
+
+// They lie beside the projections: model.layers.0.self_attn.k_scale. Latents are cached in another form than a scheme
+// is made for.
+void ModelSource::take_cache_scales() {
+  const encoding::ActivationInfo* rounding = container::hf::cache_rounding(reader_->config());
+  const bool latent = std::ranges::any_of(spec_.blocks, [](const BlockSpec& b) { return b.latent.kv_rank > 0; });
+  if (rounding == nullptr || latent) return;
+  for (int layer = 0; layer < spec_.n_layers(); ++layer) {
+    const WeightSlot* keys = spec_.find(Role::kAttnK, layer);
+    if (keys == nullptr) keys = spec_.find(Role::kAttnQkv, layer);
+    if (keys == nullptr) return;
+    const std::string attention = container::hf::module_of(container::hf::module_of(keys->hf_name));
+    const auto scale = [&](const char* which) {
+      const std::string name = attention + which;
+      return container::hf::cache_scale(find_entry(*reader_, name, true), name);
+    };
+    BlockSpec& block = spec_.blocks[static_cast<std::size_t>(layer)];
+    block.k_scale = scale(".k_scale");
+    block.v_scale = scale(".v_scale");
+  }
+  const bool integers = rounding->code == encoding::InputCode::kInteger;
+  spec_.kv_type = integers ? ops::KvType::kInt8Static : ops::KvType::kFp8Static;
 }
 
 void ModelSource::read_rows(std::size_t slot, std::int64_t row_begin, std::int64_t row_end, float* out) const {

@@ -56,6 +56,7 @@ class ModelSource {
   ModelSource() = default;
   void bind_weights();
   void take_rope_factors();
+  void take_cache_scales();
   std::shared_ptr<const container::CheckpointReader> reader_;
   ModelSpec spec_;
   std::vector<StoredRows> weights_;

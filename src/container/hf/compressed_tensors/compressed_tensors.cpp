@@ -60,6 +60,22 @@ std::string unread(const json::Value& quantization) {
   return what;
 }
 
+constexpr std::string_view kCache = "kv_cache_scheme";
+
+// One scale for all keys of a layer and one for all values.
+const encoding::ActivationInfo* cache(const json::Value& quantization) {
+  const json::Value* scheme = member(quantization, kCache);
+  if (scheme == nullptr) return nullptr;
+  return with_context(kCache, [&]() -> const encoding::ActivationInfo* {
+    const json::Value* dynamic = member(*scheme, "dynamic");
+    const bool fixed = dynamic == nullptr || (dynamic->is_bool() && !dynamic->as_bool());
+    const bool read = fixed && scheme->get("num_bits", 8) == 8 && scheme->get("symmetric", true) &&
+                      scheme->get("strategy", "tensor") == "tensor";
+    if (!read) return nullptr;
+    return encoding::find_activation(scheme->get("type", "int") == "float" ? "fp8-tensor" : "int8-tensor");
+  });
+}
+
 IntegerGroup read_integer_group(const json::Value& group, const json::Value& weights) {
   IntegerGroup integers{read_integers(weights), read_input_type(member(group, "input_activations"))};
   if (const json::Value* targets = member(group, "targets"); targets != nullptr && targets->is_array()) {
@@ -172,7 +188,7 @@ constexpr Format kFormats[] = {{
 }  // namespace
 
 std::span<const Scheme> entries() {
-  static constexpr Scheme kSchemes[] = {{"compressed-tensors", unread, join, kFormats}};
+  static constexpr Scheme kSchemes[] = {{"compressed-tensors", unread, join, kFormats, cache}};
   return kSchemes;
 }
 
