@@ -13,12 +13,12 @@ namespace nibble {
 
 struct BenchRequest {
   std::filesystem::path model;
-  std::int64_t prompt = 512;     // tokens of the prefill; 0: skip
-  std::int64_t generate = 64;    // tokens decoded one by one; 0: skip
-  std::int64_t depth = 0;        // tokens in the cache before either begins
-  int batch = 1;                 // sequences that decode together
-  int repetitions = 3;           // after a warm-up
-  std::string kv_cache;          // as GenerationSettings has it
+  std::int64_t prompt = 512;   // tokens of the prefill; 0: skip
+  std::int64_t generate = 64;  // tokens decoded one by one; 0: skip
+  std::int64_t depth = 0;      // tokens in the cache before either begins
+  int batch = 1;               // sequences that decode together
+  int repetitions = 3;         // after a warm-up
+  std::string kv_cache;        // as GenerationSettings has it
   // Shell commands that measure other programs, run in turn with ours, each once a repetition. They print what
   // llama-bench prints (-o json or its table) or what `nibble bench --json - -q` prints.
   std::vector<std::string> compare;

@@ -22,7 +22,7 @@ struct EvaluateRequest {
   std::filesystem::path versus;  // a second candidate, compared by a paired bootstrap over chunks, for which it needs
                                  // `reference`, and over the items of tasks
   bool exact = false;            // the candidates by the exact path, too
-  std::string kv_cache;          // of the candidates; empty: the model's, or else f16 by the fast path, f32 by the exact one
+  std::string kv_cache;  // of the candidates; empty: the model's, or else f16 by the fast path, f32 by the exact one
   std::filesystem::path per_token;  // writes the figures of each scored token: .csv as text, else the divergences (or,
                                     // without a reference, the losses) as f32
   std::filesystem::path save_logits;  // writes the log-probabilities of all scored predictions, by the exact path if

@@ -47,7 +47,8 @@ Command eval_command() {
             app.add_option("--versus", request->versus, "another candidate, compared by a paired bootstrap")
                 ->type_name("MODEL");
             app.add_flag("--exact", request->exact, "also run the model with decoded f32 weights and f32 math");
-            app.add_option("--kv-cache", request->kv_cache, pipeline::kv_type_list() + " (the folder's, else f16; by the exact path f32)")
+            app.add_option("--kv-cache", request->kv_cache,
+                           pipeline::kv_type_list() + " (the folder's, else f16; by the exact path f32)")
                 ->type_name("TYPE");
             app.add_option("--per-token", request->per_token, "write the figures of each token (.csv, else f32)")
                 ->type_name("FILE");

@@ -138,6 +138,10 @@ void ForwardPart::attention(int layer, const DecoderBlock& block) {
     rotate_and_store(piece, layer, block, static_cast<int>(i % kv_heads));
     if (at_once) attend_tile(piece, i % kv_heads, 0, thread);
   });
+  if (observer_ != nullptr) {
+    const std::int64_t width = std::int64_t{kv_heads} * block.spec.head_dim;
+    observer_->cache_input(context_, layer, cache_.work.k.floats(), cache_.work.v.floats(), n_, width);
+  }
   if (at_once) return;
   // Last tiles first: they see the most keys.
   const std::int64_t per_piece = std::int64_t{kv_heads} * splits;

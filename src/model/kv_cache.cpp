@@ -49,6 +49,15 @@ std::span<const std::string_view> kv_type_names() {
   return names;
 }
 
+const encoding::ActivationInfo* cache_rounding(KvType type) {
+  if (!ops::kv_format(type).fixed) return nullptr;
+  return &encoding::get_activation(type == KvType::kInt8Static ? "int8-tensor" : "fp8-tensor");
+}
+
+KvType fixed_kv_type(const encoding::ActivationInfo& rounding) {
+  return rounding.code == encoding::InputCode::kInteger ? KvType::kInt8Static : KvType::kFp8Static;
+}
+
 KvCache::KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context)
     : state_(std::make_unique<State>()) {
   if (n_sequences < 1 || context < 1 || context > (std::int64_t{1} << 40)) {

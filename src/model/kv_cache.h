@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "encoding/activation.h"
 #include "model/model_spec.h"
 #include "ops/op_table.h"
 
@@ -15,6 +16,10 @@ using ops::KvType;
 
 std::span<const std::string_view> kv_type_names();  // by KvType
 inline std::string_view kv_type_name(KvType type) { return kv_type_names()[static_cast<std::size_t>(type)]; }
+
+// How a type whose scales are fixed rounds keys and values; null for others. And the type that rounds them so.
+const encoding::ActivationInfo* cache_rounding(KvType type);
+KvType fixed_kv_type(const encoding::ActivationInfo& rounding);
 
 // One user at a time.
 class KvCache {

@@ -40,6 +40,9 @@ class ForwardObserver {
   // The same of a stack of matrices (experts, heads): rows [begins[m], begins[m + 1]) of x are the input of matrix m.
   virtual void stack_inputs(ExecContext& /*context*/, int /*layer*/, std::span<const Role> /*roles*/,
                             const float* /*x*/, std::span<const std::int64_t> /*begins*/, std::int64_t /*cols*/) {}
+  // What block `layer` puts into the cache: keys behind their rotation, and values; (n, width) each.
+  virtual void cache_input(ExecContext& /*context*/, int /*layer*/, const float* /*k*/, const float* /*v*/,
+                           std::int64_t /*n*/, std::int64_t /*width*/) {}
   // The residual stream after block `layer`; (n, hidden). Layer -1: the embedding.
   virtual void block_output(ExecContext& /*context*/, int /*layer*/, const float* /*x*/, std::int64_t /*n*/,
                             std::int64_t /*hidden*/) {}

@@ -10,6 +10,7 @@
 #include "encoding/activation.h"
 #include "encoding/encoding.h"
 #include "model/arch.h"
+#include "model/kv_cache.h"
 #include "model/rope.h"
 
 namespace nibble::model {
@@ -267,27 +268,23 @@ void ModelSource::take_rope_factors() {
   }
 }
 
-// They lie beside the projections: model.layers.0.self_attn.k_scale. Latents are cached in another form than a scheme
-// is made for.
 void ModelSource::take_cache_scales() {
   const encoding::ActivationInfo* rounding = container::hf::cache_rounding(reader_->config());
-  const bool latent = std::ranges::any_of(spec_.blocks, [](const BlockSpec& b) { return b.latent.kv_rank > 0; });
-  if (rounding == nullptr || latent) return;
+  if (rounding == nullptr) return;
   for (int layer = 0; layer < spec_.n_layers(); ++layer) {
-    const WeightSlot* keys = spec_.find(Role::kAttnK, layer);
-    if (keys == nullptr) keys = spec_.find(Role::kAttnQkv, layer);
-    if (keys == nullptr) return;
-    const std::string attention = container::hf::module_of(container::hf::module_of(keys->hf_name));
-    const auto scale = [&](const char* which) {
-      const std::string name = attention + which;
-      return container::hf::cache_scale(find_entry(*reader_, name, true), name);
+    const auto scale = [&](char side) {
+      const std::string name = cache_scale_name(spec_, layer, side);
+      return name.empty() ? 0 : container::hf::cache_scale(find_entry(*reader_, name, true), name);
     };
-    BlockSpec& block = spec_.blocks[static_cast<std::size_t>(layer)];
-    block.k_scale = scale(".k_scale");
-    block.v_scale = scale(".v_scale");
+    give_cache_scales(layer, *rounding, scale('k'), scale('v'));
   }
-  const bool integers = rounding->code == encoding::InputCode::kInteger;
-  spec_.kv_type = integers ? ops::KvType::kInt8Static : ops::KvType::kFp8Static;
+}
+
+void ModelSource::give_cache_scales(int layer, const encoding::ActivationInfo& rounding, float k_scale, float v_scale) {
+  BlockSpec& block = spec_.blocks.at(static_cast<std::size_t>(layer));
+  block.k_scale = k_scale;
+  block.v_scale = v_scale;
+  if (k_scale > 0) spec_.kv_type = fixed_kv_type(rounding);
 }
 
 void ModelSource::read_rows(std::size_t slot, std::int64_t row_begin, std::int64_t row_end, float* out) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "container/checkpoint.h"
+#include "encoding/activation.h"
 #include "model/model_spec.h"
 #include "model/stored_rows.h"
 #include "tensor/tensor.h"
@@ -38,6 +39,9 @@ class ModelSource {
   void exchange(std::size_t slot, Tensor tensor);
   // The numbers of the file again; frees what exchange() was given.
   void restore(std::size_t slot);
+
+  // The block's cache is to have these scales, of numbers that are rounded so: a static type.
+  void give_cache_scales(int layer, const encoding::ActivationInfo& rounding, float k_scale, float v_scale);
 
   const container::CheckpointReader& reader() const { return *reader_; }
   const ModelSpec& spec() const { return spec_; }

@@ -22,10 +22,10 @@ inline constexpr int kMostHead = 4096;  // numbers of a head
 // How a type keeps the numbers of a head.
 struct KvFormat {
   const char* name;
-  int bits;      // of a number
-  int group;     // numbers that share a scale; 0: there is none
-  int halves;    // of a scale group: the scale or, of numbers counted from the least, the scale and the least
-  bool rotated;  // keys and values are multiplied by a Hadamard matrix before they are rounded
+  int bits;            // of a number
+  int group;           // numbers that share a scale; 0: there is none
+  int halves;          // of a scale group: the scale or, of numbers counted from the least, the scale and the least
+  bool rotated;        // keys and values are multiplied by a Hadamard matrix before they are rounded
   bool fixed = false;  // the scale is not made of the numbers but given, one for all keys and one for all values
 };
 
@@ -55,8 +55,8 @@ static inline int64_t kv_halves(const KvFormat& format, int head_dim) {
   return kv_groups(format, head_dim) * format.halves;
 }
 
-// A given scale is kept as attention reads it, a half, of FP8 2^8 times it; codes are made with that half, so one of few
-// bits costs no more than a few per cent of the range.
+// A given scale is kept as attention reads it, a half, of FP8 2^8 times it; codes are made with that half, so one of
+// few bits costs no more than a few per cent of the range.
 static inline bool kv_takes_scale(KvType type, float scale) {
   const float half = type == KvType::kFp8Static ? scale * 256.0f : scale;
   return half >= 0x1p-20f && half <= 65504.0f;

@@ -38,8 +38,7 @@ model::KvType kv_of(const model::ModelSpec& spec, const BenchRequest& request) {
 Measured measure(ExecContext& context, const model::Model& model, const BenchRequest& request) {
   if (request.repetitions < 1) fail(ErrorCode::kInvalidArgument, "nothing to measure: 0 repetitions");
   eval::SpeedTrial trial(
-      context, model,
-      {request.prompt, request.generate, request.depth, request.batch, kv_of(model.spec(), request)});
+      context, model, {request.prompt, request.generate, request.depth, request.batch, kv_of(model.spec(), request)});
   Measured measured;
   measured.peers.resize(request.compare.size());
   std::vector<double> prefill, decode;

@@ -153,10 +153,11 @@ std::string cache_note(const json::Value& config, std::optional<model::KvType> k
   const json::Value* quantization = config.find("quantization_config");
   const json::Value* scheme = quantization != nullptr ? quantization->find("kv_cache_scheme") : nullptr;
   if (scheme == nullptr || !scheme->is_object()) return "";
-  const std::string what = format_text("made for a KV cache of {}-bit {}s (kv_cache_scheme)", scheme->get("num_bits", 8),
-                                       scheme->get("type", "int"));
-  if (kv) return format_text("{}: its scales are used unless --kv-cache names another type than {}", what,
-                             model::kv_type_name(*kv));
+  const std::string what = format_text("made for a KV cache of {}-bit {}s (kv_cache_scheme)",
+                                       scheme->get("num_bits", 8), scheme->get("type", "int"));
+  if (kv)
+    return format_text("{}: its scales are used unless --kv-cache names another type than {}", what,
+                       model::kv_type_name(*kv));
   return what + "; its scales are not used, as they are not one for all keys and one for all values of a layer";
 }
 
