@@ -24,8 +24,10 @@ const encoding::ActivationInfo* chosen_cache(const QuantizeRequest& request) {
          request.kv_cache);
   }
   if (request.calib.empty())
-    fail(ErrorCode::kInvalidArgument, "the scales of a KV cache of type {} are learned from a text: give one with "
-         "--calib TEXT", request.kv_cache);
+    fail(ErrorCode::kInvalidArgument,
+         "the scales of a KV cache of type {} are learned from a text: give one with "
+         "--calib TEXT",
+         request.kv_cache);
   return cache;
 }
 
@@ -40,7 +42,8 @@ OutputForm choose_cached_form(const QuantizeRequest& request) {
       return choose_form(request.type, std::string(format->name), request.output, true);
     const std::filesystem::path output = request.output;
     if (output.extension() == ".gguf")
-      fail(ErrorCode::kInvalidArgument, "'{}' has no place for the scales of a KV cache: name a folder", request.output);
+      fail(ErrorCode::kInvalidArgument, "'{}' has no place for the scales of a KV cache: name a folder",
+           request.output);
     OutputForm form;
     form.format = format;
     form.type = type;
@@ -56,8 +59,8 @@ std::vector<container::PlannedTensor> plan_cache_scales(const model::ModelSpec& 
   for (int layer = 0; layer < spec.n_layers(); ++layer) {
     for (const char side : kSides) {
       const std::string name = model::cache_scale_name(spec, layer, side);
-      if (name.empty()) fail(ErrorCode::kUnsupported, "the cache of '{}' holds latents, for which no scheme is made",
-                             spec.arch);
+      if (name.empty())
+        fail(ErrorCode::kUnsupported, "the cache of '{}' holds latents, for which no scheme is made", spec.arch);
       tensors.push_back({name, &type, {1}});
     }
   }

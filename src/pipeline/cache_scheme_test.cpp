@@ -205,8 +205,9 @@ TEST_F(CacheScheme, WhatIsNoScaleIsRefusedByName) {
       {"by nan, which", [](PlannedTensor&, std::vector<float>& values) { values[0] = NAN; }},
       {"by inf, which", [](PlannedTensor&, std::vector<float>& values) { values[0] = HUGE_VALF; }},
       {"is not there, which scales the KV cache", [](PlannedTensor&, std::vector<float>& values) { values.clear(); }},
-      {"of shape (2), not one number",
-       [](PlannedTensor& tensor, std::vector<float>& values) { tensor.shape = {2}, values = {1, 1}; }}};
+      {"of shape (2), not one number", [](PlannedTensor& tensor, std::vector<float>& values) {
+         tensor.shape = {2}, values = {1, 1};
+       }}};
   for (const auto& [words, change] : kFaults) {
     for (const std::string& name : {kKeys, kValues}) {
       write_file_atomically(made / "model.safetensors", weights);
