@@ -109,6 +109,15 @@ StoredRows bind_strides(StoredRows weight, const WeightSlot& slot, const Strides
   return weight;
 }
 
+// A GGUF file may have a scale of its whole tensor beside a weight (of NVFP4, of BitNet), without which it is another.
+void refuse_scale_beside(const CheckpointReader& reader, const std::string& name) {
+  constexpr std::string_view kWeight = ".weight";
+  if (!name.ends_with(kWeight)) return;
+  const std::string scale = name.substr(0, name.size() - kWeight.size()) + ".scale";
+  if (reader.find(scale) != nullptr)
+    fail(ErrorCode::kUnsupported, "tensor '{}' is scaled by '{}', which is not read", name, scale);
+}
+
 StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   StoredRows weight;
   const bool gguf = reader.kind() == Kind::kGguf;
@@ -117,6 +126,7 @@ StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   if (!gguf && slot.hf_parts > 0) return bind_parts(reader, slot);
   weight.entry = find_entry(reader, name, slot.optional);
   if (weight.entry == nullptr) return weight;
+  if (gguf) refuse_scale_beside(reader, name);
   weight.view = weight.entry->view;
   weight.shape = slot.shape;
   // In their absorbed form they multiply other numbers than the inputs of the linear in the file.
