@@ -8,8 +8,10 @@ For each format MODEL is quantized (`nibble quantize --format F --type T --metho
   gptq, gptq_v2       GPTQModel's torch layer; with --llama-cpp also llama.cpp's converter to GGUF
   bnb                 8 bits: what bitsandbytes' layer multiplies gradients with (code * (SCB * 1/127)) in the model that transformers loads
   awq                 AutoAWQ's own unpacking (a copy of its packing_utils.py is named with --autoawq), and the AWQ converter of compressed-tensors
+  kv_cache_scheme     (--caches) the config as the package reads it; its scales of what transformers' model caches on the calibration text, within the 8 bits of
+                      bf16; the perplexity of that model with keys and values that the package rounds by the folder's scales, beside Nibble's
 All in f32: scale * (code - zero) rounded once. Made for compressed-tensors 0.20, transformers 5.24, GPTQModel 7.7, AutoAWQ 0.2.9.
-Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py] [--formats fp8 ...] [--types fp8-block128 ...]
+Run: python dev/compare_quantized.py build/release/nibble MODEL [--llama-cpp DIR] [--autoawq packing_utils.py] [--formats fp8 ...] [--types fp8-block128 ...] [--caches fp8-static ...]
 """
 import argparse
 import importlib.util
@@ -208,6 +210,67 @@ def logits_by_transformers(folder, tokens):
         return model(tokens).logits
 
 
+def chunks_of(arguments, text, count, length):
+    """Of a text, as Nibble cuts it: each chunk begins with the first token."""
+    from transformers import AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(arguments.model)(pathlib.Path(text).read_text()[: 40 * count * length])["input_ids"]
+    chunks = torch.tensor(tokens[: count * length]).reshape(count, length)
+    chunks[:, 0] = tokens[0]
+    return chunks
+
+
+def cache_by_compressed_tensors(kind, arguments, folder):
+    """Yields (label, good, total)."""
+    from unittest import mock
+
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig
+    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
+    from compressed_tensors.quantization.utils import calculate_qparams
+    from transformers import AutoModelForCausalLM
+    from transformers.cache_utils import DynamicCache
+
+    length, scheme = 256, QuantizationConfig.model_validate(json.loads((folder / "config.json").read_text())["quantization_config"]).kv_cache_scheme
+    wanted = QuantizationArgs(num_bits=8, type="float" if kind == "fp8-static" else "int", strategy="tensor", symmetric=True, dynamic=False)
+    yield "config", int(scheme == wanted), 1
+    model, update, tensors, ranges = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval(), DynamicCache.update, tensors_of(folder), {}
+    names = {(layer, side): f"model.layers.{layer}.self_attn.{side}_scale" for layer in range(model.config.num_hidden_layers) for side in "kv"}
+
+    def watch(cache, keys, values, layer, *rest, **options):
+        for side, states in (("k", keys), ("v", values)):
+            ranges[layer, side] = torch.stack([*ranges.get((layer, side), ()), *states.aminmax()]).aminmax()
+        return update(cache, keys, values, layer, *rest, **options)
+
+    def rounded(cache, keys, values, layer, *rest, **options):
+        scales = [tensors[names[layer, side]].float() for side in "kv"]
+        return update(cache, *(fake_quantize(x, scale, torch.zeros(1), wanted) for x, scale in zip((keys, values), scales)), layer, *rest, **options)
+
+    def perplexity(chunks, instead):
+        with mock.patch.object(DynamicCache, "update", instead), torch.no_grad():
+            logits = model(chunks, use_cache=True, past_key_values=DynamicCache()).logits[:, length // 2 : -1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), chunks[:, length // 2 + 1 :].flatten()).exp().item()
+
+    perplexity(chunks_of(arguments, arguments.calib, 1024 // length, length), watch)
+    scales = {at: calculate_qparams(*ranges[at], wanted)[0] for at in names}
+    yield "scales", sum(bool((tensors[names[at]].float() - scales[at]).abs() <= scales[at] * 2**-8) for at in names), len(names)
+    yield "form of scales", sum(tensors[name].shape == (1,) and tensors[name].dtype == torch.bfloat16 for name in names.values()), len(names)
+    chunks = chunks_of(arguments, arguments.text, 4, length)
+    for cache, instead in (("f32", update), (kind, rounded)):
+        command = [arguments.nibble, "eval", folder, "-t", arguments.text, "-c", length, "--chunks", 4, "--exact", "--kv-cache", cache, "-q", "--json", "-"]
+        ours = json.loads(subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout)["perplexity_exact"]
+        theirs = perplexity(chunks, instead)
+        print(f"  cache {cache}: perplexity {ours:.5f}, by transformers {theirs:.5f}")
+        yield f"perplexity, {cache}", int(abs(ours / theirs - 1) < 1e-4), 1
+
+
+def compare_cache(kind, arguments):
+    with tempfile.TemporaryDirectory() as work:
+        folder = pathlib.Path(work) / "quantized"
+        command = ["quantize", arguments.model, "-o", folder, "--type", "bf16", "--kv-cache", kind, "--calib", arguments.calib, "--calib-tokens", 1024, "--calib-ctx", 256]
+        subprocess.run([arguments.nibble, *map(str, command), "-q"], check=True, stdout=subprocess.DEVNULL)
+        return all([report(f"kv_cache_scheme {kind}: {what}", good, total, "of these") for what, good, total in cache_by_compressed_tensors(kind, arguments, folder)])
+
+
 def report(label, good, total, unit="linears"):
     print(f"{label:<58} {good} of {total} {unit} the same{'' if good == total else '   DIFFERENT'}", flush=True)
     return good == total and total > 0
@@ -218,6 +281,8 @@ def main():
     parser.add_argument("nibble")
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--calib", default="text/books-calib.txt", help="for types with fixed scales of inputs")
+    parser.add_argument("--text", default="text/books-eval.txt", help="for perplexities")
+    parser.add_argument("--caches", nargs="*", default=["fp8-static", "int8-static"], choices=["fp8-static", "int8-static"])
     parser.add_argument("--llama-cpp")
     parser.add_argument("--autoawq")
     parser.add_argument("--formats", nargs="*", default=list(TYPES))
@@ -225,7 +290,7 @@ def main():
     arguments = parser.parse_args()
     decoders = {"compressed-tensors": [by_compressed_tensors], "fp8": [by_transformers_fp8], "gptq": [by_gptqmodel], "gptq_v2": [by_gptqmodel], "awq": [by_autoawq, by_converter_of_compressed_tensors],
                 "bnb": [by_bitsandbytes]}
-    fine = True
+    fine = all([compare_cache(kind, arguments) for kind in arguments.caches])
     for form in arguments.formats:
         for kind in (kind for kind in TYPES[form] if not arguments.types or kind in arguments.types):
             with tempfile.TemporaryDirectory() as work:

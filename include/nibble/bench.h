@@ -19,7 +19,7 @@ struct BenchRequest {
   int batch = 1;                      // sequences that decode together
   int repetitions = 3;                // after a warm-up
   std::vector<std::string> adapters;  // LoRA, run beside the weights: "PATH" or "PATH:SCALE"
-  std::string kv_cache = "f16";       // as GenerationSettings has it
+  std::string kv_cache;               // as GenerationSettings has it
   // Shell commands that measure other programs, run in turn with ours, each once a repetition. They print what
   // llama-bench prints (-o json or its table) or what `nibble bench --json - -q` prints.
   std::vector<std::string> compare;

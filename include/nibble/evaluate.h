@@ -23,7 +23,7 @@ struct EvaluateRequest {
                                  // `reference`, and over the items of tasks
   bool exact = false;            // the candidates by the exact path, too
   std::vector<std::string> adapters;  // LoRA of `model` alone, run beside its weights: "PATH" or "PATH:SCALE"
-  std::string kv_cache;               // of the candidates; empty: f16 by the fast path, f32 by the exact one
+  std::string kv_cache;  // of the candidates; empty: the model's, or else f16 by the fast path, f32 by the exact one
   std::filesystem::path per_token;  // writes the figures of each scored token: .csv as text, else the divergences (or,
                                     // without a reference, the losses) as f32
   std::filesystem::path save_logits;  // writes the log-probabilities of all scored predictions, by the exact path if

@@ -21,7 +21,7 @@ struct GenerationSettings {
   std::uint64_t seed = 0;             // the same seed gives the same text
   bool exact = false;                 // by the exact path, in f32
   std::vector<std::string> adapters;  // LoRA, run beside the weights: "PATH" or "PATH:SCALE"
-  std::string kv_cache;               // f32, f16, q8_0, int8, fp8, int4, int8-h, fp8-h, int4-h; empty: f16, exact f32
+  std::string kv_cache;  // f32, f16, q8_0, int8, ... (docs/kv-cache.md); empty: the model's, or else f16, exact f32
 };
 
 }  // namespace nibble

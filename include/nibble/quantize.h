@@ -25,8 +25,9 @@ struct QuantizeRequest {
   std::string calib;                    // text that methods learn from; empty: none
   std::string calib_stats;              // what calibrate() saved of one, instead; empty: none
   std::vector<std::string> adapters;    // LoRA, merged into the weights before all else: "PATH" or "PATH:SCALE"
+  std::string kv_cache;                 // that the folder is made for: int8-static, fp8-static; empty: none is named
   std::vector<std::string> transforms;  // "rotate": of the whole model first; "awq": of each block, in this order
-  std::string observer = "mse";         // of fixed scales of inputs: minmax, percentile, mse, kl
+  std::string observer;                 // of fixed scales: minmax, percentile, mse, kl; empty: mse, of kv_cache minmax
   std::int64_t calib_tokens = 32768;    // of it, at most
   std::int64_t calib_context = 0;       // tokens of a sequence; 0: 512, or what the model was trained for if less
   std::vector<std::string> overrides;   // "REGEX=TYPE" over GGUF or Hugging Face names; the first that matches counts

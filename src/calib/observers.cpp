@@ -150,14 +150,28 @@ const Observer& get_observer(std::string_view name) {
   fail(ErrorCode::kInvalidArgument, "unknown observer '{}'; one of: {}", name, known);
 }
 
-InputRounding observe(const ActivationInfo& info, const Observer& observer, std::span<const float> inputs) {
+namespace {
+
+Range range_of(const ActivationInfo& info, const Observer& observer, std::span<const float> inputs) {
   if (inputs.empty() || magnitude(whole(inputs)) == 0)
     fail(ErrorCode::kInvalidArgument, "the text leaves all inputs 0: no scale follows");
-  const Range range = observer.range(info, inputs);
+  return observer.range(info, inputs);
+}
+
+}  // namespace
+
+InputRounding observe(const ActivationInfo& info, const Observer& observer, std::span<const float> inputs) {
+  const Range range = range_of(info, observer, inputs);
   const encoding::InputScale at = encoding::input_scale(info, range.least, range.largest);
   const InputRounding rounding{&info, at.scale, at.zero};
   encoding::check_rounding(rounding);
   return rounding;
+}
+
+float observe_cache(const ActivationInfo& info, const Observer& observer, std::span<const float> values) {
+  const bool integers = info.code == encoding::InputCode::kInteger;
+  const float half_span = integers ? 127.5f : encoding::largest_level(info);
+  return magnitude(range_of(info, observer, values)) / half_span;
 }
 
 }  // namespace nibble::calib

@@ -23,4 +23,8 @@ const Observer& get_observer(std::string_view name);  // throws Error{kInvalidAr
 // The rounding of a static type. Throws Error{kInvalidArgument} where all inputs are 0 or none is there.
 InputRounding observe(const encoding::ActivationInfo& info, const Observer& observer, std::span<const float> inputs);
 
+// The scale of keys or of values in a cache that is rounded so, as compressed-tensors has it (quantization/utils/
+// helpers.py: calculate_qparams): codes of both signs span the range, -128 .. 127 or +-448. Throws as observe().
+float observe_cache(const encoding::ActivationInfo& info, const Observer& observer, std::span<const float> values);
+
 }  // namespace nibble::calib

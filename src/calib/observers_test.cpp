@@ -51,6 +51,19 @@ TEST(Observers, MseIsAtLeastAsGoodAsAny) {
   }
 }
 
+// calculate_qparams of compressed-tensors.
+TEST(Observers, CachesSpanTheCodesOfBothSigns) {
+  std::vector<float> x = inputs();
+  const auto &integers = get_activation("int8-tensor"), &floats = get_activation("fp8-tensor");
+  EXPECT_FLOAT_EQ(observe_cache(integers, get_observer("minmax"), x), 40 / 127.5f);
+  EXPECT_FLOAT_EQ(observe_cache(floats, get_observer("minmax"), x), 40 / 448.0f);
+  EXPECT_LT(observe_cache(integers, get_observer("percentile"), x), 8 / 127.5f);
+  x[3] = -50;
+  EXPECT_FLOAT_EQ(observe_cache(integers, get_observer("minmax"), x), 50 / 127.5f);
+  x.assign(100, 0.0f);
+  EXPECT_THROW(observe_cache(integers, get_observer("minmax"), x), Error);
+}
+
 TEST(Observers, AsymmetricRangesFollowBothEnds) {
   std::vector<float> x(1000);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) / 100 - 2;

@@ -19,7 +19,7 @@ Command bench_command() {
         app.add_option("-b,--batch", request->batch, "sequences that decode together")->capture_default_str();
         app.add_option("-r,--repetitions", request->repetitions, "timed runs after the warm-up")->capture_default_str();
         add_lora_option(app, request->adapters, "adapter to run with");
-        app.add_option("--kv-cache", request->kv_cache, pipeline::kv_type_list())->capture_default_str();
+        app.add_option("--kv-cache", request->kv_cache, pipeline::kv_type_list() + " (the folder's, else f16)");
         app.add_option("--compare", request->compare,
                        "bench command of another program, run in turn with ours; several may be given")
             ->type_name("CMD");

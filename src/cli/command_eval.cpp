@@ -49,7 +49,8 @@ Command eval_command() {
                 ->type_name("MODEL");
             app.add_flag("--exact", request->exact, "also run the model with decoded f32 weights and f32 math");
             add_lora_option(app, request->adapters, "adapter of MODEL");
-            app.add_option("--kv-cache", request->kv_cache, pipeline::kv_type_list() + " (f16; by the exact path f32)")
+            app.add_option("--kv-cache", request->kv_cache,
+                           pipeline::kv_type_list() + " (the folder's, else f16; by the exact path f32)")
                 ->type_name("TYPE");
             app.add_option("--per-token", request->per_token, "write the figures of each token (.csv, else f32)")
                 ->type_name("FILE");

@@ -106,9 +106,14 @@ std::function<void()> add_quantize_options(CLI::App& app, QuantizeRequest& reque
       ->capture_default_str();
   app.add_option("--range", request.range, "of rtn: minmax, mse, output; default: output behind awq, else minmax")
       ->type_name("NAME");
-  app.add_option("--observer", request.observer, "of types that fix the scales of inputs: minmax, percentile, mse, kl")
-      ->type_name("NAME")
-      ->capture_default_str();
+  app.add_option(
+         "--observer", request.observer,
+         "of types that fix the scales of inputs, and of --kv-cache: minmax, percentile, mse, kl; default: mse, "
+         "of --kv-cache minmax")
+      ->type_name("NAME");
+  app.add_option("--kv-cache", request.kv_cache,
+                 "KV cache that the folder is made for, int8-static or fp8-static: its scales are learned from --calib")
+      ->type_name("TYPE");
   app.add_option("--seed", request.seed, "of stochastic rounding, of rotations")->type_name("N")->capture_default_str();
   app.add_flag_callback(
       "--list-methods",

@@ -50,7 +50,8 @@ void add_generation_options(CLI::App& app, GenerationSettings& settings) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--exact", settings.exact, "decoded f32 weights and f32 math");
   add_lora_option(app, settings.adapters, "adapter to run with");
-  app.add_option("--kv-cache", settings.kv_cache, pipeline::kv_type_list() + " (f16; with --exact f32)")
+  app.add_option("--kv-cache", settings.kv_cache,
+                 pipeline::kv_type_list() + " (the folder's, else f16; with --exact f32)")
       ->type_name("TYPE");
 }
 

@@ -9,7 +9,7 @@ namespace nibble::engine {
 
 Session::Session(std::shared_ptr<const model::Model> model, const SessionOptions& options)
     : model_(std::move(model)),
-      cache_(model_->spec(), options.kv.value_or(model::default_kv_type(model_->path())), 1,
+      cache_(model_->spec(), options.kv.value_or(model::default_kv_type(model_->spec(), model_->path())), 1,
              options.context > 0 ? options.context : model_->spec().context),
       logits_(static_cast<std::size_t>(model_->spec().vocab)) {}
 

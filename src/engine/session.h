@@ -12,7 +12,7 @@
 namespace nibble::engine {
 
 struct SessionOptions {
-  std::optional<model::KvType> kv{};  // the default is the model's path's
+  std::optional<model::KvType> kv{};  // the default is model::default_kv_type()
   std::int64_t context = 0;           // tokens of room; 0: the model's trained context
 };
 

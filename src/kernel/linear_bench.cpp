@@ -53,9 +53,10 @@ std::vector<const encoding::EncodingInfo*> encodings() {
   for (const encoding::EncodingInfo* info : encoding::all_entries()) {
     if (info->encode != nullptr) all.push_back(info);
   }
-  for (const char* name : {"int4-g32", "int4-g128", "int4-g128-asym-f16", "int4-g128-gidx", "int8-g128", "int8-channel",
-                           "nf4", "kmeans4-channel", "kmeans4-g512", "kmeans3-channel", "kmeans2-channel",
-                           "fp8-channel", "fp8-block128x128", "fp8-channel-e5m2", "mxfp8", "mxfp4-hf", "nvfp4-hf"}) {
+  for (const char* name :
+       {"int4-g32", "int4-g128", "int4-g128-asym-f16", "int4-g128-gidx", "int8-g128", "int8-channel", "nf4",
+        "kmeans4-channel", "kmeans4-g512", "kmeans3-channel", "kmeans2-channel", "fp8-channel", "fp8-block128x128",
+        "fp8-channel-e5m2", "mxfp8", "mxfp4-hf", "nvfp4-hf", "nvfp4"}) {
     all.push_back(&encoding::get(name));
   }
   return all;

@@ -63,9 +63,9 @@ void ForwardPart::rotate_and_store(const Piece& piece, int layer, const DecoderB
     float* k = work.k.floats() + (row * spec.n_kv_heads + kv_head) * dim;
     finish_head(k, block.k_norm, kv_head, row, spec);
     const std::int64_t slot = position % ops::kKeyBlock;
-    kv.store_k(cache.keys(piece.sequence, position / ops::kKeyBlock, kv_head), slot, k, spec.head_dim);
+    kv.store_k(cache.keys(piece.sequence, position / ops::kKeyBlock, kv_head), slot, k, spec.head_dim, cache.k_scale);
     const float* v = work.v.floats() + (row * spec.n_kv_heads + kv_head) * dim;
-    kv.store_v(cache.values(piece.sequence, position / ops::kKeyBlock, kv_head), slot, v, spec.head_dim);
+    kv.store_v(cache.values(piece.sequence, position / ops::kKeyBlock, kv_head), slot, v, spec.head_dim, cache.v_scale);
   }
 }
 
@@ -132,6 +132,10 @@ void ForwardPart::attention(int layer, const DecoderBlock& block) {
     rotate_and_store(piece, layer, block, static_cast<int>(i % kv_heads));
     if (at_once) attend_tile(piece, i % kv_heads, 0, thread);
   });
+  if (observer_ != nullptr) {
+    const std::int64_t width = std::int64_t{kv_heads} * block.spec.head_dim;
+    observer_->cache_input(context_, layer, cache_.work.k.floats(), cache_.work.v.floats(), n_, width);
+  }
   if (at_once) return;
   // Last tiles first: they see the most keys.
   const std::int64_t per_piece = std::int64_t{kv_heads} * splits;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/checked.h"
+#include "base/error.h"
 #include "model/kv_state.h"
 #include "ops/kv_layout.h"
 
@@ -13,6 +14,19 @@ namespace {
 
 std::uint64_t product(std::int64_t a, std::int64_t b) {
   return checked_mul(checked_cast<std::uint64_t>(a), checked_cast<std::uint64_t>(b));
+}
+
+// Scales are those of one type: for another one's codes they would be too small or too large.
+void check_scales(const ModelSpec& spec, const BlockSpec& block, KvType type) {
+  if (spec.kv_type != type) {
+    fail(ErrorCode::kInvalidArgument, "KV cache type {} takes its scales from the model, and {} has {}",
+         kv_type_name(type), spec.name,
+         spec.kv_type ? format_text("those of {}", kv_type_name(*spec.kv_type)) : "none");
+  }
+  for (const float scale : {block.k_scale, block.v_scale}) {
+    if (!ops::kv_takes_scale(type, scale))
+      fail(ErrorCode::kUnsupported, "a KV cache of type {} with a scale of {}", kv_type_name(type), scale);
+  }
 }
 
 void check_head(KvType type, int head_dim) {
@@ -35,6 +49,15 @@ std::span<const std::string_view> kv_type_names() {
   return names;
 }
 
+const encoding::ActivationInfo* cache_rounding(KvType type) {
+  if (!ops::kv_format(type).fixed) return nullptr;
+  return &encoding::get_activation(type == KvType::kInt8Static ? "int8-tensor" : "fp8-tensor");
+}
+
+KvType fixed_kv_type(const encoding::ActivationInfo& rounding) {
+  return rounding.code == encoding::InputCode::kInteger ? KvType::kInt8Static : KvType::kFp8Static;
+}
+
 KvCache::KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64_t context)
     : state_(std::make_unique<State>()) {
   if (n_sequences < 1 || context < 1 || context > (std::int64_t{1} << 40)) {
@@ -45,9 +68,12 @@ KvCache::KvCache(const ModelSpec& spec, KvType type, int n_sequences, std::int64
   state_->lengths.resize(static_cast<std::size_t>(n_sequences));
   for (const BlockSpec& block : spec.blocks) {
     check_head(type, block.head_dim);
+    if (ops::kv_format(type).fixed) check_scales(spec, block, type);
     State::Layer layer;
     layer.n_kv_heads = block.n_kv_heads;
     layer.head_dim = block.head_dim;
+    layer.k_scale = block.k_scale;
+    layer.v_scale = block.v_scale;
     layer.k_block_bytes = ops::key_block_bytes(type, block.head_dim);
     layer.v_block_bytes = ops::value_block_bytes(type, block.head_dim);
     layer.n_blocks = ops::kv_blocks(context);

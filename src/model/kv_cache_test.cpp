@@ -63,6 +63,29 @@ TEST_P(CachedModel, ExactPathShowsTheCache) {
   }
 }
 
+// Types with fixed scales: the model must have those of the very type.
+TEST_P(CachedModel, FixedScalesComeWithTheModel) {
+  const auto model = load(MathPath::kExact, runtime_);
+  for (const KvType kv : {KvType::kInt8Static, KvType::kFp8Static}) {
+    ModelSpec spec = model->spec();
+    EXPECT_THROW(KvCache(spec, kv, 1, 100), Error);
+    spec.kv_type = kv;
+    EXPECT_EQ(default_kv_type(spec, MathPath::kExact), kv);
+    EXPECT_THROW(KvCache(spec, kv, 1, 100), Error);  // without scales
+    for (BlockSpec& block : spec.blocks) block.k_scale = block.v_scale = 0.1f;
+    KvCache cache(spec, kv, 1, static_cast<std::int64_t>(tokens_.size()));
+    EXPECT_EQ(cache.bytes(), kv_cache_bytes(model->spec(), kv, cache.context()));
+    const KvType other = kv == KvType::kInt8Static ? KvType::kFp8Static : KvType::kInt8Static;
+    EXPECT_THROW(KvCache(spec, other, 1, 100), Error);
+    spec.blocks.back().v_scale = 1e-9f;
+    EXPECT_THROW(KvCache(spec, kv, 1, 100), Error);
+    const Rows expected = run_alone(runtime_, *model, KvType::kF32, tokens_);
+    const std::vector<double> sorted = differences(forward(runtime_, *model, cache, {{0, tokens_, 0}})[0], expected);
+    EXPECT_LT(sorted[sorted.size() / 2], 0.4 * largest_logit(expected));
+    EXPECT_GT(sorted[sorted.size() / 2], 0);
+  }
+}
+
 TEST_P(CachedModel, TruncatedSequencesGoOnAsIfNothingHadBeen) {
   for (const auto& [path, kv] : {std::pair(MathPath::kExact, KvType::kF32),
                                  {MathPath::kFast, KvType::kInt8},

@@ -43,6 +43,7 @@ struct KvCache::State {
     std::int64_t n_blocks = 0;  // per sequence
     int n_kv_heads = 0;
     int head_dim = 0;
+    float k_scale = 0, v_scale = 0;  // of types whose scales are fixed
 
     std::int64_t k_stride() const { return n_kv_heads * k_block_bytes; }
     std::int64_t v_stride() const { return n_kv_heads * v_block_bytes; }

@@ -20,7 +20,10 @@ enum class MathPath : std::uint8_t {
   kExact,  // every weight decoded to f32, all math in f32: what evaluation takes as truth
 };
 
-inline KvType default_kv_type(MathPath path) { return path == MathPath::kExact ? KvType::kF32 : KvType::kF16; }
+// What the model was made for, or else what loses nothing that counts.
+inline KvType default_kv_type(const ModelSpec& spec, MathPath path) {
+  return spec.kv_type.value_or(path == MathPath::kExact ? KvType::kF32 : KvType::kF16);
+}
 
 struct LoadOptions {
   MathPath path = MathPath::kFast;
@@ -39,6 +42,9 @@ class ForwardObserver {
   // The same of a stack of matrices (experts, heads): rows [begins[m], begins[m + 1]) of x are the input of matrix m.
   virtual void stack_inputs(ExecContext& /*context*/, int /*layer*/, std::span<const Role> /*roles*/,
                             const float* /*x*/, std::span<const std::int64_t> /*begins*/, std::int64_t /*cols*/) {}
+  // What block `layer` puts into the cache: keys behind their rotation, and values; (n, width) each.
+  virtual void cache_input(ExecContext& /*context*/, int /*layer*/, const float* /*k*/, const float* /*v*/,
+                           std::int64_t /*n*/, std::int64_t /*width*/) {}
   // The residual stream after block `layer`; (n, hidden). Layer -1: the embedding.
   virtual void block_output(ExecContext& /*context*/, int /*layer*/, const float* /*x*/, std::int64_t /*n*/,
                             std::int64_t /*hidden*/) {}

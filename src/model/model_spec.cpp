@@ -284,6 +284,15 @@ void check_block(const ModelSpec& spec, const BlockSpec& block) {
 
 }  // namespace
 
+std::string cache_scale_name(const ModelSpec& spec, int layer, char side) {
+  const WeightSlot* keys = spec.find(Role::kAttnK, layer);
+  if (keys == nullptr) keys = spec.find(Role::kAttnQkv, layer);
+  if (keys == nullptr) return "";
+  const std::string_view weight = keys->hf_name;
+  const std::string_view projection = weight.substr(0, weight.rfind('.'));
+  return format_text("{}.{}_scale", projection.substr(0, projection.rfind('.')), side);
+}
+
 void validate(const ModelSpec& spec) {
   check_range("number of layers", spec.n_layers(), 1, 1 << 10);
   check_range("hidden size", spec.hidden, 1, 1 << 20);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -146,8 +147,9 @@ struct BlockSpec {
   BlockRope rope = BlockRope::kMain;
   // Norms before and after each half. Without a norm before the feed-forward a parallel block shares the first one.
   bool attn_norm = true, attn_post_norm = false, ffn_norm = true, ffn_post_norm = false;
-  bool norm_sums = false;  // the norms after a half are of the residual stream with its output
-  bool parallel = false;   // both halves read the block's input
+  bool norm_sums = false;          // the norms after a half are of the residual stream with its output
+  bool parallel = false;           // both halves read the block's input
+  float k_scale = 0, v_scale = 0;  // of keys and values in a cache with fixed scales; 0: none
 
   bool operator==(const BlockSpec&) const = default;
 };
@@ -247,6 +249,8 @@ struct ModelSpec {
   double attention_softcap = 0;        // scores are softcap * tanh(score / softcap); 0: as they are
   double logit_scale = 1;
   double logit_softcap = 0;
+  // The type of cache that the folder was made for, whose fixed scales its blocks have.
+  std::optional<ops::KvType> kv_type;
   std::vector<BlockSpec> blocks;
   std::vector<WeightSlot> weights;  // every tensor the model needs, block by block in evaluation order
 
@@ -259,6 +263,10 @@ struct ModelSpec {
 
   bool operator==(const ModelSpec&) const = default;
 };
+
+// In Hugging Face's files, the fixed scale of the keys (side 'k') or values ('v') of a block's cache, beside the
+// projections: "model.layers.0.self_attn.k_scale". Empty where latents are cached.
+std::string cache_scale_name(const ModelSpec& spec, int layer, char side);
 
 // Throws Error{kFormat} when sizes contradict each other or are beyond reason. Every spec made from a file passes
 // through it.

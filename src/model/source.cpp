@@ -7,8 +7,10 @@
 #include "base/error.h"
 #include "container/gguf/vocabulary.h"
 #include "container/hf/scheme.h"
+#include "encoding/activation.h"
 #include "encoding/encoding.h"
 #include "model/arch.h"
+#include "model/kv_cache.h"
 #include "model/rope.h"
 
 namespace nibble::model {
@@ -107,6 +109,15 @@ StoredRows bind_strides(StoredRows weight, const WeightSlot& slot, const Strides
   return weight;
 }
 
+// A GGUF file may have a scale of its whole tensor beside a weight (of NVFP4, of BitNet), without which it is another.
+void refuse_scale_beside(const CheckpointReader& reader, const std::string& name) {
+  constexpr std::string_view kWeight = ".weight";
+  if (!name.ends_with(kWeight)) return;
+  const std::string scale = name.substr(0, name.size() - kWeight.size()) + ".scale";
+  if (reader.find(scale) != nullptr)
+    fail(ErrorCode::kUnsupported, "tensor '{}' is scaled by '{}', which is not read", name, scale);
+}
+
 StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   StoredRows weight;
   const bool gguf = reader.kind() == Kind::kGguf;
@@ -115,6 +126,7 @@ StoredRows bind(const CheckpointReader& reader, const WeightSlot& slot) {
   if (!gguf && slot.hf_parts > 0) return bind_parts(reader, slot);
   weight.entry = find_entry(reader, name, slot.optional);
   if (weight.entry == nullptr) return weight;
+  if (gguf) refuse_scale_beside(reader, name);
   weight.view = weight.entry->view;
   weight.shape = slot.shape;
   // In their absorbed form they multiply other numbers than the inputs of the linear in the file.
@@ -193,6 +205,7 @@ std::shared_ptr<const ModelSource> ModelSource::rewritten(ModelSpec spec,
     stored.made = made[i].get();
   }
   source->spec_ = std::move(spec);
+  source->spec_.kv_type.reset();  // scales are of the keys and values as they were
   source->made_ = std::move(made);
   return source;
 }
@@ -249,6 +262,7 @@ void ModelSource::bind_weights() {
   spec.weights = std::move(slots);
   settle(spec);
   take_rope_factors();
+  take_cache_scales();
   validate(spec);
 }
 
@@ -262,6 +276,25 @@ void ModelSource::take_rope_factors() {
     (role == Role::kRopeFactorsLong ? rope.long_factors : rope.factors) = std::move(factors);
     if (role == Role::kRopeFactorsLong) rope.scaling = RopeScaling::kLongRope;
   }
+}
+
+void ModelSource::take_cache_scales() {
+  const encoding::ActivationInfo* rounding = container::hf::cache_rounding(reader_->config());
+  if (rounding == nullptr) return;
+  for (int layer = 0; layer < spec_.n_layers(); ++layer) {
+    const auto scale = [&](char side) {
+      const std::string name = cache_scale_name(spec_, layer, side);
+      return name.empty() ? 0 : container::hf::cache_scale(find_entry(*reader_, name, true), name);
+    };
+    give_cache_scales(layer, *rounding, scale('k'), scale('v'));
+  }
+}
+
+void ModelSource::give_cache_scales(int layer, const encoding::ActivationInfo& rounding, float k_scale, float v_scale) {
+  BlockSpec& block = spec_.blocks.at(static_cast<std::size_t>(layer));
+  block.k_scale = k_scale;
+  block.v_scale = v_scale;
+  if (k_scale > 0) spec_.kv_type = fixed_kv_type(rounding);
 }
 
 void ModelSource::read_rows(std::size_t slot, std::int64_t row_begin, std::int64_t row_end, float* out) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "container/checkpoint.h"
+#include "encoding/activation.h"
 #include "model/model_spec.h"
 #include "model/stored_rows.h"
 #include "tensor/tensor.h"
@@ -39,6 +40,9 @@ class ModelSource {
   // The numbers of the file again; frees what exchange() was given.
   void restore(std::size_t slot);
 
+  // The block's cache is to have these scales, of numbers that are rounded so: a static type.
+  void give_cache_scales(int layer, const encoding::ActivationInfo& rounding, float k_scale, float v_scale);
+
   const container::CheckpointReader& reader() const { return *reader_; }
   const ModelSpec& spec() const { return spec_; }
   const StoredRows& weight(std::size_t slot) const { return weights_[slot]; }  // slot: index into spec().weights
@@ -56,6 +60,7 @@ class ModelSource {
   ModelSource() = default;
   void bind_weights();
   void take_rope_factors();
+  void take_cache_scales();
   std::shared_ptr<const container::CheckpointReader> reader_;
   ModelSpec spec_;
   std::vector<StoredRows> weights_;

@@ -41,8 +41,8 @@ void run(benchmark::State& state, const Bench& bench) {
   const auto numbers = random_values(1, 2 * kPositions + kHead);
   for (std::int64_t at = 0; at < bench.n_heads * std::int64_t{kPositions}; ++at) {
     const float* key = numbers.data() + at % kPositions;
-    kv.store_k(k.data() + at / kKeyBlock * k_block, at % kKeyBlock, key, kHead);
-    kv.store_v(v.data() + at / kKeyBlock * v_block, at % kKeyBlock, key + kPositions, kHead);
+    kv.store_k(k.data() + at / kKeyBlock * k_block, at % kKeyBlock, key, kHead, 0.02f);
+    kv.store_v(v.data() + at / kKeyBlock * v_block, at % kKeyBlock, key + kPositions, kHead, 0.02f);
   }
   const int rows = bench.n_tokens * kGroup;
   const auto q = random_values(2, rows * kHead);

@@ -22,10 +22,11 @@ inline constexpr int kMostHead = 4096;  // numbers of a head
 // How a type keeps the numbers of a head.
 struct KvFormat {
   const char* name;
-  int bits;      // of a number
-  int group;     // numbers that share a scale; 0: there is none
-  int halves;    // of a scale group: the scale or, of numbers counted from the least, the scale and the least
-  bool rotated;  // keys and values are multiplied by a Hadamard matrix before they are rounded
+  int bits;            // of a number
+  int group;           // numbers that share a scale; 0: there is none
+  int halves;          // of a scale group: the scale or, of numbers counted from the least, the scale and the least
+  bool rotated;        // keys and values are multiplied by a Hadamard matrix before they are rounded
+  bool fixed = false;  // the scale is not made of the numbers but given, one for all keys and one for all values
 };
 
 inline constexpr KvFormat kKvFormats[kKvTypes] = {
@@ -39,6 +40,8 @@ inline constexpr KvFormat kKvFormats[kKvTypes] = {
     {"int8-h", 8, 64, 1, true},
     {"fp8-h", 8, kMostHead, 1, true},
     {"int4-h", 4, 32, 2, true},
+    {"int8-static", 8, kMostHead, 1, false, true},  // -128 .. 127
+    {"fp8-static", 8, kMostHead, 1, false, true},
 };
 
 static constexpr const KvFormat& kv_format(KvType type) { return kKvFormats[static_cast<int>(type)]; }
@@ -50,6 +53,13 @@ static inline int64_t kv_groups(const KvFormat& format, int head_dim) {
 // Halves of one position.
 static inline int64_t kv_halves(const KvFormat& format, int head_dim) {
   return kv_groups(format, head_dim) * format.halves;
+}
+
+// A given scale is kept as attention reads it, a half, of FP8 2^8 times it; codes are made with that half, so one of
+// few bits costs no more than a few per cent of the range.
+static inline bool kv_takes_scale(KvType type, float scale) {
+  const float half = type == KvType::kFp8Static ? scale * 256.0f : scale;
+  return half >= 0x1p-20f && half <= 65504.0f;
 }
 
 // Rotation is in runs of the largest power of two that divides the head size.

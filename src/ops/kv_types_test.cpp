@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -15,8 +16,10 @@ namespace nibble::ops {
 namespace {
 
 constexpr int kHeads[] = {20, 40, 64, 80, 96, 128, 256, 576};
-constexpr KvType kTypes[] = {KvType::kQ8_0,  KvType::kInt8, KvType::kFp8,  KvType::kInt4,
-                             KvType::kInt8H, KvType::kFp8H, KvType::kInt4H};
+constexpr KvType kAllTypes[] = {KvType::kQ8_0, KvType::kInt8,  KvType::kFp8,        KvType::kInt4,     KvType::kInt8H,
+                                KvType::kFp8H, KvType::kInt4H, KvType::kInt8Static, KvType::kFp8Static};
+constexpr auto kTypes = std::span(kAllTypes).first<7>();  // that make their scales
+constexpr float kScale = 0.02f;                           // for the others: 2.54 and 8.96 at most
 
 std::vector<float> random_values(std::uint64_t stream, int n) {
   std::vector<float> out;
@@ -45,8 +48,8 @@ struct Cache {
     std::ranges::fill(v.bytes(), std::byte{0xFF});
   }
   void store(int position, const float* x) {
-    ops.store_k(k.data() + position / kKeyBlock * k_stride, position % kKeyBlock, x, head_dim);
-    ops.store_v(v.data() + position / kKeyBlock * v_stride, position % kKeyBlock, x, head_dim);
+    ops.store_k(k.data() + position / kKeyBlock * k_stride, position % kKeyBlock, x, head_dim, kScale);
+    ops.store_v(v.data() + position / kKeyBlock * v_stride, position % kKeyBlock, x, head_dim, kScale);
   }
   // One query at `position`, one head.
   std::vector<float> attend(const std::vector<float>& q, int position, float scale, int window = 0) {
@@ -114,6 +117,22 @@ TEST_P(KvTypes, Fp8IsE4m3TimesTheScaleOfTheHead) {
   }
 }
 
+// compressed-tensors: scale * clamp(round(x / scale)), of integers -128 .. 127, halves to even; of E4M3 +-448.
+TEST_P(KvTypes, FixedScalesHoldWhatIsBeyondThem) {
+  const float scale = f16_to_f32(f32_to_f16(kScale)), fp8_scale = f16_to_f32(f32_to_f16(kScale * 256)) / 256;
+  for (const int dim : kHeads) {
+    auto x = random_values(5, dim);
+    x[0] = 1e6f, x[1] = -1e6f, x[2] = 0, x[3] = 2.5f * scale, x[4] = -1e-9f, x[5] = -128 * scale;
+    const auto integers = rounded(ops(), KvType::kInt8Static, x), floats = rounded(ops(), KvType::kFp8Static, x);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      EXPECT_EQ(integers[i], std::clamp(std::nearbyint(x[i] / scale), -128.0f, 127.0f) * scale) << dim << ' ' << i;
+      const float level = std::clamp(x[i] / fp8_scale, -448.0f, 448.0f);
+      EXPECT_EQ(floats[i], f8_e4m3_to_f32(f32_to_f8_e4m3(level)) * fp8_scale) << dim << ' ' << i;
+    }
+    EXPECT_EQ(integers[5], -128 * scale);
+  }
+}
+
 TEST_P(KvTypes, ZerosAndExtremesStayFinite) {
   for (const KvType kind : kTypes) {
     for (const float value : {0.0f, 1e-30f, 3e3f, -1e6f}) {
@@ -144,7 +163,7 @@ TEST_P(KvTypes, RotationSpreadsOutliers) {
 // numbers.
 TEST_P(KvTypes, AttentionIsThatOfTheRoundedNumbers) {
   constexpr int kKeys = 70;
-  for (const KvType kind : kTypes) {
+  for (const KvType kind : kAllTypes) {
     for (const int dim : kHeads) {
       if (!kv_can_keep(kv_format(kind), dim)) continue;
       Cache cache(ops(), kind, dim, kKeys);
@@ -170,7 +189,7 @@ TEST_P(KvTypes, AttentionIsThatOfTheRoundedNumbers) {
 }
 
 TEST_P(KvTypes, EveryIsaRoundsAndAttendsTheSame) {
-  for (const KvType kind : kTypes) {
+  for (const KvType kind : kAllTypes) {
     for (const int dim : kHeads) {
       if (!kv_can_keep(kv_format(kind), dim)) continue;
       std::vector<std::vector<float>> results;
@@ -202,7 +221,17 @@ TEST(KvLayout, BytesOfAPosition) {
   EXPECT_EQ(bytes(KvType::kInt8, 128), 132);
   EXPECT_EQ(bytes(KvType::kFp8, 128), 130);
   EXPECT_EQ(bytes(KvType::kInt4H, 128), 80);
+  EXPECT_EQ(bytes(KvType::kInt8Static, 128), 130);
+  EXPECT_EQ(bytes(KvType::kFp8Static, 64), 66);
   EXPECT_EQ(bytes(KvType::kInt4, 80), (52 + 60) / 2.0);  // values are padded to 96
+}
+
+TEST(KvLayout, GivenScalesAreHalves) {
+  EXPECT_TRUE(kv_takes_scale(KvType::kInt8Static, 1e-5f));
+  EXPECT_FALSE(kv_takes_scale(KvType::kInt8Static, 5e-7f));
+  EXPECT_TRUE(kv_takes_scale(KvType::kFp8Static, 5e-7f));
+  EXPECT_TRUE(kv_takes_scale(KvType::kInt8Static, 300));
+  EXPECT_FALSE(kv_takes_scale(KvType::kFp8Static, 300));
 }
 
 TEST(KvLayout, RotationAsksForRunsOfSixteen) {

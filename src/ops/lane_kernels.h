@@ -119,7 +119,9 @@ constexpr OpTable kTable = {
      rounded_kv<KvType::kInt4, RoundInt4, LoadU4<0>>(),
      rounded_kv<KvType::kInt8H, RoundInt8, LoadI8>(),
      rounded_kv<KvType::kFp8H, RoundE4m3, LoadE4m3>(),
-     rounded_kv<KvType::kInt4H, RoundInt4, LoadU4<0>>()},
+     rounded_kv<KvType::kInt4H, RoundInt4, LoadU4<0>>(),
+     rounded_kv<KvType::kInt8Static, FixedInt8, LoadI8>(),
+     rounded_kv<KvType::kFp8Static, FixedE4m3, LoadE4m3>()},
 };
 
 }  // namespace

@@ -10,23 +10,23 @@
 namespace nibble::ops {
 namespace {
 
-void store_k_f32(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+void store_k_f32(void* block, int64_t slot, const float* x, int head_dim, float /*scale*/) noexcept {
   float* dst = static_cast<float*>(block) + slot / kLanes * head_dim * kLanes + slot % kLanes;
   for (int d = 0; d < head_dim; ++d) dst[d * kLanes] = x[d];
 }
 
-void store_v_f32(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+void store_v_f32(void* block, int64_t slot, const float* x, int head_dim, float /*scale*/) noexcept {
   const int64_t padded = padded_head(head_dim);
   float* dst = static_cast<float*>(block) + slot * padded;
   for (int64_t d = 0; d < padded; ++d) dst[d] = d < head_dim ? x[d] : 0.0f;
 }
 
-void store_k_f16(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+void store_k_f16(void* block, int64_t slot, const float* x, int head_dim, float /*scale*/) noexcept {
   uint16_t* dst = static_cast<uint16_t*>(block) + slot / kLanes * head_dim * kLanes + slot % kLanes;
   for (int d = 0; d < head_dim; ++d) dst[d * kLanes] = Lanes::f16_bits(x[d]);
 }
 
-void store_v_f16(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+void store_v_f16(void* block, int64_t slot, const float* x, int head_dim, float /*scale*/) noexcept {
   const int64_t padded = padded_head(head_dim);
   uint16_t* dst = static_cast<uint16_t*>(block) + slot * padded;
   for (int64_t d = 0; d < padded; ++d) dst[d] = d < head_dim ? Lanes::f16_bits(x[d]) : uint16_t{0};
@@ -54,9 +54,9 @@ inline float largest_magnitude(const float* x, int n) {
 
 inline int nearest(float x) { return static_cast<int>(x < 0 ? x - 0.5f : x + 0.5f); }
 
-// Each rounds a scale group, x: (n), to one code a byte, and gives its halves.
+// Each rounds a scale group, x: (n), to one code a byte, and gives its halves. `scale`: of types where it is given.
 struct RoundInt8 {
-  static void round(const float* x, int n, uint8_t* codes, uint16_t* halves) {
+  static void round(const float* x, int n, float /*scale*/, uint8_t* codes, uint16_t* halves) {
     halves[0] = finite_half(largest_magnitude(x, n) / 127.0f);
     const float inverse = inverse_of(halves[0]);
     for (int i = 0; i < n; ++i) {
@@ -84,7 +84,7 @@ inline uint8_t e4m3_bits(float x) {
 }
 
 struct RoundE4m3 {
-  static void round(const float* x, int n, uint8_t* codes, uint16_t* halves) {
+  static void round(const float* x, int n, float /*scale*/, uint8_t* codes, uint16_t* halves) {
     halves[0] = finite_half(largest_magnitude(x, n) / (448.0f / 256.0f));
     const float inverse = inverse_of(halves[0]) * 256.0f;
     for (int i = 0; i < n; ++i) codes[i] = e4m3_bits(x[i] * inverse);
@@ -92,7 +92,7 @@ struct RoundE4m3 {
 };
 
 struct RoundInt4 {
-  static void round(const float* x, int n, uint8_t* codes, uint16_t* halves) {
+  static void round(const float* x, int n, float /*scale*/, uint8_t* codes, uint16_t* halves) {
     float least = x[0], most = x[0];
     for (int i = 1; i < n; ++i) {
       least = x[i] < least ? x[i] : least;
@@ -109,6 +109,28 @@ struct RoundInt4 {
   }
 };
 
+// With a given scale, in compressed-tensors' way (lifecycle/forward_helpers.py): x / scale to nearest even, held within
+// the codes. The scale is the half that attention reads.
+struct FixedInt8 {
+  static void round(const float* x, int n, float scale, uint8_t* codes, uint16_t* halves) {
+    halves[0] = finite_half(scale);
+    const float step = Lanes::f16_value(halves[0]);
+    for (int i = 0; i < n; ++i) {
+      const float level = x[i] / step;
+      const float held = level > 127.0f ? 127.0f : level < -128.0f ? -128.0f : level;
+      codes[i] = static_cast<uint8_t>(static_cast<int>((held + 0x1.8p23f) - 0x1.8p23f));
+    }
+  }
+};
+
+struct FixedE4m3 {
+  static void round(const float* x, int n, float scale, uint8_t* codes, uint16_t* halves) {
+    halves[0] = finite_half(scale * 256.0f);
+    const float step = Lanes::f16_value(halves[0]) / 256.0f;
+    for (int i = 0; i < n; ++i) codes[i] = e4m3_bits(x[i] / step);
+  }
+};
+
 // A head as codes and halves, (scale groups, halves of each).
 struct RoundedHead {
   uint8_t codes[kMostHead + 2 * kLanes];  // zeros up to whole rows of values
@@ -116,7 +138,7 @@ struct RoundedHead {
 };
 
 template <KvType kType, typename Round>
-inline void round_head(const float* x, int head_dim, RoundedHead& out) {
+inline void round_head(const float* x, int head_dim, float scale, RoundedHead& out) {
   constexpr KvFormat kFormat = kv_format(kType);
   alignas(64) float turned[kFormat.rotated ? kMostHead : 1];
   if constexpr (kFormat.rotated) {
@@ -126,16 +148,16 @@ inline void round_head(const float* x, int head_dim, RoundedHead& out) {
   }
   for (int d = 0, group = 0; d < head_dim; d += kFormat.group, ++group) {
     const int n = head_dim - d < kFormat.group ? head_dim - d : kFormat.group;
-    Round::round(x + d, n, out.codes + d, out.halves + group * kFormat.halves);
+    Round::round(x + d, n, scale, out.codes + d, out.halves + group * kFormat.halves);
   }
   for (int d = head_dim; d < head_dim + 2 * kLanes; ++d) out.codes[d] = 0;
 }
 
 template <KvType kType, typename Round>
-void store_k(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+void store_k(void* block, int64_t slot, const float* x, int head_dim, float scale) noexcept {
   constexpr KvFormat kFormat = kv_format(kType);
   RoundedHead head;
-  round_head<kType, Round>(x, head_dim, head);
+  round_head<kType, Round>(x, head_dim, scale, head);
   char* start = at(block, slot / kLanes * key_group_bytes(kFormat, head_dim));
   auto* codes = reinterpret_cast<uint8_t*>(start) + slot % kLanes;
   auto* halves = reinterpret_cast<uint16_t*>(start + key_code_bytes(kFormat, head_dim)) + slot % kLanes;
@@ -155,10 +177,10 @@ void store_k(void* block, int64_t slot, const float* x, int head_dim) noexcept {
 }
 
 template <KvType kType, typename Round>
-void store_v(void* block, int64_t slot, const float* x, int head_dim) noexcept {
+void store_v(void* block, int64_t slot, const float* x, int head_dim, float scale) noexcept {
   constexpr KvFormat kFormat = kv_format(kType);
   RoundedHead head;
-  round_head<kType, Round>(x, head_dim, head);
+  round_head<kType, Round>(x, head_dim, scale, head);
   const int64_t row_bytes = value_row_bytes(kFormat, head_dim);
   auto* codes = reinterpret_cast<uint8_t*>(at(block, slot * row_bytes));
   auto* halves = reinterpret_cast<uint16_t*>(at(block, kKeyBlock * row_bytes)) + slot;

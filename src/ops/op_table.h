@@ -8,8 +8,8 @@
 namespace nibble::ops {
 
 // How keys and values are kept; kv_layout.h says what each is.
-enum class KvType : uint8_t { kF32, kF16, kQ8_0, kInt8, kFp8, kInt4, kInt8H, kFp8H, kInt4H };
-inline constexpr int kKvTypes = 9;
+enum class KvType : uint8_t { kF32, kF16, kQ8_0, kInt8, kFp8, kInt4, kInt8H, kFp8H, kInt4H, kInt8Static, kFp8Static };
+inline constexpr int kKvTypes = 11;
 
 // silu: x / (1 + exp(-x)); gelu: x * Phi(x), exactly or by its tanh form; relu2: relu(x) squared; clamped swish: with
 // y = min(x, 7), y / (1 + exp(-1.702 y)), and as a gate times up + 1, where up is clamped to 7 on both sides.
@@ -41,9 +41,10 @@ struct AttentionTask {
 };
 
 struct KvOps {
-  // One head's key or value at place `slot` (position % 64) of its block; x: (head_dim).
-  void (*store_k)(void* block, int64_t slot, const float* x, int head_dim) noexcept;
-  void (*store_v)(void* block, int64_t slot, const float* x, int head_dim) noexcept;
+  // One head's key or value at place `slot` (position % 64) of its block; x: (head_dim); scale: of a type whose scales
+  // are fixed, others do not look at it.
+  void (*store_k)(void* block, int64_t slot, const float* x, int head_dim, float scale) noexcept;
+  void (*store_v)(void* block, int64_t slot, const float* x, int head_dim, float scale) noexcept;
   void (*attend)(const AttentionTask& task) noexcept;
 };
 

@@ -211,8 +211,8 @@ struct Head {
     std::ranges::fill(v.bytes(), std::byte{0xFF});
   }
   void store(std::int64_t position, const float* key, const float* value) {
-    ops.store_k(k.data() + position / kKeyBlock * k_stride, position % kKeyBlock, key, head_dim);
-    ops.store_v(v.data() + position / kKeyBlock * v_stride, position % kKeyBlock, value, head_dim);
+    ops.store_k(k.data() + position / kKeyBlock * k_stride, position % kKeyBlock, key, head_dim, 0);
+    ops.store_v(v.data() + position / kKeyBlock * v_stride, position % kKeyBlock, value, head_dim, 0);
   }
   std::vector<float> attend(const Case& c, const std::vector<float>& q) {
     const std::int64_t stride = std::int64_t{c.group} * c.head_dim;

@@ -32,11 +32,14 @@ double median(std::vector<double> values) {
   return eval::quantile(values, 0.5);
 }
 
+model::KvType kv_of(const model::ModelSpec& spec, const BenchRequest& request) {
+  return pipeline::choose_kv_type(request.kv_cache, spec, model::MathPath::kFast);
+}
+
 Measured measure(ExecContext& context, const model::Model& model, const BenchRequest& request) {
   if (request.repetitions < 1) fail(ErrorCode::kInvalidArgument, "nothing to measure: 0 repetitions");
   eval::SpeedTrial trial(
-      context, model,
-      {request.prompt, request.generate, request.depth, request.batch, pipeline::parse_kv_type(request.kv_cache)});
+      context, model, {request.prompt, request.generate, request.depth, request.batch, kv_of(model.spec(), request)});
   Measured measured;
   measured.peers.resize(request.compare.size());
   std::vector<double> prefill, decode;
@@ -100,7 +103,7 @@ Reached reached_of(const kernel::Roofline& limits, const model::ModelSource& sou
     const double held = static_cast<double>(request.depth) + static_cast<double>(request.generate + 1) / 2;  // mean
     const auto context = request.depth + request.generate;
     const double kv_bytes =
-        static_cast<double>(model::kv_cache_bytes(source.spec(), pipeline::parse_kv_type(request.kv_cache), context)) /
+        static_cast<double>(model::kv_cache_bytes(source.spec(), kv_of(source.spec(), request), context)) /
         static_cast<double>(context) * held;
     reached.step_bytes = eval::step_bytes(work, request.batch) + kv_bytes * request.batch;
     const double rate = reached.step_bytes * measured.decode.median_tok_s / request.batch;
@@ -195,7 +198,7 @@ Report bench(const RunContext& run, const BenchRequest& request) {
   object.set("threads", context->pool.size());
   object.set("cpu", cpu_name());
   object.set("isa", isa_name(best_isa()));
-  object.set("kv_cache", request.kv_cache);
+  object.set("kv_cache", model::kv_type_name(kv_of(source->spec(), request)));
   object.set("prompt", request.prompt);
   object.set("generate", request.generate);
   object.set("depth", request.depth);

@@ -20,7 +20,23 @@ using calib::Stage;
 using model::ModelSource;
 using model::Role;
 
-constexpr std::int64_t kObservedTokens = 8192;  // that fixed scales of inputs are made of
+constexpr std::int64_t kObservedTokens = 8192;  // that fixed scales of inputs and of the cache are made of
+
+// The first keys and values that a block puts into its cache.
+class CacheSample final : public model::ForwardObserver {
+ public:
+  void cache_input(ExecContext& /*context*/, int /*layer*/, const float* k, const float* v, std::int64_t n,
+                   std::int64_t width) override {
+    if (seen_ >= kObservedTokens) return;
+    keys.insert(keys.end(), k, k + n * width);
+    values.insert(values.end(), v, v + n * width);
+    seen_ += n;
+  }
+  std::vector<float> keys, values;
+
+ private:
+  std::int64_t seen_ = 0;
+};
 
 class Blockwise {
  public:
@@ -77,9 +93,17 @@ class Blockwise {
     const std::vector<Stage> stages = walk_.stages(context_, layer);
     std::optional<BlockToTune> to_tune;
     if (options_.tuning) to_tune.emplace(context_, *source_, walk_, targets_, layer, options_.memory_limit);
+    CacheSample sample;
     for (std::size_t i = 0; i < stages.size(); ++i) {
       if (run_stage(stages[i])) walk_.reload(context_, layer);
-      if (i + 1 == stages.size() || stages[i + 1].half != stages[i].half) walk_.pass(context_, layer, stages[i].half);
+      if (i + 1 == stages.size() || stages[i + 1].half != stages[i].half)
+        walk_.pass(context_, layer, stages[i].half, options_.cache != nullptr ? &sample : nullptr);
+    }
+    if (options_.cache != nullptr) {
+      const auto scale = [&](const std::vector<float>& numbers) {
+        return calib::observe_cache(*options_.cache, *options_.cache_observer, numbers);
+      };
+      source_->give_cache_scales(layer, *options_.cache, scale(sample.keys), scale(sample.values));
     }
     if (!to_tune) return;
     const auto start = std::chrono::steady_clock::now();

@@ -16,8 +16,8 @@ model::KvType parse_kv_type(std::string_view name) {
   return static_cast<model::KvType>(found - names.begin());
 }
 
-model::KvType choose_kv_type(std::string_view name, model::MathPath path) {
-  return name.empty() ? model::default_kv_type(path) : parse_kv_type(name);
+model::KvType choose_kv_type(std::string_view name, const model::ModelSpec& spec, model::MathPath path) {
+  return name.empty() ? model::default_kv_type(spec, path) : parse_kv_type(name);
 }
 
 std::string kv_type_list() {

@@ -9,7 +9,8 @@
 namespace nibble::pipeline {
 
 model::KvType parse_kv_type(std::string_view name);  // one of model::kv_type_names(); throws Error{kInvalidArgument}
-model::KvType choose_kv_type(std::string_view name, model::MathPath path);  // empty: the path's default
-std::string kv_type_list();                                                 // "f32, f16, ..."
+model::KvType choose_kv_type(std::string_view name, const model::ModelSpec& spec,
+                             model::MathPath path);  // empty: model::default_kv_type()
+std::string kv_type_list();                          // "f32, f16, ..."
 
 }  // namespace nibble::pipeline

@@ -11,6 +11,7 @@
 #include "calib/observers.h"
 #include "encoding/activation.h"
 #include "pipeline/adapters.h"
+#include "pipeline/cache_scheme.h"
 #include "pipeline/calibrated.h"
 #include "pipeline/hf_folder.h"
 #include "pipeline/importance.h"
@@ -245,19 +246,29 @@ void Corridor::write_hf(ExecContext& context, const fs::path& output, std::uint6
                         const container::hf::Format* format) {
   refuse_online_rotation(conversion, format);
   AtomicFolder folder(output);
-  const json::Value config = format != nullptr ? format->config(quantized_weights(conversion, plan)) : json::Value();
-  write_hf_files(*conversion.model, *conversion.tensors.front().kept_as, config, folder.staging());
+  const encoding::EncodingInfo& plain = *conversion.tensors.front().kept_as;
+  json::Value config;
+  if (format != nullptr) {
+    container::hf::QuantizedWeights weights = quantized_weights(conversion, plan);
+    weights.cache = blockwise.cache;
+    config = format->config(weights);
+  }
+  write_hf_files(*conversion.model, plain, config, folder.staging());
   if (format != nullptr && !format->copy_of_config.empty())
     write_file_atomically(folder.staging() / format->copy_of_config, json::dump(config) + "\n");
-  const auto writer = format != nullptr ? container::hf::create_quantized(folder.staging(), conversion.metadata,
-                                                                          planned_tensors(plan), *format, shard_size)
-                                        : container::create_hf_weights(folder.staging(), conversion.metadata,
-                                                                       planned_tensors(plan), shard_size);
+  std::vector<container::PlannedTensor> tensors = planned_tensors(plan);
+  if (blockwise.cache != nullptr)
+    std::ranges::move(plan_cache_scales(conversion.model->spec(), plain), std::back_inserter(tensors));
+  const auto writer =
+      format != nullptr
+          ? container::hf::create_quantized(folder.staging(), conversion.metadata, tensors, *format, shard_size)
+          : container::create_hf_weights(folder.staging(), conversion.metadata, tensors, shard_size);
   const std::vector<TensorOutcome> outcomes = transfer_all(context, *writer);
+  if (blockwise.cache != nullptr) write_cache_scales(conversion.model->spec(), plain, plan.tensors.size(), *writer);
   context.check_cancelled();
   report.file_bytes = writer->file_bytes();
   writer->commit();
-  verify_output(*container::open(folder.staging()), plan, outcomes);
+  verify_output(*container::open(folder.staging()), plan, outcomes, tensors.size() - plan.tensors.size());
   folder.commit();
   add_outcomes(report, outcomes);
 }
@@ -283,7 +294,12 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
     fail(ErrorCode::kInvalidArgument, "give a calibration text or statistics, not both");
   settle_methods(corridor.conversion, corridor.plan);
   corridor.blockwise.method = corridor.options.method;
-  corridor.blockwise.observer = &calib::get_observer(request.observer);
+  const auto observer = [&](std::string_view usual) {
+    return &calib::get_observer(request.observer.empty() ? usual : request.observer);
+  };
+  corridor.blockwise.observer = observer("mse");
+  corridor.blockwise.cache_observer = observer("minmax");
+  corridor.blockwise.cache = chosen_cache(request);
   std::string dataset;
   std::int64_t tokens = 0;
   if (!request.calib_stats.empty()) {

@@ -91,7 +91,7 @@ class Evaluation {
     if (!calib::parse_protocol(request_.protocol)) {
       fail(ErrorCode::kInvalidArgument, "unknown protocol '{}': llama.cpp or window", request_.protocol);
     }
-    kv_of(MathPath::kFast);  // throws
+    if (!request_.kv_cache.empty()) pipeline::parse_kv_type(request_.kv_cache);  // throws
   }
 
   void open() {
@@ -133,7 +133,8 @@ class Evaluation {
       for (const Path& path : kPaths) {
         if (path.path == MathPath::kExact && !request_.exact) continue;
         candidate.runs.push_back(contenders_.size());
-        contenders_.push_back(contender(candidate.source, path.path, kv_of(path.path), candidate.adapters));
+        contenders_.push_back(
+            contender(candidate.source, path.path, kv_of(*candidate.source, path.path), candidate.adapters));
       }
     }
   }
@@ -187,7 +188,9 @@ class Evaluation {
   }
 
   // Of the candidates.
-  model::KvType kv_of(MathPath path) const { return pipeline::choose_kv_type(request_.kv_cache, path); }
+  model::KvType kv_of(const ModelSource& source, MathPath path) const {
+    return pipeline::choose_kv_type(request_.kv_cache, source.spec(), path);
+  }
 
   Measures measures_of(std::size_t contender) const {
     return eval::measure(table_->contenders[contender], reference_ ? &table_->reference : nullptr);
@@ -204,7 +207,7 @@ class Evaluation {
                          pipeline::bits_per_weight(source));
     pipeline::report_adapters(request_.adapters, json_, text_);
     if (reference_source_) json_.set("reference", request_.reference.string());
-    const auto name = [this](MathPath path) { return model::kv_type_name(kv_of(path)); };
+    const auto name = [&](MathPath path) { return model::kv_type_name(kv_of(source, path)); };
     json_.set("kv_cache", name(MathPath::kFast));
     if (request_.exact) json_.set("kv_cache_exact", name(MathPath::kExact));
   }
@@ -276,7 +279,7 @@ class Evaluation {
     const ModelSource& source = *candidates_[0].source;
     const std::int64_t at =
         request_.energy_context > 0 ? request_.energy_context : std::min(source.spec().context, kEnergyContext);
-    const eval::EnergyReport report = eval::energy_report(source, kv_of(MathPath::kFast), at);
+    const eval::EnergyReport report = eval::energy_report(source, kv_of(source, MathPath::kFast), at);
     json_.set("energy", eval::to_json(report));
     text_ += "\n" + eval::to_table(report);
   }

@@ -43,8 +43,9 @@ engine::Sampler make_sampler(const GenerationSettings& settings, const token::To
 }
 
 engine::SessionOptions session_options(const GenerationSettings& settings) {
-  const auto path = settings.exact ? model::MathPath::kExact : model::MathPath::kFast;
-  return {.kv = choose_kv_type(settings.kv_cache, path), .context = settings.context};
+  engine::SessionOptions options{.context = settings.context};
+  if (!settings.kv_cache.empty()) options.kv = parse_kv_type(settings.kv_cache);
+  return options;
 }
 
 std::shared_ptr<const model::Model> load_model(ExecContext& context,

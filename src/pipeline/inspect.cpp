@@ -7,6 +7,7 @@
 #include "encoding/activation.h"
 #include "encoding/encoding.h"
 #include "json/json.h"
+#include "model/kv_cache.h"
 #include "model/source.h"
 
 namespace nibble {
@@ -147,15 +148,17 @@ void add_section(std::string& text, const char* title,
 
 }  // namespace
 
-// What a folder of compressed-tensors asks of the cache; empty: nothing.
-std::string cache_note(const json::Value& config) {
+// What a folder of compressed-tensors asks of the cache; empty: nothing. kv: the type that is made of it.
+std::string cache_note(const json::Value& config, std::optional<model::KvType> kv) {
   const json::Value* quantization = config.find("quantization_config");
   const json::Value* scheme = quantization != nullptr ? quantization->find("kv_cache_scheme") : nullptr;
   if (scheme == nullptr || !scheme->is_object()) return "";
-  return format_text(
-      "made for a KV cache of {}-bit {}s (kv_cache_scheme); its scales are not used: --kv-cache chooses the type, and "
-      "each key and value has a scale of its own",
-      scheme->get("num_bits", 8), scheme->get("type", "int"));
+  const std::string what = format_text("made for a KV cache of {}-bit {}s (kv_cache_scheme)",
+                                       scheme->get("num_bits", 8), scheme->get("type", "int"));
+  if (kv)
+    return format_text("{}: its scales are used unless --kv-cache names another type than {}", what,
+                       model::kv_type_name(*kv));
+  return what + "; its scales are not used, as they are not one for all keys and one for all values of a layer";
 }
 
 InspectReport inspect_model(const InspectRequest& request) {
@@ -180,11 +183,12 @@ InspectReport inspect_model(const InspectRequest& request) {
     report.bits_per_weight = 8.0 * static_cast<double>(report.file_bytes) / static_cast<double>(report.parameters);
   for (const auto& [key, value] : reader->metadata().entries()) report.metadata.emplace_back(key, value_text(value));
   add_config(reader->config(), "", report.metadata);
-  if (std::string note = cache_note(reader->config()); !note.empty()) report.notes.push_back(std::move(note));
   try {
     const auto source = model::ModelSource::open(request.model);
     if (report.name.empty()) report.name = source->spec().name;
     report.architecture = source->spec().arch;
+    if (std::string note = cache_note(reader->config(), source->spec().kv_type); !note.empty())
+      report.notes.push_back(std::move(note));
     add_sizes(source->spec(), report.sizes);
     add_tokenizer(source->vocabulary(), report.tokenizer);
   } catch (const Error& error) {

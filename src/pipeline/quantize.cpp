@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "pipeline/adapters.h"
 #include "pipeline/auto_types.h"
+#include "pipeline/cache_scheme.h"
 #include "pipeline/corridor.h"
 #include "pipeline/hf_folder.h"
 #include "pipeline/output_form.h"
@@ -50,13 +51,15 @@ QuantizeReport quantize_to_folder(const QuantizeRequest& request, OutputForm for
   Corridor corridor;
   corridor.options.method = method_options(request);
   corridor.options.method.least_zero = form.format->least_zero;
-  corridor.conversion = describe_for_hf(request.input, nullptr, chosen_rewrite(request));
+  const bool plain = form.type->family == encoding::Family::kPlain;  // with a cache's scales alone
+  corridor.conversion = describe_for_hf(request.input, plain ? form.type : nullptr, chosen_rewrite(request));
   if (request.format.empty() && corridor.conversion.model != nullptr &&
       corridor.conversion.model->spec().online_rotation)
     form.format = container::hf::find_format("nibble");
   refuse_online_rotation(corridor.conversion, form.format);
   check_output(request.output, corridor.conversion);
-  corridor.plan = make_folder_plan(corridor.conversion, form, options);
+  corridor.plan = plain ? plain_plan(corridor.conversion, plain_type(form.type->name))
+                        : make_folder_plan(corridor.conversion, form, options);
   if (!form.note.empty()) corridor.conversion.notes.push_back(form.note);
   note_requantized(corridor.plan, corridor.conversion.notes);
   set_calibration(request, corridor);
@@ -78,7 +81,9 @@ QuantizeReport quantize_to_gguf(const QuantizeRequest& request, const RunContext
 
 QuantizeReport pipeline::quantize_adjusted(const QuantizeRequest& request, const RunContext& run,
                                            const Adjust& adjust) {
-  const OutputForm form = choose_form(request.type, request.format, request.output, !request.calib.empty());
+  const OutputForm form = chosen_cache(request) != nullptr
+                              ? choose_cached_form(request)
+                              : choose_form(request.type, request.format, request.output, !request.calib.empty());
   return form.format != nullptr ? quantize_to_folder(request, form, run, adjust)
                                 : quantize_to_gguf(request, run, adjust);
 }
@@ -107,6 +112,8 @@ QuantizeReport pipeline::convert_adjusted(const ConvertRequest& request, const R
 }
 
 QuantizeReport quantize_model(const QuantizeRequest& request, const RunContext& run) {
+  if (request.type == "auto" && chosen_cache(request) != nullptr)
+    fail(ErrorCode::kInvalidArgument, "type auto makes GGUF files, which have no place for the scales of a KV cache");
   if (request.type == "auto") return quantize_auto(request, run);
   if (request.size_bytes > 0 || request.bits_per_weight > 0 || !request.emit_recipe.empty())
     fail(ErrorCode::kInvalidArgument, "--size, --bpw and --emit-recipe go with --type auto; '{}' has a size of its own",

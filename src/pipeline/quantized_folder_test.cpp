@@ -175,6 +175,53 @@ TEST_F(QuantizedFolders, Mxfp4IsTheSameInBothForms) {
   }
 }
 
+// Of the one name a folder has nvfp4-hf, whose matrices have a scale each, and a file GGML's blocks, which do not.
+TEST_F(QuantizedFolders, Nvfp4HasAFormOfItsOwnInFiles) {
+  quantize(kModel, "parts", "nvfp4");
+  EXPECT_EQ(container::open(folder_ / "parts")->at(kLinear).view.encoding->name, "nvfp4-hf");
+  const QuantizeReport file = quantize(kModel, "file.gguf", "nvfp4");
+  EXPECT_EQ(report_of(file, kLinear).type, "nvfp4");
+  EXPECT_EQ(report_of(file, kLinear).method, "rtn");
+  const auto written = container::open(folder_ / "file.gguf"), source = container::open(kModel);
+  EXPECT_EQ(written->metadata().get_int("general.file_type"), 39);
+  const TensorView &view = written->at("blk.3.ffn_down.weight").view, &weights = source->at(kLinear).view;
+  std::vector<float> values(static_cast<std::size_t>(weights.shape.elements()));
+  encoding::decode_rows(weights, 0, weights.rows(), values.data());
+  std::vector<std::byte> expected(view.data().size());
+  view.encoding->encode(values.data(), expected.data(), std::ssize(values));
+  EXPECT_TRUE(std::ranges::equal(view.data(), expected));
+  EvaluateRequest request;
+  request.model = folder_ / "file.gguf";
+  request.reference = kModel;
+  request.text = fs::path(NIBBLE_SOURCE_DIR) / "text/books-eval.txt";
+  request.chunks = 2;
+  request.context = 64;
+  const double kld = json::parse(evaluate({}, request).json).at("kld_mean").as_number();
+  EXPECT_GT(kld, 1e-4);
+  EXPECT_LT(kld, 2e-2);
+}
+
+TEST_F(QuantizedFolders, FilesWithScalesBesideAWeightAreRefused) {
+  quantize(kModel, "file.gguf", "nvfp4");
+  const auto file = container::open(folder_ / "file.gguf");
+  std::vector<container::PlannedTensor> plan;
+  for (const container::TensorEntry& entry : file->tensors())
+    plan.push_back({entry.name, entry.view.encoding, entry.view.shape});
+  plan.push_back({"blk.3.ffn_down.scale", &encoding::get("f32"), {1}});
+  const auto writer = container::create_gguf(folder_ / "scaled.gguf", file->metadata(), plan);
+  for (std::size_t i = 0; i + 1 < plan.size(); ++i) writer->write(i, 0, file->tensors()[i].view.data());
+  const float scale = 0.5f;
+  writer->write(plan.size() - 1, 0, std::as_bytes(std::span(&scale, 1)));
+  writer->commit();
+  EXPECT_NO_THROW(model::ModelSource::open(folder_ / "file.gguf"));
+  try {
+    model::ModelSource::open(folder_ / "scaled.gguf");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("'blk.3.ffn_down.weight' is scaled by 'blk.3.ffn_down.scale'"));
+  }
+}
+
 TEST_F(QuantizedFolders, OfFp8TakeCodesOver) {
   quantize(kModel, "fp8", "fp8-block128", "fp8");
   const QuantizeReport again = quantize(folder_ / "fp8", "ct", "fp8-block128", "compressed-tensors");

@@ -281,46 +281,6 @@ TEST_F(QuantizedSource, IsInspected) {
   EXPECT_EQ(report.parameters, inspect_model({kModel.string()}).parameters);
 }
 
-// A folder whose scheme is of the cache alone: weights as they are, beside each attention the scales of its cache.
-TEST_F(QuantizedSource, CacheSchemeIsNamedAndLeftToTheFlag) {
-  const fs::path model = folder_ / "cache";
-  const json::Object scheme = {{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}, {"dynamic", false}};
-  write_copy(kModel, model,
-             json::Object{{"quant_method", "compressed-tensors"},
-                          {"format", "float-quantized"},
-                          {"config_groups", json::Object()},
-                          {"kv_cache_scheme", scheme}},
-             [](const container::TensorEntry& entry) {
-               std::vector<Piece> pieces;
-               if (!entry.name.ends_with("k_proj.weight")) return pieces;
-               pieces.push_back(copy_of(entry));
-               const std::string attention = entry.name.substr(0, entry.name.size() - std::strlen("k_proj.weight"));
-               for (const char* scale : {"k_scale", "v_scale"}) {
-                 Piece& piece = pieces.emplace_back();
-                 piece.tensor.name = attention + scale;
-                 piece.tensor.encoding = &encoding::get("bf16");
-                 piece.tensor.shape = {1};
-                 piece.bytes.resize(2);
-               }
-               return pieces;
-             });
-  EXPECT_THAT(inspect_model({model.string()}).notes, Contains(HasSubstr("KV cache of 8-bit floats")));
-  EXPECT_THAT(inspect_model({kModel.string()}).notes, ::testing::IsEmpty());
-  EvaluateRequest request;
-  request.model = model;
-  request.reference = kModel;
-  request.text = kRoot / "text/books-eval.txt";
-  request.context = 32;
-  request.chunks = 4;
-  request.exact = true;
-  EXPECT_EQ(json::parse(evaluate({}, request).json).at("kld_mean_exact").as_number(), 0);
-  request.kv_cache = "fp8";
-  const json::Value report = json::parse(evaluate({}, request).json);
-  EXPECT_EQ(report.at("kv_cache_exact").as_string(), "fp8");
-  EXPECT_GT(report.at("kld_mean_exact").as_number(), 1e-5);
-  EXPECT_LT(report.at("kld_mean_exact").as_number(), 2e-3);
-}
-
 // Not one bit of a weight that is MXFP4 already is lost on the way to GGUF's form, whatever the rows' order there.
 TEST_F(QuantizedSource, Mxfp4IsRepacked) {
   const fs::path model = folder_ / "mxfp4";

@@ -185,7 +185,7 @@ TEST(Recipe, EveryBuiltInRecipeParses) {
     EXPECT_FALSE(recipe.about.empty()) << name;
     EXPECT_TRUE(recipe.file_type.has_value()) << name;
   }
-  EXPECT_EQ(recipe_names().size(), 21u);
+  EXPECT_EQ(recipe_names().size(), 22u);
 }
 
 }  // namespace

@@ -376,10 +376,10 @@ void transfer(ExecContext& context, const Conversion& conversion, const QuantPla
 }
 
 void verify_output(const container::CheckpointReader& output, const QuantPlan& plan,
-                   const std::vector<TensorOutcome>& outcomes) {
-  if (output.tensors().size() != plan.tensors.size()) {
+                   const std::vector<TensorOutcome>& outcomes, std::size_t beside) {
+  if (output.tensors().size() != plan.tensors.size() + beside) {
     fail(ErrorCode::kInternal, "'{}' holds {} tensors instead of {}", output.path().string(), output.tensors().size(),
-         plan.tensors.size());
+         plan.tensors.size() + beside);
   }
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const TensorPlan& tensor = plan.tensors[i];

@@ -40,6 +40,6 @@ void transfer(ExecContext& context, const Conversion& conversion, const QuantPla
 
 // Reopens what was written and compares names, shapes, types and the bytes at both ends of each tensor.
 void verify_output(const container::CheckpointReader& output, const QuantPlan& plan,
-                   const std::vector<TensorOutcome>& outcomes);
+                   const std::vector<TensorOutcome>& outcomes, std::size_t beside = 0);
 
 }  // namespace nibble::pipeline

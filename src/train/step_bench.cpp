@@ -43,7 +43,8 @@ double product_seconds(ExecContext& context, const std::vector<Shape2>& shapes, 
     most = std::max(most, shape.rows * shape.cols);
     widest = std::max({widest, shape.rows, shape.cols});
   }
-  std::vector<float> w(static_cast<std::size_t>(most), 0.5f), dw(w), x(static_cast<std::size_t>(n * widest), 0.5f), y(x);
+  std::vector<float> w(static_cast<std::size_t>(most), 0.5f), dw(w), x(static_cast<std::size_t>(n * widest), 0.5f),
+      y(x);
   return seconds_of([&] {
     for (const auto& [rows, cols] : shapes) {
       linalg::multiply(context, Lies::kAsIs, Lies::kTransposed, n, rows, cols, 1.0f, x.data(), cols, w.data(), cols,

@@ -20,7 +20,8 @@ struct QuantizedWeights {
   std::vector<std::string> kept;       // modules of the same kind that stay plain: "lm_head", "model.layers.0.mlp.gate"
   std::string method;                  // that chose the values
   double damping = 0;                  // of second-order methods; 0: of another
-  bool online_rotation = false;        // inputs of output and down projections are rotated as the model runs
+  const encoding::ActivationInfo* cache = nullptr;  // how a KV cache with fixed scales rounds; null: nothing is said
+  bool online_rotation = false;  // inputs of output and down projections are rotated as the model runs
 };
 
 inline constexpr std::string_view kHeadModule = "lm_head";
@@ -53,6 +54,7 @@ struct Format {
   std::span<const FloatType> floats = {};
   bool blocks = false;     // nf4 and fp4
   bool any_parts = false;  // whatever lies in several parts
+  bool caches = false;     // the fixed scales of a KV cache
   // Can it say that a linear of such weights rounds its inputs so? Null: never.
   bool (*takes_inputs)(const encoding::EncodingInfo& weights, const encoding::ActivationInfo& inputs) = nullptr;
   // What its folders say of the inputs of such weights even where nothing is asked for them. Null: nothing.

@@ -1,6 +1,9 @@
 #include "container/hf/scheme.h"
 
+#include <cmath>
+
 #include "base/error.h"
+#include "container/hf/static_inputs.h"
 
 namespace nibble::container::hf {
 
@@ -41,6 +44,20 @@ void refuse_unread(const json::Value& config) {
          "a '{}' of method '{}'{}: such quantized folders are not read; take the unquantized model", kKey, method,
          unread.empty() ? "" : " with " + unread);
   });
+}
+
+const encoding::ActivationInfo* cache_rounding(const json::Value& config) {
+  const json::Value* quantization = quantization_of(config);
+  const Scheme* scheme = quantization != nullptr ? find_scheme(method_of(*quantization)) : nullptr;
+  if (scheme == nullptr || scheme->cache == nullptr) return nullptr;
+  return with_context("config.json", [&] { return with_context(kKey, [&] { return scheme->cache(*quantization); }); });
+}
+
+float cache_scale(const TensorEntry* entry, const std::string& name) {
+  const double scale = read_number(entry, name, "the KV cache");
+  if (!std::isfinite(scale) || scale <= 0)
+    fail(ErrorCode::kFormat, "tensor '{}' scales the KV cache by {}, which is no positive number", name, scale);
+  return static_cast<float>(scale);
 }
 
 void join_quantized(CheckpointContents& contents) {

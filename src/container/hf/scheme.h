@@ -24,11 +24,18 @@ struct Scheme {
   // Throws Error{kFormat} naming the tensors that contradict each other.
   void (*join)(const json::Value& quantization, CheckpointContents& contents);
   std::span<const Format> formats = {};  // in which it is written, too
+  // How keys and values are rounded in the cache that the folder was made for: a static type. Null, or gives null: not
+  // at all, or in a way that is not read.
+  const encoding::ActivationInfo* (*cache)(const json::Value& quantization) = nullptr;
 };
 
 // Throws Error{kUnsupported} when the config has a quantization that no scheme reads: the weights then lie in tensors
 // of its own, and read as plain ones they would be noise.
 void refuse_unread(const json::Value& config);
+// As Scheme::cache of the folder's scheme; null where it has none.
+const encoding::ActivationInfo* cache_rounding(const json::Value& config);
+// A fixed scale of the cache. Throws Error{kFormat} naming a tensor that is missing (null) or holds no positive number.
+float cache_scale(const TensorEntry* entry, const std::string& name);
 // Joins the tensors of a folder by its scheme; leaves them as they are where refuse_unread() throws.
 void join_quantized(CheckpointContents& contents);
 

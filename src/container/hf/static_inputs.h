@@ -1,12 +1,17 @@
-// Scale and zero point of a linear's inputs that are fixed: tensors of one number each.
+// Scales and zero points that are fixed, of a linear's inputs or of a cache: tensors of one number each.
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "container/hf/scaled_floats.h"
 #include "encoding/activation.h"
 
 namespace nibble::container::hf {
+
+// The number that a tensor of one holds. Throws Error{kFormat} naming a tensor that is missing (null), saying that it
+// scales `what`, or is no number.
+double read_number(const TensorEntry* entry, const std::string& name, std::string_view what);
 
 // Where they lie; an empty name: the file has none.
 struct StaticInputs {

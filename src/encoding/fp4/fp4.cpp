@@ -1,5 +1,4 @@
-// mxfp4, nvfp4: 4-bit floats E2M1 with a power-of-two scale per 32 values (OCP MX) or an E4M3 scale per 16; nvfp4 is
-// only read.
+// mxfp4, nvfp4: 4-bit floats E2M1 with a power-of-two scale per 32 values (OCP MX) or an E4M3 scale per 16.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -20,6 +19,19 @@ void put_nibbles(const std::byte* src, int half, float scale, float* dst) {
   }
 }
 
+// Back, to the nearest code of each value, the smaller one of a tie; zeros have no sign.
+void put_nearest(const float* src, int half, float scale, std::byte* dst) {
+  constexpr float kMiddles[7] = {0.5f, 1.5f, 2.5f, 3.5f, 5, 7, 10};  // between the doubled values
+  std::int8_t code[32];
+  for (int i = 0; i < 2 * half; ++i) {
+    const float magnitude = scale > 0 ? std::fabs(src[i]) : 0;
+    int level = 0;
+    for (const float middle : kMiddles) level += magnitude > middle * scale ? 1 : 0;
+    code[i] = static_cast<std::int8_t>(src[i] < 0 && level > 0 ? level + 8 : level);
+  }
+  pack_nibbles(code, half, 0, dst);
+}
+
 // Half of an E4M3 number whose sign bit does not count; as in GGML, 0x7F gives 0.
 float half_ue4m3(std::uint8_t code) {
   if (code == 0x7F) return 0;
@@ -35,11 +47,10 @@ void decode_mxfp4(const std::byte* src, float* dst, std::int64_t n) noexcept {
   for (; n > 0; n -= 32, src += 17, dst += 32) put_nibbles(src + 1, 16, half_e8m0(load_u8(src)), dst);
 }
 
-// The scale brings the largest magnitude into [4, 8), so that what is above 6 clips; the nearest code, the smaller one
-// of a tie. The power of two below a magnitude is exact here, where GGML's logarithm may round up to the next, and zero
-// is the smallest exponent, where GGML's wraps around (magnitudes below 2^-125).
+// The scale brings the largest magnitude into [4, 8), so that what is above 6 clips. The power of two below a magnitude
+// is exact here, where GGML's logarithm may round up to the next, and zero is the smallest exponent, where GGML's wraps
+// around (magnitudes below 2^-125).
 void encode_mxfp4(const float* src, std::byte* dst, std::int64_t n) noexcept {
-  constexpr float kMiddles[7] = {0.5f, 1.5f, 2.5f, 3.5f, 5, 7, 10};  // between the doubled values
   for (; n > 0; n -= 32, src += 32, dst += 17) {
     float largest = 0;
     for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(src[i]));  // a NaN is passed over
@@ -47,15 +58,8 @@ void encode_mxfp4(const float* src, std::byte* dst, std::int64_t n) noexcept {
     std::frexp(std::isinf(largest) ? std::numeric_limits<float>::max() : largest, &exponent);
     const int scale = largest > 0 ? std::max(exponent - 1 - 2 + 127, 0) : 0;
     const float half = half_e8m0(static_cast<std::uint8_t>(scale));
-    std::int8_t code[32];
-    for (int i = 0; i < 32; ++i) {
-      const float magnitude = std::fabs(src[i]);
-      int level = 0;
-      for (const float middle : kMiddles) level += magnitude > middle * half ? 1 : 0;
-      code[i] = static_cast<std::int8_t>(src[i] < 0 && level > 0 ? level + 8 : level);
-    }
     dst[0] = static_cast<std::byte>(scale);
-    pack_nibbles(code, 16, 0, dst + 1);
+    put_nearest(src, 16, half, dst + 1);
   }
 }
 
@@ -66,15 +70,39 @@ void decode_nvfp4(const std::byte* src, float* dst, std::int64_t n) noexcept {
   }
 }
 
+// The code of a scale as GGML rounds it: halves away from 0, below the least normal one to 7 / 512 at most, from 256 on
+// to 448, the largest.
+std::uint8_t ue4m3_of(float scale) {
+  if (scale >= 256) return 0x7E;
+  if (scale < 0x1p-6f) return static_cast<std::uint8_t>(std::min(7, static_cast<int>(scale * 512 + 0.5f)));
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(scale) + 0x80000;  // three bits of mantissa are kept
+  return static_cast<std::uint8_t>(std::min<std::uint32_t>((bits >> 20) - ((127 - 7) << 3), 0x7E));
+}
+
+// The scale makes the largest magnitude 6. Values so far beyond 6 * 448 that every code is as far from them become 6
+// here, where GGML has 0.
+void encode_nvfp4(const float* src, std::byte* dst, std::int64_t n) noexcept {
+  for (; n > 0; n -= 64, dst += 36) {
+    for (int i = 0; i < 4; ++i, src += 16) {
+      float largest = 0;
+      for (int j = 0; j < 16; ++j) largest = std::max(largest, std::fabs(src[j]));  // a NaN is passed over
+      const std::uint8_t scale = ue4m3_of(largest / 6.0f);
+      dst[i] = static_cast<std::byte>(scale);
+      put_nearest(src, 8, half_ue4m3(scale), dst + 4 + 8 * i);
+    }
+  }
+}
+
+EncodingInfo writable(EncodingInfo info, void (*encode)(const float*, std::byte*, std::int64_t) noexcept) {
+  info.encode = encode;
+  return info;
+}
+
 }  // namespace
 
 std::span<const EncodingInfo> entries() {
-  static const std::array infos = {[] {
-                                     EncodingInfo info = read_only_block("mxfp4", 32, 17, {}, decode_mxfp4);
-                                     info.encode = encode_mxfp4;
-                                     return info;
-                                   }(),
-                                   read_only_block("nvfp4", 64, 36, {}, decode_nvfp4)};
+  static const std::array infos = {writable(read_only_block("mxfp4", 32, 17, {}, decode_mxfp4), encode_mxfp4),
+                                   writable(read_only_block("nvfp4", 64, 36, {}, decode_nvfp4), encode_nvfp4)};
   return infos;
 }
 

@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "encoding/affine.h"
+#include "encoding/block_codec.h"
 #include "encoding/float_code.h"
 #include "encoding/scaled.h"
 
@@ -26,10 +27,38 @@ ScaleType scale_type(Dtype dtype) {
                                    : ScaleType::kE4m3;
 }
 
+// What the blocks of GGUF's nvfp4 are: nvfp4-hf without a scale for the matrix.
+constexpr ScaledParams kNvfp4 = {encoding::FloatCode::kE2m1, 1, kHalfBlock, Dtype::kF8E4m3};
+bool is_nvfp4(const encoding::EncodingInfo& info) { return info.name == "nvfp4"; }
+const ScaledParams& params_of(const encoding::EncodingInfo& info) { return is_nvfp4(info) ? kNvfp4 : info.scaled; }
+
+// In a panel no scale has a sign, and every one is a number: E4M3's NaN without its sign is 480.
+float packed_scale(Dtype dtype, const std::byte* scales, std::int64_t index) {
+  if (dtype != Dtype::kF8E4m3) return encoding::load_float_scale(dtype, scales, index);
+  return f16_to_f32(static_cast<std::uint16_t>(encoding::load_u8(scales + index) << 7)) * 256;
+}
+
+// Of one row, codes a byte each and scales; `scales` has room for all of them.
+encoding::ScaledRow read_nvfp4(const TensorView& weights, std::int64_t row, std::uint8_t* codes, std::byte* scales) {
+  constexpr int kSubs = 4;  // each a scale and 8 bytes of codes, column j low and 8 + j high
+  const encoding::EncodingInfo& info = *weights.encoding;
+  const std::byte* block =
+      weights.data().data() + static_cast<std::uint64_t>(row) * encoding::row_bytes(info, weights.cols());
+  std::byte* scale = scales;
+  for (std::int64_t c = 0; c < weights.cols(); c += info.block_elements, block += info.block_bytes) {
+    for (int s = 0; s < kSubs; ++s, codes += kHalfBlock) {
+      // GGML reads NaN as 0, and does not look at the sign.
+      *scale++ = block[s] == std::byte{0x7F} ? std::byte{0} : block[s] & std::byte{0x7F};
+      encoding::unpack_nibbles(block + kSubs + s * 8, 8, 0, reinterpret_cast<std::int8_t*>(codes));
+    }
+  }
+  return {nullptr, scales};
+}
+
 // Scales of one row, into lane `lane` of the header.
 void pack_header(const TensorView& weights, const Geometry& geometry, const encoding::ScaledRow& row, int lane,
                  std::byte* panel) {
-  const ScaledParams& params = weights.encoding->scaled;
+  const ScaledParams& params = params_of(*weights.encoding);
   const auto size = static_cast<std::int64_t>(dtype_bytes(params.scale_dtype));
   for (std::int64_t g = 0; g < encoding::scales_per_row(params, weights.cols()); ++g)
     std::memcpy(panel + (g * kPanelRows + lane) * size, row.scales + g * size, static_cast<std::size_t>(size));
@@ -39,12 +68,13 @@ void pack_header(const TensorView& weights, const Geometry& geometry, const enco
 }  // namespace
 
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols) {
+  if (is_nvfp4(info)) return cols > 0 && cols % info.block_elements == 0;
   return info.family == encoding::Family::kScaled && cols > 0 && cols % kBlock == 0 &&
          info.scaled.tile_cols % kHalfBlock == 0;
 }
 
 Geometry geometry_of(const encoding::EncodingInfo& info, std::int64_t cols) {
-  const ScaledParams& params = info.scaled;
+  const ScaledParams& params = params_of(info);
   const std::int64_t scales = encoding::scales_per_row(params, cols) * kPanelRows;
   Geometry geometry{};
   geometry.form = static_cast<Form>(params.code);
@@ -70,6 +100,7 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
   const CodePlanes planes = planes_of(geometry.form);
   const int block_bytes = kPanelRows * kBlock * planes.low_bits / 8;
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(cols));
+  std::vector<std::byte> scales(is_nvfp4(*weights.encoding) ? static_cast<std::size_t>(cols / kHalfBlock) : 0);
   for (std::int64_t first = row_begin; first < row_end; first += kPanelRows) {
     std::byte* panel = packed + first / kPanelRows * geometry.bytes;
     std::memset(panel, 0, static_cast<std::size_t>(geometry.bytes));
@@ -82,9 +113,11 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
       const std::int64_t row = row_map != nullptr ? row_map[first + lane] : first + lane;
       if (encoding::find_not_finite(weights, row, row + 1) == row)
         fail(ErrorCode::kFormat, "row {} holds a weight or a scale that is NaN or infinite", row);
-      const encoding::ScaledRow at = encoding::scaled_row(weights, row);
+      const bool blocks = !scales.empty();
+      const encoding::ScaledRow at =
+          blocks ? read_nvfp4(weights, row, codes.data(), scales.data()) : encoding::scaled_row(weights, row);
       pack_header(weights, geometry, at, lane, panel);
-      encoding::unpack_codes(planes.low_bits, at.codes, cols, codes.data());
+      if (!blocks) encoding::unpack_codes(planes.low_bits, at.codes, cols, codes.data());
       auto* block = reinterpret_cast<std::uint8_t*>(panel + geometry.codes_at);
       for (std::int64_t c = 0; c < cols; c += kBlock, block += block_bytes)
         store_codes(planes, codes.data() + c, lane, block);
@@ -93,7 +126,7 @@ void pack(const TensorView& weights, const std::int32_t* row_map, std::int64_t r
 }
 
 void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t row, float* out) noexcept {
-  const ScaledParams& params = matrix.encoding->scaled;
+  const ScaledParams& params = params_of(*matrix.encoding);
   const Geometry geometry = geometry_of(*matrix.encoding, matrix.cols);
   const CodePlanes planes = planes_of(geometry.form);
   const float* values = encoding::float_form(params.code).values.data();
@@ -107,7 +140,7 @@ void unpack_row(const MatrixInfo& matrix, const std::byte* packed, std::int64_t 
     load_codes(planes, block, lane, code);
     for (int h = 0; h < 2; ++h) {
       const std::int64_t scale_at = (half + h) / geometry.group_halves * kPanelRows + lane;
-      const float scale = encoding::load_float_scale(params.scale_dtype, panel, scale_at) / global;
+      const float scale = packed_scale(params.scale_dtype, panel, scale_at) / global;
       for (int i = 0; i < kHalfBlock; ++i) *out++ = values[code[h * kHalfBlock + i]] * scale;
     }
   }

@@ -6,7 +6,7 @@
 
 namespace nibble::kernel::scaled {
 
-// Scaled floats in rows of whole blocks whose tiles are whole halves of a block wide.
+// Scaled floats in rows of whole blocks whose tiles are whole halves of a block wide, and GGUF's blocks of NVFP4.
 bool accepts(const encoding::EncodingInfo& info, std::int64_t cols);
 Geometry geometry_of(const encoding::EncodingInfo& info, std::int64_t cols);
 

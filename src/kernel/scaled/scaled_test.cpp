@@ -53,6 +53,32 @@ TEST(LinearExtremes, EveryCodeOfScaledFloatsIsExact) {
   }
 }
 
+// Every byte that a scale of GGUF's blocks may be, those with a sign and GGML's zero, beside every code.
+TEST(LinearExtremes, EveryScaleOfGgufsNvfp4IsExact) {
+  constexpr std::int64_t kCols = 256;
+  const encoding::EncodingInfo& info = encoding::get("nvfp4");
+  Tensor tensor = encoding::allocate(info, Shape{16, kCols});
+  const std::span<std::byte> bytes = tensor.mutable_part(PartRole::kCodes);
+  for (std::size_t block = 0; block < bytes.size() / 36; ++block) {
+    for (std::size_t i = 0; i < 36; ++i)
+      bytes[block * 36 + i] = static_cast<std::byte>(i < 4 ? 4 * block + i : block * 32 + i * 37);
+  }
+  std::vector<float> weights(16 * kCols), x(kCols * kCols), row(kCols);
+  encoding::decode_rows(tensor.view(), 0, 16, weights.data());
+  for (std::size_t t = 0; t < kCols; ++t) x[t * kCols + t] = 1;  // column t
+  for (const LinearKernel* kernel : all_entries()) {
+    if (kernel->isa > machine_isa() || !kernel->accepts(info, kCols)) continue;
+    const Packed packed = pack_all(*kernel, tensor.view());
+    const auto out = compute(*kernel, packed, x, kCols);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      ASSERT_EQ(out[i], weights[i % 16 * kCols + i / 16]) << kernel->name << " " << i;
+    for (std::size_t r = 0; r < 16; ++r) {
+      kernel->layout.unpack_row(packed.matrix, packed.buffer.data(), static_cast<std::int64_t>(r), row.data());
+      EXPECT_TRUE(std::equal(row.begin(), row.end(), &weights[r * kCols])) << kernel->name << " " << r;
+    }
+  }
+}
+
 TEST(ChooseLinear, TakesTheFloatKernelForScaledFloats) {
   const encoding::ActivationInfo& token = encoding::get_activation("fp8-token");
   for (const char* name :
@@ -67,6 +93,8 @@ TEST(ChooseLinear, TakesTheFloatKernelForScaledFloats) {
       EXPECT_EQ(choose_linear(info, 48, Isa::kAvx512, true, inputs).name, "generic/scalar") << name;
     }
   }
+  EXPECT_EQ(choose_linear(encoding::get("nvfp4"), 192, Isa::kAvx512).name, "scaled/avx512");
+  EXPECT_EQ(choose_linear(encoding::get("nvfp4"), 192, Isa::kAvx2).name, "scaled/avx2");
   EXPECT_EQ(choose_linear(encoding::get("fp8-block16x40"), 96, Isa::kAvx512).name, "generic/scalar");
 }
 

@@ -60,6 +60,22 @@ std::string unread(const json::Value& quantization) {
   return what;
 }
 
+constexpr const char* kCache = "kv_cache_scheme";
+
+// One scale for all keys of a layer and one for all values.
+const encoding::ActivationInfo* cache(const json::Value& quantization) {
+  const json::Value* scheme = member(quantization, kCache);
+  if (scheme == nullptr) return nullptr;
+  return with_context(kCache, [&]() -> const encoding::ActivationInfo* {
+    const json::Value* dynamic = member(*scheme, "dynamic");
+    const bool fixed = dynamic == nullptr || (dynamic->is_bool() && !dynamic->as_bool());
+    const bool read = fixed && scheme->get("num_bits", 8) == 8 && scheme->get("symmetric", true) &&
+                      scheme->get("strategy", "tensor") == "tensor";
+    if (!read) return nullptr;
+    return encoding::find_activation(scheme->get("type", "int") == "float" ? "fp8-tensor" : "int8-tensor");
+  });
+}
+
 IntegerGroup read_integer_group(const json::Value& group, const json::Value& weights) {
   IntegerGroup integers{read_integers(weights), read_input_type(member(group, "input_activations"))};
   if (const json::Value* targets = member(group, "targets"); targets != nullptr && targets->is_array()) {
@@ -114,7 +130,10 @@ json::Value describe_group(const encoding::EncodingInfo& type, const encoding::A
                       {"format", format_of(type, inputs)}};
 }
 
-json::Value config(const QuantizedWeights& weights) {
+// A group of each type; the usual one's takes all linears that are not named elsewhere.
+json::Object describe_groups(const QuantizedWeights& weights, bool& mixed) {
+  json::Object config_groups;
+  if (weights.tensors.empty()) return config_groups;
   const encoding::EncodingInfo& usual = usual_type(weights);
   const encoding::ActivationInfo* inputs = weights.tensors.front().inputs;
   std::vector<std::pair<const encoding::EncodingInfo*, json::Array>> groups = {{&usual, {"Linear"}}};
@@ -124,18 +143,26 @@ json::Value config(const QuantizedWeights& weights) {
     if (group == groups.end()) group = groups.insert(groups.end(), {tensor.encoding, {}});
     group->second.emplace_back(module_of(tensor.name));
   }
-  json::Object config_groups;
-  for (const auto& [type, targets] : groups)
+  for (const auto& [type, targets] : groups) {
+    mixed = mixed || format_of(*type, inputs) != format_of(usual, inputs);
     config_groups.emplace_back(format_text("group_{}", config_groups.size()), describe_group(*type, inputs, targets));
+  }
+  return config_groups;
+}
+
+json::Value config(const QuantizedWeights& weights) {
+  bool mixed = false;
+  json::Object groups = describe_groups(weights, mixed);
   json::Array ignore;
-  for (const std::string& module : weights.kept) ignore.emplace_back(module);
-  const bool mixed = std::ranges::any_of(
-      groups, [&](const auto& group) { return format_of(*group.first, inputs) != format_of(usual, inputs); });
-  return json::Object{
-      {"quant_method", "compressed-tensors"}, {"format", mixed ? "mixed-precision" : format_of(usual, inputs)},
-      {"quantization_status", "compressed"},  {"config_groups", std::move(config_groups)},
-      {"ignore", std::move(ignore)},          {"kv_cache_scheme", nullptr},
-      {"global_compression_ratio", nullptr}};
+  std::string format = "dense";
+  if (!groups.empty()) {
+    format = mixed ? "mixed-precision" : format_of(usual_type(weights), weights.tensors.front().inputs);
+    for (const std::string& module : weights.kept) ignore.emplace_back(module);
+  }
+  return json::Object{{"quant_method", "compressed-tensors"}, {"format", std::move(format)},
+                      {"quantization_status", "compressed"},  {"config_groups", std::move(groups)},
+                      {"ignore", std::move(ignore)},          {kCache, describe_inputs(weights.cache)},
+                      {"global_compression_ratio", nullptr}};
 }
 
 constexpr Dtype kScales[] = {Dtype::kBf16, Dtype::kF16, Dtype::kF32};
@@ -163,6 +190,7 @@ constexpr Format kFormats[] = {{
     .scales = kScales,
     .whole_groups = true,
     .floats = kFloats,
+    .caches = true,
     .takes_inputs = takes_inputs,
     .lay_out = lay_out,
     .pack = pack,
@@ -172,7 +200,7 @@ constexpr Format kFormats[] = {{
 }  // namespace
 
 std::span<const Scheme> entries() {
-  static constexpr Scheme kSchemes[] = {{"compressed-tensors", unread, join, kFormats}};
+  static constexpr Scheme kSchemes[] = {{"compressed-tensors", unread, join, kFormats, cache}};
   return kSchemes;
 }
 
