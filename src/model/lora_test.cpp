@@ -28,7 +28,7 @@ std::vector<float> run(const Source& source, std::span<const LoraAdapter> adapte
                        std::span<const TokenId> tokens, int n_threads = 2, std::size_t n_prompt = SIZE_MAX) {
   Runtime runtime(n_threads);
   const auto model = Model::load(runtime.context, source, {.path = path, .isa = best_isa(), .adapters = adapters});
-  KvCache cache(model->spec(), default_kv_type(path), 1, 128);
+  KvCache cache(model->spec(), default_kv_type(model->spec(), path), 1, 128);
   std::vector<float> out;
   const std::size_t prompt = std::min(n_prompt, tokens.size());
   const auto append = [&](std::span<const TokenId> part) {
