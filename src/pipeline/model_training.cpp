@@ -218,7 +218,10 @@ train::TrainedRun train_quantized(ExecContext& context, const std::shared_ptr<Mo
   const train::TrainerOptions options = trainer_options(job, scales_alone ? kLrScales : kLrQat);
   const tune::Trained trained = {.weights = !scales_alone, .scales = true};
   for (std::size_t slot = 0; slot < targets.size(); ++slot) {
-    if (scales_alone || targets[slot].target != nullptr) plain.freeze(slot);
+    // Norms and biases, whose size is that of scales, go along with them.
+    const model::WeightSlot& weight = source->spec().weights[slot];
+    const bool matrix = model::is_matrix(weight.role) && !weight.bias;
+    if ((scales_alone && matrix) || targets[slot].target != nullptr) plain.freeze(slot);
     if (targets[slot].target == nullptr || !tune::RoundedTensor::supports(*targets[slot].target)) continue;
     const TensorView& start = source->weight(slot).view;
     const std::string& name = source->spec().weights[slot].hf_name;
