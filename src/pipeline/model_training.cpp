@@ -165,6 +165,9 @@ train::TrainerOptions trainer_options(const TrainingJob& job, double lr) {
   settings.set("qat", request.qat);
   settings.set("efficientqat", request.efficientqat);
   settings.set("lora", request.lora);
+  settings.set("preset", request.preset);
+  settings.set("distill", request.distill);
+  settings.set("block_tokens", static_cast<double>(request.block_tokens));
   settings.set("examples", static_cast<double>(job.data.examples.size()));
   settings.set("context", static_cast<double>(job.data.context));
   settings.set("sequences", static_cast<double>(request.sequences));

@@ -1,5 +1,6 @@
 #include "nibble/train.h"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -33,6 +34,9 @@ void check(const TrainRequest& request) {
   if (request.sequences < 1 || request.accumulate < 1 || request.steps < 0)
     fail(ErrorCode::kInvalidArgument, "{} steps of {} batches of {} sequences", request.steps, request.accumulate,
          request.sequences);
+  for (const auto& [name, number] : {std::pair{"--lr", request.lr}, {"--distill", request.distill}}) {
+    if (!std::isfinite(number)) fail(ErrorCode::kInvalidArgument, "{} {}", name, number);
+  }
 }
 
 // A model of the shape with a tokenizer, of numbers that are drawn anew by who trains it.

@@ -98,7 +98,7 @@ Var fake_quantize(Tape<Real>& tape, Var w, Var scales, Var zeros, Var offsets, c
       tape.ops().round_group(from, offset, at.scale, at.zero, low, high, at.n, to);
     }
   });
-  tape.on_backward(y, [&tape, w, offsets, y, groups, low, high, n_levels, levels = codes.levels] {
+  tape.on_backward(y, [&tape, w, offsets, y, groups, low, high, n_levels, lows = codes.lows, levels = codes.levels] {
     const Real* dy = tape.gradient(y);
     Real* dw = tape.has_gradient(w) ? tape.gradient(w) : nullptr;
     Real* doffsets = tape.has_gradient(offsets) ? tape.gradient(offsets) : nullptr;
@@ -108,7 +108,7 @@ Var fake_quantize(Tape<Real>& tape, Var w, Var scales, Var zeros, Var offsets, c
       Real* to = dw != nullptr ? dw + at.first : nullptr;
       Real* to_offset = doffsets != nullptr ? doffsets + at.first : nullptr;
       if (at.scale == Real{0}) {
-        for (std::int64_t i = 0; i < at.n; ++i) dz -= dy[at.first + i];
+        for (std::int64_t i = 0; i < at.n && lows; ++i) dz -= dy[at.first + i];
       } else if (n_levels > 0) {
         tape.ops().round_to_levels_backward(from, offset, at.scale, levels.data(), n_levels, dy + at.first, at.n, to,
                                             to_offset, &ds);
@@ -122,9 +122,8 @@ Var fake_quantize(Tape<Real>& tape, Var w, Var scales, Var zeros, Var offsets, c
 }
 
 template <typename Real>
-Var dequantize(Tape<Real>& tape, const float* levels, std::int64_t cols, Var scales, Var zeros,
+Var dequantize(Tape<Real>& tape, const float* levels, std::int64_t rows, std::int64_t cols, Var scales, Var zeros,
                const CodeLevels& codes) {
-  const std::int64_t per_row = (cols + codes.group - 1) / codes.group, rows = tape.size(scales) / per_row;
   const Var y = tape.make(rows, cols, {scales, zeros});
   auto groups = std::make_shared<Groups<Real>>(tape, rows, cols, scales, zeros, codes);
   groups->for_all(false, [&](const typename Groups<Real>::At& at, Real&, Real&) {
@@ -244,12 +243,12 @@ Var round_inputs(Tape<Real>& tape, Var x, const InputRounding& rounding) {
   return y;
 }
 
-#define NIBBLE_INSTANTIATE(Real)                                                                 \
-  template Var fake_quantize(Tape<Real>&, Var, Var, Var, Var, const CodeLevels&);                \
-  template Var dequantize(Tape<Real>&, const float*, std::int64_t, Var, Var, const CodeLevels&); \
-  template Var round_straight(Tape<Real>&, Var, double, double);                                 \
-  template Var round_to(Tape<Real>&, Var, Dtype);                                                \
-  template Var spread(Tape<Real>&, Var, const float*, std::int64_t);                             \
+#define NIBBLE_INSTANTIATE(Real)                                                                               \
+  template Var fake_quantize(Tape<Real>&, Var, Var, Var, Var, const CodeLevels&);                              \
+  template Var dequantize(Tape<Real>&, const float*, std::int64_t, std::int64_t, Var, Var, const CodeLevels&); \
+  template Var round_straight(Tape<Real>&, Var, double, double);                                               \
+  template Var round_to(Tape<Real>&, Var, Dtype);                                                              \
+  template Var spread(Tape<Real>&, Var, const float*, std::int64_t);                                           \
   template Var round_inputs(Tape<Real>&, Var, const InputRounding&);
 NIBBLE_INSTANTIATE(float)
 NIBBLE_INSTANTIATE(double)

@@ -26,7 +26,7 @@ template <typename Real>
 Var fake_quantize(Tape<Real>& tape, Var w, Var scales, Var zeros, Var offsets, const CodeLevels& codes);
 // Codes that stay: s (q - z), or s q - low, of levels q that are given, (rows, cols).
 template <typename Real>
-Var dequantize(Tape<Real>& tape, const float* levels, std::int64_t cols, Var scales, Var zeros,
+Var dequantize(Tape<Real>& tape, const float* levels, std::int64_t rows, std::int64_t cols, Var scales, Var zeros,
                const CodeLevels& codes);
 
 // The nearest integer held in [low, high]; the gradient passes where it is not held.

@@ -38,6 +38,7 @@ void ModelParameters<Real>::add(const WeightSlot& slot) {
   const std::int64_t rows = slot.shape.rank() <= 1 ? 1 : slot.shape.rows();
   auto parameter = std::make_unique<BasicParameter<Real>>(slot.hf_name, rows, slot.shape.elements() / rows);
   parameter->decays = model::is_matrix(slot.role) && !slot.bias;
+  if (model::is_rope_factors(slot.role)) parameter->gradient = {};
   parameters_.push_back(std::move(parameter));
 }
 
@@ -62,7 +63,6 @@ ModelParameters<Real>::ModelParameters(const model::ModelSource& source, int lay
              source.reader().path().string(), source.weight(i).entry->name);
       std::copy_n(some.begin(), n, to.values() + row * slot.shape.cols());
     }
-    if (model::is_rope_factors(slot.role)) to.gradient = {};
   }
 }
 

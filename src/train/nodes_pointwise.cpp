@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "train/nodes.h"
@@ -53,11 +54,18 @@ Var softcap(Tape<Real>& tape, Var x, double cap) {
   for_numbers(tape, n, [&](std::int64_t begin, std::int64_t end) {
     tape.ops().softcap(tape.value(x) + begin, limit, end - begin, tape.mutable_value(y) + begin);
   });
+  // From x again: a loss may have used y up.
   tape.on_backward(y, [&tape, x, y, limit, n] {
     const Real* dy = tape.gradient(y);
     Real* dx = tape.gradient(x);
     for_numbers(tape, n, [&](std::int64_t begin, std::int64_t end) {
-      tape.ops().softcap_backward(tape.value(y) + begin, limit, dy + begin, end - begin, false, dx + begin);
+      constexpr std::int64_t kRun = 256;
+      Real capped[kRun];
+      for (std::int64_t at = begin; at < end; at += kRun) {
+        const std::int64_t run = std::min(kRun, end - at);
+        tape.ops().softcap(tape.value(x) + at, limit, run, capped);
+        tape.ops().softcap_backward(capped, limit, dy + at, run, false, dx + at);
+      }
     });
   });
   return y;

@@ -38,21 +38,14 @@ class Run {
   TrainedRun run() {
     const auto start = std::chrono::steady_clock::now();
     if (options_.resume) resume();
-    const std::int64_t begun_at = step_;
+    begun_at_ = step_;
     if (!options_.folder.empty()) curve_.emplace(curve_path(options_.folder), step_);
-    ProgressTask progress(context_.progress, "training", static_cast<std::uint64_t>(options_.steps - begun_at),
-                          "steps");
-    if (step_ == 0 && options_.evaluate_every > 0) result_.held_out_before = look();
-    while (step_ < options_.steps) {
-      if (context_.cancel.cancelled()) {
-        save();
-        context_.check_cancelled();
-      }
-      take_step();
-      progress.add(1);
-      if (options_.save_every > 0 && step_ % options_.save_every == 0 && step_ < options_.steps) save();
+    try {
+      take_steps();
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kCancelled) save();
+      throw;
     }
-    if (!held_out_.empty()) result_.held_out_after = look();
     result_.steps = step_;
     result_.tokens = tokens_;
     result_.optimizer_bytes = optimizer_->state_bytes();
@@ -62,6 +55,19 @@ class Run {
   }
 
  private:
+  void take_steps() {
+    ProgressTask progress(context_.progress, "training", static_cast<std::uint64_t>(options_.steps - begun_at_),
+                          "steps");
+    if (step_ == 0 && options_.evaluate_every > 0 && !held_out_.empty()) result_.held_out_before = look();
+    while (step_ < options_.steps) {
+      context_.check_cancelled();
+      take_step();
+      progress.add(1);
+      if (options_.save_every > 0 && step_ % options_.save_every == 0 && step_ < options_.steps) save();
+    }
+    if (!held_out_.empty()) result_.held_out_after = look();
+  }
+
   void take_step() {
     const auto start = std::chrono::steady_clock::now();
     for (Parameter* parameter : parameters_) parameter->zero_gradient();
@@ -81,11 +87,8 @@ class Run {
             model_.add_gradients(view_of(batch), static_cast<double>(std::max<std::int64_t>(1, predictions)), pass++);
         sums.loss += part.loss;
       }
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::kCancelled) {  // as if the step had not begun
-        stream_.seek(before);
-        save();
-      }
+    } catch (const Error&) {
+      stream_.seek(before);  // as if the step had not begun
       throw;
     }
     const double loss = sums.loss / static_cast<double>(std::max<std::int64_t>(1, predictions));
@@ -99,7 +102,7 @@ class Run {
     model_.after_step();
     ++step_;
     tokens_ += n_tokens;
-    if (step_ == 1) result_.first_loss = loss;
+    if (step_ == begun_at_ + 1) result_.first_loss = loss;
     result_.last_loss = loss;
     LossRow row;
     row.step = step_;
@@ -109,12 +112,19 @@ class Run {
     row.gradient_norm = clipped.norm;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     row.tokens_per_s = static_cast<double>(n_tokens) / std::max(1e-9, seconds);
-    if (options_.evaluate_every > 0 && step_ % options_.evaluate_every == 0 && !held_out_.empty()) {
-      row.held_out_loss = look();
-      context_.progress.note(format_text("step {}: loss {:.4f}, held out {:.4f}, {:.0f} tokens/s", step_, loss,
-                                         *row.held_out_loss, row.tokens_per_s));
-    }
+    if (options_.evaluate_every > 0 && step_ % options_.evaluate_every == 0 && !held_out_.empty()) judge(row);
     if (curve_) curve_->append(row);
+  }
+
+  void judge(LossRow& row) {
+    try {
+      row.held_out_loss = look();
+    } catch (const Error&) {  // the step is taken all the same
+      if (curve_) curve_->append(row);
+      throw;
+    }
+    context_.progress.note(format_text("step {}: loss {:.4f}, held out {:.4f}, {:.0f} tokens/s", step_, row.loss,
+                                       *row.held_out_loss, row.tokens_per_s));
   }
 
   [[noreturn]] void stop_at_nonsense(double loss, double norm) {
@@ -172,9 +182,9 @@ class Run {
       reader.read(format_text("parameter.{}.{}", i, parameter.name),
                   std::span<float>(parameter.values(), static_cast<std::size_t>(parameter.size())));
     }
-    optimizer_->load(reader, parameters_);
-    stream_.seek(reader.run().position);
     step_ = reader.run().step;
+    if (step_ > 0) optimizer_->load(reader, parameters_);  // before the first step there is nothing
+    stream_.seek(reader.run().position);
     tokens_ = reader.run().tokens;
     result_.resumed = true;
   }
@@ -190,6 +200,7 @@ class Run {
   Schedule schedule_;
   std::optional<LossCurve> curve_;
   std::int64_t step_ = 0, tokens_ = 0;
+  std::int64_t begun_at_ = 0;  // steps taken before this run went on
   TrainedRun result_;
 };
 

@@ -49,7 +49,7 @@ struct TrainerOptions {
 
 struct TrainedRun {
   std::int64_t steps = 0, tokens = 0;
-  double first_loss = 0, last_loss = 0;  // of a step, nats per prediction
+  double first_loss = 0, last_loss = 0;  // of the steps taken now, nats per prediction
   double held_out_before = 0, held_out_after = 0;
   double seconds = 0;
   std::uint64_t optimizer_bytes = 0;

@@ -34,6 +34,11 @@ class Tuner {
         weights_(plain_),
         tape_(context, options.isa),
         hidden_(source.spec().hidden) {
+    if (states_.n_held_out == 0) {  // of few sequences none is held out
+      states_.n_held_out = states_.n_train;
+      states_.held_out_inputs = states_.inputs;
+      states_.held_out_targets = states_.targets;
+    }
     plain_.freeze_all();
     for (BlockTensor& tensor : tensors) {
       const std::string& name = source.spec().weights[tensor.slot].hf_name;
@@ -80,7 +85,7 @@ class Tuner {
     const std::pair<Parameter*, double> all[] = {{tensor.weights(), options_.lr_weights * weight_unit},
                                                  {tensor.scales(), options_.lr_scales * scale_unit},
                                                  {tensor.zeros(), options_.lr_zeros},
-                                                 {tensor.offsets(), options_.lr_offsets}};
+                                                 {tensor.offsets(), options_.lr_offsets * tensor.offset_step()}};
     for (const auto& [parameter, lr] : all) {
       if (parameter == nullptr) continue;
       parameter->lr_scale = lr;

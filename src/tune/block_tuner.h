@@ -14,7 +14,8 @@
 namespace nibble::tune {
 
 // States before the block as the quantized part gives them, and behind it as the original gives them, (sequences *
-// length, hidden); those that are learned from and those that judge.
+// length, hidden); those that are learned from and those that
+// judge; without any the former do.
 struct BlockStates {
   std::int64_t length = 0;
   std::int64_t n_train = 0, n_held_out = 0;  // sequences

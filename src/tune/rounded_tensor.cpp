@@ -148,7 +148,7 @@ Var RoundedTensor::values(train::Tape<float>& tape) {
     if (!encoding_->affine.symmetric)
       zeros = train::round_straight(tape, tape.parameter(zeros_), encoding_->affine.least_zero, most);
   }
-  if (keeps_codes_) return train::dequantize(tape, levels_.data(), shape_.cols(), scales, zeros, codes_);
+  if (keeps_codes_) return train::dequantize(tape, levels_.data(), shape_.rows(), shape_.cols(), scales, zeros, codes_);
   const Var offsets = trained_.offsets ? tape.parameter(offsets_) : Var{};
   return train::fake_quantize(tape, tape.parameter(weights_), scales, zeros, offsets, codes_);
 }
@@ -156,8 +156,15 @@ Var RoundedTensor::values(train::Tape<float>& tape) {
 void RoundedTensor::hold() {
   for (std::int64_t i = 0; trained_.scales && i < scales_.size(); ++i)
     scales_.values()[i] = std::max(scales_.values()[i], kLeastMultiple);
+  const auto half = static_cast<float>(offset_step() / 2);
   for (std::int64_t i = 0; trained_.offsets && i < offsets_.size(); ++i)
-    offsets_.values()[i] = std::clamp(offsets_.values()[i], -0.5f, 0.5f);
+    offsets_.values()[i] = std::clamp(offsets_.values()[i], -half, half);
+}
+
+double RoundedTensor::offset_step() const {
+  const std::vector<float>& levels = codes_.levels;
+  if (levels.empty()) return 1;
+  return static_cast<double>(levels.back() - levels.front()) / static_cast<double>(levels.size() - 1);
 }
 
 double RoundedTensor::mean_step() const {
@@ -168,7 +175,7 @@ double RoundedTensor::mean_step() const {
     for (std::int64_t c = 0; c < cols; c += codes_.group, ++n)
       sum += std::abs(static_cast<double>(group_at(row * cols + c).scale));
   }
-  return sum / static_cast<double>(std::max<std::int64_t>(1, n));
+  return offset_step() * sum / static_cast<double>(std::max<std::int64_t>(1, n));
 }
 
 RoundedTensor::Group RoundedTensor::group_at(std::int64_t i) const {
@@ -186,7 +193,7 @@ RoundedTensor::Group RoundedTensor::group_at(std::int64_t i) const {
 }
 
 std::vector<float> RoundedTensor::into_cells(std::vector<float> original) const {
-  constexpr float kMargin = 0.05f;
+  const auto margin = static_cast<float>(0.05 * offset_step());
   std::vector<float> levels = codes_.levels;
   for (int code = static_cast<int>(codes_.low); codes_.levels.empty() && code <= static_cast<int>(codes_.high); ++code)
     levels.push_back(static_cast<float>(code));
@@ -195,8 +202,8 @@ std::vector<float> RoundedTensor::into_cells(std::vector<float> original) const 
     if (group.scale == 0) continue;
     const auto level = std::ranges::lower_bound(levels, levels_[index(i)]);
     float place = original[index(i)] / group.scale + group.zero;
-    if (level != levels.begin()) place = std::max(place, (level[0] + level[-1]) / 2 + kMargin);
-    if (level + 1 != levels.end()) place = std::min(place, (level[0] + level[1]) / 2 - kMargin);
+    if (level != levels.begin()) place = std::max(place, (level[0] + level[-1]) / 2 + margin);
+    if (level + 1 != levels.end()) place = std::min(place, (level[0] + level[1]) / 2 - margin);
     original[index(i)] = (place - group.zero) * group.scale;
   }
   return original;

@@ -28,12 +28,13 @@ class RoundedTensor {
   // Its values, (rows, cols).
   train::Var values(train::Tape<float>& tape);
   // What is trained, each kind on its own; null where it is not. Scales, and the minima of block encodings, are
-  // multiples of what they were; zeros are codes, offsets shares of a step.
+  // multiples of what they were; zeros are codes, offsets are in codes or levels.
   train::Parameter* weights() { return of(trained_.weights, weights_); }
   train::Parameter* scales() { return of(trained_.scales, scales_); }
   train::Parameter* zeros() { return of(trained_.zeros, zeros_); }
   train::Parameter* offsets() { return of(trained_.offsets, offsets_); }
-  double mean_step() const;  // between neighbouring values, over all groups
+  double mean_step() const;    // between neighbouring values, over all groups
+  double offset_step() const;  // what an offset of one step is: 1, of non-linear types the mean between two levels
   // After every step: scales stay away from zero, offsets within half a step.
   void hold();
   // Of one whose codes stay: `original`, (rows, cols), moved no farther than needed to round to those codes, within a
