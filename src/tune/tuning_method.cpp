@@ -9,7 +9,7 @@ namespace {
 
 BlockTuning autoround() {
   BlockTuning tuning;
-  tuning.trained = {.weights = false, .scales = true, .zeros = true, .offsets = true};
+  tuning.trained = {.weights = false, .scales = true, .zeros = false, .offsets = true};
   tuning.optimizer = "signsgd";
   return tuning;
 }
