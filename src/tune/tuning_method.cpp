@@ -35,16 +35,27 @@ BlockTuning block_ap_paper() {
   return tuning;
 }
 
+// Weights alone, from nearest rounding, as ZeroQuant trains one layer after the other; here the inputs come from the
+// quantized layers before.
+BlockTuning lkd() {
+  BlockTuning tuning = block_ap();
+  tuning.trained = {.weights = true, .scales = false, .zeros = false, .offsets = false};
+  tuning.keep_codes = false;
+  return tuning;
+}
+
 }  // namespace
 
 std::span<const TuningMethod> tuning_methods() {
-  static const std::array<TuningMethod, 3> methods = {{
+  static const std::array<TuningMethod, 4> methods = {{
       {"autoround", "rounding offsets and scales of a block by signed gradients, from where gptq leaves it",
        "SignRound, arXiv 2309.05516; intel/auto-round", "a few hundred passes forth and back over each block", "gptq",
        autoround()},
       {"block-ap", "weights, scales and zeros of a block by AdamW, from where gptq leaves it",
        "EfficientQAT, arXiv 2407.11062, 3.2", "a few hundred passes forth and back over each block", "gptq",
        block_ap()},
+      {"lkd", "layer-by-layer distillation: the weights of a block by AdamW, from nearest rounding",
+       "ZeroQuant, arXiv 2206.01861, 4.3", "a few hundred passes forth and back over each block", "rtn", lkd()},
       {"block-ap-paper", "the same with the published learning rates and steps, from nearest rounding",
        "EfficientQAT, arXiv 2407.11062, 4.1", "4096 passes forth and back over each block", "rtn", block_ap_paper()},
   }};
