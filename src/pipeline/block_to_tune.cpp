@@ -8,17 +8,6 @@ namespace nibble::pipeline {
 
 using calib::Share;
 
-namespace {
-
-std::vector<float> rows_of(const model::ModelSource& source, std::size_t slot) {
-  const Shape& shape = source.spec().weights[slot].shape;
-  std::vector<float> out(static_cast<std::size_t>(shape.elements()));
-  source.read_rows(slot, 0, shape.rows(), out.data());
-  return out;
-}
-
-}  // namespace
-
 BlockToTune::BlockToTune(ExecContext& context, const model::ModelSource& source, calib::BlockWalk& walk,
                          const std::vector<SlotTarget>& targets, int layer, std::uint64_t memory_limit)
     : context_(context), walk_(walk), layer_(layer) {
@@ -29,7 +18,7 @@ BlockToTune::BlockToTune(ExecContext& context, const model::ModelSource& source,
   for (std::size_t slot = 0; slot < targets.size(); ++slot) {
     if (walk.spec().weights[slot].layer != layer || targets[slot].target == nullptr) continue;
     if (!tune::RoundedTensor::supports(*targets[slot].target)) continue;
-    originals_.push_back({slot, rows_of(source, slot)});
+    originals_.push_back({slot, numbers_of(source, slot)});
   }
 }
 
@@ -56,7 +45,7 @@ void BlockToTune::tune(const tune::BlockTuning& tuning, model::ModelSource& sour
                                 tuned.seconds, tuned.before, tuned.after);
     if (tuned.tensors.empty()) continue;
     source.exchange(slot, std::move(tuned.tensors[i]));
-    const std::vector<float> now = rows_of(source, slot);
+    const std::vector<float> now = numbers_of(source, slot);
     outcome.errors = sum_errors(originals_[i].weights.data(), now.data(), std::ssize(now));
   }
   if (tuned.tensors.empty()) return;

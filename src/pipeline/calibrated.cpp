@@ -33,9 +33,12 @@ const WeightSlot* slot_of(const Conversion& conversion, const SourceTensor& tens
 
 }  // namespace
 
+std::int64_t default_context(const model::ModelSpec& spec) {
+  return spec.context > 0 ? std::min(kContext, spec.context) : kContext;
+}
+
 calib::TokenChunks calibration_chunks(const model::ModelSource& source, const CalibrationText& text) {
-  const std::int64_t trained = source.spec().context;
-  const std::int64_t context = text.context > 0 ? text.context : trained > 0 ? std::min(kContext, trained) : kContext;
+  const std::int64_t context = text.context > 0 ? text.context : default_context(source.spec());
   const std::int64_t n_chunks = std::max<std::int64_t>(1, text.tokens / context);
   return calib::chunk_file(*load_tokenizer(source), text.file, {calib::Protocol::kLlamaCpp, context, n_chunks});
 }

@@ -19,6 +19,9 @@ struct CalibrationText {
   std::int64_t context = 0;  // tokens of a sequence; 0: 512 or what the model was trained for, if that is less
 };
 
+// Tokens of a sequence where none are asked for: 512, or what the model was trained for if that is less.
+std::int64_t default_context(const model::ModelSpec& spec);
+
 // The first tokens of the text, whole sequences. Errors as calib::chunk_file().
 calib::TokenChunks calibration_chunks(const model::ModelSource& source, const CalibrationText& text);
 

@@ -132,13 +132,6 @@ void quantize_first(ExecContext& context, const std::shared_ptr<ModelSource>& so
   }
 }
 
-std::vector<float> numbers_of(const ModelSource& source, std::size_t slot) {
-  const Shape& shape = source.spec().weights[slot].shape;
-  std::vector<float> out(static_cast<std::size_t>(shape.elements()));
-  source.read_rows(slot, 0, shape.rows(), out.data());
-  return out;
-}
-
 }  // namespace
 
 train::TrainerOptions trainer_options(const TrainingJob& job, double lr) {

@@ -70,6 +70,13 @@ method::Statistics statistics_of(const StageMoments& moments, std::int64_t matri
   return statistics;
 }
 
+std::vector<float> numbers_of(const model::ModelSource& source, std::size_t slot) {
+  const Shape& shape = source.spec().weights[slot].shape;
+  std::vector<float> out(static_cast<std::size_t>(shape.elements()));
+  source.read_rows(slot, 0, shape.rows(), out.data());
+  return out;
+}
+
 std::size_t find_slot(const model::ModelSpec& spec, Role role, int layer) {
   const model::WeightSlot* slot = spec.find(role, layer);
   if (slot == nullptr && role == Role::kOutput) slot = spec.find(Role::kTokenEmbedding, -1);

@@ -35,6 +35,8 @@ method::Statistics statistics_of(const StageMoments& moments, std::int64_t matri
 // The weight of that role; a tied head is the embedding.
 inline constexpr std::size_t kNoSlot = ~std::size_t{0};
 std::size_t find_slot(const model::ModelSpec& spec, model::Role role, int layer);
+// All numbers of a weight, (rows, cols).
+std::vector<float> numbers_of(const model::ModelSource& source, std::size_t slot);
 
 struct SlotSolver {
   ExecContext& context;

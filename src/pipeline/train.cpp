@@ -176,9 +176,9 @@ TrainReport train_model(const TrainRequest& request, const RunContext& run) {
     quantize.type = type;
     quantize.format = request.format;
     quantize.dry_run = request.dry_run;
-    const PhaseSeconds phases = report.written.phases;
-    report.written = quantize_adjusted(quantize, run, adjust);
-    report.written.phases = phases;
+    QuantizeReport written = quantize_adjusted(quantize, run, adjust);
+    written.phases = report.written.phases;  // of the blocks that were quantized first
+    report.written = std::move(written);
   }
   if (request.dry_run) return report;
   finish(folder, report);

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "pipeline/calibrated.h"
 #include "pipeline/loading.h"
 #include "train/jsonl_data.h"
 #include "train/text_data.h"
@@ -13,12 +14,10 @@ namespace nibble::pipeline {
 
 namespace {
 
-constexpr std::int64_t kContext = 512;
-
 std::vector<std::filesystem::path> paths(const std::vector<std::string>& names) { return {names.begin(), names.end()}; }
 
 std::int64_t choose_context(const model::ModelSpec& spec, std::int64_t asked) {
-  if (asked == 0) return spec.context > 0 ? std::min(kContext, spec.context) : kContext;
+  if (asked == 0) return default_context(spec);
   if (spec.context > 0 && asked > spec.context)
     fail(ErrorCode::kInvalidArgument, "sequences of {} tokens, but the model's context is {}", asked, spec.context);
   return asked;

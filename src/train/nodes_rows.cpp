@@ -15,6 +15,17 @@ void copy(const Real* from, std::int64_t n, Real* to) {
   std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(Real));
 }
 
+// The numbers of x from `first` on, as (rows, cols).
+template <typename Real>
+Var numbers_from(Tape<Real>& tape, Var x, std::int64_t first, std::int64_t rows, std::int64_t cols) {
+  const std::int64_t n = rows * cols;
+  const Var y = tape.make(rows, cols, {x});
+  copy(tape.value(x) + first, n, tape.mutable_value(y));
+  tape.on_backward(
+      y, [&tape, x, y, first, n] { tape.ops().add_scaled(tape.gradient(x) + first, Real{1}, tape.gradient(y), n); });
+  return y;
+}
+
 }  // namespace
 
 template <typename Real>
@@ -73,13 +84,7 @@ Var beside(Tape<Real>& tape, std::span<const Var> parts) {
 
 template <typename Real>
 Var row_range(Tape<Real>& tape, Var x, std::int64_t begin, std::int64_t n) {
-  const std::int64_t cols = tape.cols(x), first = begin * cols;
-  const Var y = tape.make(n, cols, {x});
-  copy(tape.value(x) + first, n * cols, tape.mutable_value(y));
-  tape.on_backward(y, [&tape, x, y, first, n, cols] {
-    tape.ops().add_scaled(tape.gradient(x) + first, Real{1}, tape.gradient(y), n * cols);
-  });
-  return y;
+  return numbers_from(tape, x, begin * tape.cols(x), n, tape.cols(x));
 }
 
 template <typename Real>
@@ -140,11 +145,7 @@ Var stack(Tape<Real>& tape, std::span<const Var> parts) {
 
 template <typename Real>
 Var reshape(Tape<Real>& tape, Var x, std::int64_t rows, std::int64_t cols) {
-  const std::int64_t n = rows * cols;
-  const Var y = tape.make(rows, cols, {x});
-  copy(tape.value(x), n, tape.mutable_value(y));
-  tape.on_backward(y, [&tape, x, y, n] { tape.ops().add_scaled(tape.gradient(x), Real{1}, tape.gradient(y), n); });
-  return y;
+  return numbers_from(tape, x, 0, rows, cols);
 }
 
 template <typename Real>

@@ -32,7 +32,6 @@ class Run {
         optimizer_(make_optimizer(options.optimizer, options.state_memory_limit)),
         schedule_(make_schedule(options.schedule, options.steps, options.warmup_steps, options.final_fraction)) {
     if (parameters_.empty()) fail(ErrorCode::kInvalidArgument, "nothing is trained");
-    result_.optimizer_bytes = 0;
   }
 
   TrainedRun run() {
