@@ -41,8 +41,9 @@ struct TrainRequest {
   std::int64_t warmup = -1;  // steps; -1: a twentieth
   double clip = 1;           // greatest norm of the gradient; 0: none
   std::uint64_t seed = 0;
-  bool checkpoint = false;       // less memory: blocks are computed again on the way back
-  std::string optimizer_memory;  // of its states in RAM, at most; beyond, in a file ("4GB"); empty: no limit
+  bool checkpoint = false;         // less memory: blocks are computed again on the way back
+  std::string precision = "auto";  // of products: f32, bf16x3 (numbers as sums of two bf16), bf16
+  std::string optimizer_memory;    // of its states in RAM, at most; beyond, in a file ("4GB"); empty: no limit
 
   std::int64_t evaluate_every = 0;  // steps; 0: ten times in all
   std::int64_t save_every = 100;    // steps between states from which a run goes on
@@ -54,6 +55,7 @@ struct TrainReport {
   std::string input, output, what;                     // "model", "int2-g64-asym, end to end", ...
   std::int64_t steps = 0, tokens = 0, parameters = 0;  // parameters: that are trained
   double lr = 0;
+  std::string precision;                           // that products had
   double first_loss = 0, last_loss = 0;            // nats per prediction, of a step
   double held_out_before = 0, held_out_after = 0;  // what is minimized, over the examples held out
   double seconds = 0, tokens_per_s = 0;

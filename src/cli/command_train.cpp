@@ -64,6 +64,11 @@ void add_how(CLI::App& app, TrainRequest& request) {
   app.add_option("--warmup", request.warmup, "steps; default: a twentieth")->type_name("N");
   app.add_option("--clip", request.clip, "greatest norm of the gradient; 0: none")->capture_default_str();
   app.add_option("--seed", request.seed, "of the order of examples, of weights from scratch")->capture_default_str();
+  app.add_option("--precision", request.precision,
+                 "of products: auto, f32, bf16x3 (each number as the sum of two bf16), bf16; the latter two need AMX; "
+                 "auto: bf16x3 where there is AMX, bf16 for --lora")
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_flag("--checkpoint", request.checkpoint, "less memory, a third more time: blocks are computed twice");
   app.add_option("--optimizer-memory", request.optimizer_memory, "of its states in RAM, at most; the rest in a file")
       ->type_name("SIZE");

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
+#include "base/cpu.h"
 #include "base/exec_context.h"
 
 namespace nibble::linalg {
@@ -31,6 +33,24 @@ void multiply(Lies a_lies, Lies b_lies, std::int64_t m, std::int64_t n, std::int
 template <typename Real>
 void multiply(ExecContext& context, Lies a_lies, Lies b_lies, std::int64_t m, std::int64_t n, std::int64_t k,
               Real alpha, const Real* a, std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c,
+              std::int64_t ldc);
+
+// How the factors of a product of f32 are rounded; sums are f32 in any case.
+enum class Precision : std::uint8_t {
+  kF32,
+  kBf16x3,  // each number as the sum of two bf16, three products of four: 16 bits
+  kBf16,    // 8 bits
+};
+// Has this instruction set products of bf16 that are faster than those of f32?
+bool has_bf16_products(Isa isa);
+// "f32", "bf16x3", "bf16", or "auto": bf16x3 where it is faster. Throws Error{kInvalidArgument} for another word,
+// Error{kUnsupported} where the set has no such products.
+Precision parse_precision(std::string_view word, Isa isa);
+std::string_view precision_name(Precision precision);
+// As the last, with alpha 1 and beta 1 or 0. What is not kF32 needs has_bf16_products() of the machine; k must not be 0
+// then.
+void multiply(ExecContext& context, Precision precision, Lies a_lies, Lies b_lies, std::int64_t m, std::int64_t n,
+              std::int64_t k, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, bool adds, float* c,
               std::int64_t ldc);
 
 }  // namespace nibble::linalg

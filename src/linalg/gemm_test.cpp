@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/exec_context.h"
 #include "base/rng.h"
 #include "base/thread_pool.h"
 #include "linalg/core.h"
@@ -67,6 +68,49 @@ TEST(Gemm, SameBitsFromSeveralThreadsAtOnce) {
     gemm_nt(kM, kN, kK, a.data(), kK, b.data(), kK, results[static_cast<std::size_t>(i)].data(), kN);
   });
   for (const auto& result : results) EXPECT_EQ(result, expected);
+}
+
+TEST(Multiply, RoundedFactorsInEveryLieNearDoubleSums) {
+  if (!has_bf16_products(machine_isa())) GTEST_SKIP() << "no products of bf16 here";
+  ThreadPool pool(2);
+  CancelToken cancel;
+  NullProgress progress;
+  ExecContext context{pool, cancel, progress};
+  for (const auto& [m, n, k] : {std::array<std::int64_t, 3>{1, 1, 1}, {3, 40, 33}, {33, 17, 31}, {600, 70, 1100}}) {
+    for (int lies = 0; lies < 4; ++lies) {
+      const bool a_turned = (lies & 1) != 0, b_turned = (lies & 2) != 0;
+      const std::int64_t lda = (a_turned ? m : k) + 3, ldb = (b_turned ? k : n) + 1, ldc = n + 2;
+      const auto a = random_matrix(5, (a_turned ? k : m) * lda), b = random_matrix(6, (b_turned ? n : k) * ldb);
+      const auto at = [](const std::vector<float>& from, std::int64_t i) {
+        return static_cast<double>(from[static_cast<std::size_t>(i)]);
+      };
+      for (const bool adds : {false, true}) {
+        for (const auto& [precision, error] : {std::pair{Precision::kBf16x3, 3e-5}, {Precision::kBf16, 6e-3}}) {
+          std::vector<float> c(static_cast<std::size_t>(m * ldc), -7.0f);
+          multiply(context, precision, a_turned ? Lies::kTransposed : Lies::kAsIs,
+                   b_turned ? Lies::kTransposed : Lies::kAsIs, m, n, k, a.data(), lda, b.data(), ldb, adds, c.data(),
+                   ldc);
+          double apart = 0, size = 0;
+          for (std::int64_t i = 0; i < m; ++i) {
+            for (std::int64_t j = 0; j < n; ++j) {
+              double sum = adds ? -7.0 : 0.0, square = 0;
+              for (std::int64_t l = 0; l < k; ++l) {
+                const double product =
+                    at(a, a_turned ? l * lda + i : i * lda + l) * at(b, b_turned ? j * ldb + l : l * ldb + j);
+                sum += product;
+                square += product * product;
+              }
+              const double d = at(c, i * ldc + j) - sum;
+              apart += d * d;
+              size += square;
+            }
+            for (std::int64_t j = n; j < ldc; ++j) EXPECT_EQ(c[static_cast<std::size_t>(i * ldc + j)], -7.0f);
+          }
+          EXPECT_LT(std::sqrt(apart / size), error) << m << ' ' << n << ' ' << k << ' ' << lies << ' ' << adds;
+        }
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -318,11 +318,8 @@ void set_calibration(const QuantizeRequest& request, Corridor& corridor) {
         calibration_chunks(*corridor.conversion.model, {request.calib, request.calib_tokens, request.calib_context});
     corridor.blockwise.cross = request.correction > 0;
     corridor.blockwise.transforms = choose_transforms(request.transforms, true).of_blocks;
-    if (const tune::TuningMethod* tuning = chosen_tuning(request)) {
-      corridor.blockwise.tuning = tuning->tuning;
-      corridor.blockwise.tuning->seed = request.seed;
-      corridor.blockwise.tuning->isa = best_isa();
-    }
+    if (const tune::TuningMethod* tuning = chosen_tuning(request))
+      corridor.blockwise.tuning = tune::tuning_here(*tuning, request.seed);
     const calib::TokenChunks& chunks = *corridor.calibration;
     dataset = fs::path(request.calib).filename().string();
     tokens = chunks.n_chunks * chunks.context;

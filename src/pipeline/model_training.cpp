@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "linalg/gemm.h"
 #include "nibble/memory_plan.h"
 #include "pipeline/blockwise.h"
 #include "pipeline/slot_solver.h"
@@ -37,8 +38,16 @@ std::span<const train::Example> looked_at(const TrainingData& data) {
   return std::span(data.held_out).first(std::min<std::size_t>(data.held_out.size(), kMostHeldOut));
 }
 
-void note_parameters(const std::vector<Parameter*>& parameters, TrainReport& report) {
+// "auto" is as near f32 as makes no difference, of adapters the 16 bits that QLoRA computes in.
+linalg::Precision precision_of(const TrainRequest& request) {
+  const Isa isa = best_isa();
+  const bool narrow = request.precision == "auto" && !request.lora.empty() && linalg::has_bf16_products(isa);
+  return linalg::parse_precision(narrow ? "bf16" : request.precision, isa);
+}
+
+void note_parameters(const TrainingJob& job, const std::vector<Parameter*>& parameters, TrainReport& report) {
   for (const Parameter* parameter : parameters) report.parameters += parameter->size();
+  report.precision = linalg::precision_name(precision_of(job.request));
 }
 
 // The numbers of a parameter as the weight of a slot.
@@ -83,6 +92,7 @@ train::WholeModelOptions model_options(const TrainRequest& request, double teach
   options.checkpoint = request.checkpoint;
   options.teacher_share = teacher_share;
   options.isa = best_isa();
+  options.precision = precision_of(request);
   return options;
 }
 
@@ -102,11 +112,7 @@ void quantize_first(ExecContext& context, const std::shared_ptr<ModelSource>& so
   options.method.seed = job.request.seed;
   options.observer = &calib::get_observer("mse");
   options.cross = true;
-  if (tuning != nullptr) {
-    options.tuning = tuning->tuning;
-    options.tuning->seed = job.request.seed;
-    options.tuning->isa = best_isa();
-  }
+  if (tuning != nullptr) options.tuning = tune::tuning_here(*tuning, job.request.seed);
   for (SlotTarget& target : targets) {
     if (target.target == nullptr) continue;
     const method::Method& method = method::get(tuning != nullptr ? tuning->start : "gptq");
@@ -164,6 +170,7 @@ train::TrainerOptions trainer_options(const TrainingJob& job, double lr) {
   settings.set("examples", static_cast<double>(job.data.examples.size()));
   settings.set("context", static_cast<double>(job.data.context));
   settings.set("sequences", static_cast<double>(request.sequences));
+  settings.set("precision", std::string(linalg::precision_name(precision_of(request))));
   options.settings = settings.as_object();
   return options;
 }
@@ -187,7 +194,7 @@ train::TrainedRun train_plainly(ExecContext& context, const std::shared_ptr<Mode
                                           : std::make_unique<ModelParameters<float>>(*source);
   train::WholeModel model(context, source->spec(), *weights, weights->trained(), teacher.get(),
                           model_options(job.request, share));
-  note_parameters(model.parameters(), report);
+  note_parameters(job, model.parameters(), report);
   const train::TrainerOptions options = trainer_options(job, kLrPlain);
   report.lr = options.optimizer.lr;
   const train::TrainedRun run =
@@ -234,7 +241,7 @@ train::TrainedRun train_quantized(ExecContext& context, const std::shared_ptr<Mo
   const std::vector<std::size_t> plain_slots = trained_slots(plain);
   for (const std::size_t slot : plain_slots) parameters.push_back(&plain.at(slot));
   RoundedModel model(context, source->spec(), weights, parameters, teacher.get(), model_options(job.request, share));
-  note_parameters(parameters, report);
+  note_parameters(job, parameters, report);
   report.lr = options.optimizer.lr;
   const train::TrainedRun run =
       train::train(context, model, job.data.examples, batch_options(job.request), looked_at(job.data), options);
@@ -283,7 +290,7 @@ train::TrainedRun train_lora(ExecContext& context, const std::shared_ptr<const M
   train::WholeModelOptions model = model_options(job.request, 0);
   model.checkpoint = model.checkpoint || stored;  // decoded weights of one block at a time
   LoraModel trained(context, source->spec(), weights, model);
-  note_parameters(trained.parameters(), report);
+  note_parameters(job, trained.parameters(), report);
   const train::TrainerOptions options = trainer_options(job, kLrLora);
   report.lr = options.optimizer.lr;
   const train::TrainedRun run =

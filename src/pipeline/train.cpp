@@ -202,6 +202,7 @@ std::string to_json(const TrainReport& report) {
                                                     {"tokens_per_s", report.tokens_per_s},
                                                     {"optimizer_bytes", static_cast<double>(report.optimizer_bytes)}};
   for (const auto& [name, number] : numbers) value.set(name, number);
+  value.set("precision", report.precision);
   value.set("state", report.state);
   value.set("curve", report.curve);
   value.set("plot", report.plot);
@@ -215,9 +216,9 @@ std::string to_text(const TrainReport& report) {
   std::string text;
   for (const std::string& note : report.notes) text += note + "\n";
   text += format_text("{} -> {}: {}\n", report.input, report.output, report.what);
-  text +=
-      format_text("{} steps, {} tokens in {} ({:.0f} tokens/s), {} numbers trained, learning rate {}\n", report.steps,
-                  report.tokens, format_duration(report.seconds), report.tokens_per_s, report.parameters, report.lr);
+  text += format_text("{} steps, {} tokens in {} ({:.0f} tokens/s in {}), {} numbers trained, learning rate {}\n",
+                      report.steps, report.tokens, format_duration(report.seconds), report.tokens_per_s,
+                      report.precision, report.parameters, report.lr);
   text += format_text("loss {:.4f} -> {:.4f}", report.first_loss, report.last_loss);
   if (report.held_out_after > 0)
     text += format_text(", held out {:.4f} -> {:.4f}", report.held_out_before, report.held_out_after);

@@ -9,27 +9,38 @@
 namespace nibble::train {
 
 using linalg::Lies;
-using linalg::multiply;
+
+namespace {
+
+template <typename Real>
+void multiply(Tape<Real>& tape, Lies a_lies, Lies b_lies, std::int64_t m, std::int64_t n, std::int64_t k, const Real* a,
+              std::int64_t lda, const Real* b, std::int64_t ldb, bool adds, Real* c, std::int64_t ldc) {
+  if constexpr (std::is_same_v<Real, float>) {
+    linalg::multiply(tape.context(), tape.precision(), a_lies, b_lies, m, n, k, a, lda, b, ldb, adds, c, ldc);
+  } else {
+    linalg::multiply(tape.context(), a_lies, b_lies, m, n, k, Real{1}, a, lda, b, ldb, Real(adds ? 1 : 0), c, ldc);
+  }
+}
+
+}  // namespace
 
 template <typename Real>
 Var matmul(Tape<Real>& tape, Var x, Var w) {
   const std::int64_t n = tape.rows(x), in = tape.cols(x), out = tape.rows(w);
   if (tape.cols(w) != in) fail(ErrorCode::kInternal, "a product of {} columns with {}", in, tape.cols(w));
   const Var y = tape.make(n, out, {x, w});
-  multiply(tape.context(), Lies::kAsIs, Lies::kTransposed, n, out, in, Real{1}, tape.value(x), in, tape.value(w), in,
-           Real{0}, tape.mutable_value(y), out);
+  multiply(tape, Lies::kAsIs, Lies::kTransposed, n, out, in, tape.value(x), in, tape.value(w), in, false,
+           tape.mutable_value(y), out);
   tape.on_backward(y, [&tape, x, w, y, n, in, out] {
     const Real* dy = tape.gradient(y);
     bool adds = false;
     if (tape.has_gradient(x)) {
       Real* dx = tape.gradient(x, adds);
-      multiply(tape.context(), Lies::kAsIs, Lies::kAsIs, n, in, out, Real{1}, dy, out, tape.value(w), in,
-               Real(adds ? 1 : 0), dx, in);
+      multiply(tape, Lies::kAsIs, Lies::kAsIs, n, in, out, dy, out, tape.value(w), in, adds, dx, in);
     }
     if (tape.has_gradient(w)) {
       Real* dw = tape.gradient(w, adds);
-      multiply(tape.context(), Lies::kTransposed, Lies::kAsIs, out, in, n, Real{1}, dy, out, tape.value(x), in,
-               Real(adds ? 1 : 0), dw, in);
+      multiply(tape, Lies::kTransposed, Lies::kAsIs, out, in, n, dy, out, tape.value(x), in, adds, dw, in);
     }
   });
   return y;

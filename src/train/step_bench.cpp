@@ -1,6 +1,6 @@
 // Speed of a training step: of a whole model with AdamW, of one block, and of the products in them alone, beside what
 // the machine's fused multiply-adds give. Used by dev/compare_training_speed.py, too.
-//   nibble_train_bench MODEL model|block [SEQUENCES [TOKENS [ROUNDS]]]
+//   nibble_train_bench MODEL model|block [SEQUENCES [TOKENS [ROUNDS [f32|bf16x3|bf16]]]]
 // A line a round: seconds of a step, its GFLOP/s (6 per weight and token, attention left out), tokens per second, share
 // of the FMA peak, share of the peak of the products alone.
 #include <algorithm>
@@ -36,7 +36,8 @@ double seconds_of(const auto& work) {
 }
 
 // The three products of each linear, forth and back.
-double product_seconds(ExecContext& context, const std::vector<Shape2>& shapes, std::int64_t n) {
+double product_seconds(ExecContext& context, linalg::Precision precision, const std::vector<Shape2>& shapes,
+                       std::int64_t n) {
   using linalg::Lies;
   std::int64_t most = 0, widest = 0;
   for (const Shape2& shape : shapes) {
@@ -47,12 +48,12 @@ double product_seconds(ExecContext& context, const std::vector<Shape2>& shapes, 
       y(x);
   return seconds_of([&] {
     for (const auto& [rows, cols] : shapes) {
-      linalg::multiply(context, Lies::kAsIs, Lies::kTransposed, n, rows, cols, 1.0f, x.data(), cols, w.data(), cols,
-                       0.0f, y.data(), rows);
-      linalg::multiply(context, Lies::kAsIs, Lies::kAsIs, n, cols, rows, 1.0f, y.data(), rows, w.data(), cols, 0.0f,
-                       x.data(), cols);
-      linalg::multiply(context, Lies::kTransposed, Lies::kAsIs, rows, cols, n, 1.0f, y.data(), rows, x.data(), cols,
-                       0.0f, dw.data(), cols);
+      linalg::multiply(context, precision, Lies::kAsIs, Lies::kTransposed, n, rows, cols, x.data(), cols, w.data(),
+                       cols, false, y.data(), rows);
+      linalg::multiply(context, precision, Lies::kAsIs, Lies::kAsIs, n, cols, rows, y.data(), rows, w.data(), cols,
+                       false, x.data(), cols);
+      linalg::multiply(context, precision, Lies::kTransposed, Lies::kAsIs, rows, cols, n, y.data(), rows, x.data(),
+                       cols, false, dw.data(), cols);
     }
   });
 }
@@ -61,7 +62,9 @@ double product_seconds(ExecContext& context, const std::vector<Shape2>& shapes, 
 
 int main(int argc, char** argv) try {
   if (const char* core = linalg::better_core()) restart_with("OPENBLAS_CORETYPE", core, argv);
-  if (argc < 3) fail(ErrorCode::kInvalidArgument, "usage: {} MODEL model|block [SEQUENCES [TOKENS [ROUNDS]]]", argv[0]);
+  if (argc < 3)
+    fail(ErrorCode::kInvalidArgument, "usage: {} MODEL model|block [SEQUENCES [TOKENS [ROUNDS [f32|bf16x3|bf16]]]]",
+         argv[0]);
   const bool whole = std::string(argv[2]) == "model";
   const auto number = [&](int i, int fallback) { return argc > i ? std::atoi(argv[i]) : fallback; };
   const train::Sequences sequences = {number(3, 8), number(4, 256)};
@@ -74,7 +77,8 @@ int main(int argc, char** argv) try {
   const model::ModelSpec& spec = source->spec();
   train::ModelParameters<float> weights(*source, whole ? train::ModelParameters<float>::kAllLayers : 0);
   train::DecoderGraph<float> graph(spec);
-  train::Tape<float> tape(context, best_isa());
+  const linalg::Precision precision = linalg::parse_precision(argc > 6 ? argv[6] : "f32", best_isa());
+  train::Tape<float> tape(context, best_isa(), precision);
   const auto optimizer = train::make_optimizer({});
   std::vector<token::TokenId> tokens;
   for (std::int64_t i = 0; i < n; ++i)
@@ -107,7 +111,7 @@ int main(int argc, char** argv) try {
   };
   step();
   for (int round = 0; round < number(5, 5); ++round) {
-    const double s = seconds_of(step), products = product_seconds(context, shapes, n);
+    const double s = seconds_of(step), products = product_seconds(context, precision, shapes, n);
     const double peak = kernel::measure_roofline(pool, machine_isa(), std::uint64_t{1} << 24).f32_ops_per_s;
     std::printf("%.4f s  %.1f GFLOP/s  %.0f tokens/s  %.3f of peak  products %.3f of peak  (%d threads, %zu MiB)\n", s,
                 operations / s / 1e9, static_cast<double>(n) / s, operations / s / peak, operations / products / peak,

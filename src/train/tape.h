@@ -10,6 +10,7 @@
 
 #include "base/cpu.h"
 #include "base/exec_context.h"
+#include "linalg/gemm.h"
 #include "ops/training_ops.h"
 #include "train/parameter.h"
 
@@ -40,17 +41,21 @@ class BufferPool {
 template <typename Real>
 class Tape {
  public:
-  Tape(ExecContext& context, Isa isa) : Tape(context, choose_training_ops<Real>(isa), std::make_shared<BufferPool>()) {}
-  Tape(ExecContext& context, const ops::TrainingOps<Real>& ops, std::shared_ptr<BufferPool> buffers)
-      : context_(context), ops_(ops), buffers_(std::move(buffers)) {}
+  // `precision`: of the products of linears in f32.
+  Tape(ExecContext& context, Isa isa, linalg::Precision precision = linalg::Precision::kF32)
+      : Tape(context, choose_training_ops<Real>(isa), std::make_shared<BufferPool>(), precision) {}
+  Tape(ExecContext& context, const ops::TrainingOps<Real>& ops, std::shared_ptr<BufferPool> buffers,
+       linalg::Precision precision = linalg::Precision::kF32)
+      : context_(context), ops_(ops), precision_(precision), buffers_(std::move(buffers)) {}
   ~Tape() { clear(); }
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
   // One for a part of the graph that is computed, and gone through backwards, on its own; memory is shared.
-  std::unique_ptr<Tape> nested() const { return std::make_unique<Tape>(context_, ops_, buffers_); }
+  std::unique_ptr<Tape> nested() const { return std::make_unique<Tape>(context_, ops_, buffers_, precision_); }
 
   ExecContext& context() const { return context_; }
   const ops::TrainingOps<Real>& ops() const { return ops_; }
+  linalg::Precision precision() const { return precision_; }
 
   // Numbers of the caller's, which must outlive the tape's use of them. Of a constant no gradient is asked; that of a
   // parameter is added to its own.
@@ -99,6 +104,7 @@ class Tape {
 
   ExecContext& context_;
   const ops::TrainingOps<Real>& ops_;
+  linalg::Precision precision_;
   std::shared_ptr<BufferPool> buffers_;
   std::vector<Node> nodes_;
 };

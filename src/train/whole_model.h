@@ -12,6 +12,7 @@ struct WholeModelOptions {
   bool checkpoint = false;   // blocks are computed again on the way back
   double teacher_share = 1;  // of the loss, where there is a teacher
   Isa isa = Isa::kScalar;
+  linalg::Precision precision = linalg::Precision::kF32;  // of the products of linears
 };
 
 class WholeModel : public TrainedModel {
@@ -19,7 +20,10 @@ class WholeModel : public TrainedModel {
   // `weights` is what the graph multiplies with, `parameters` what of it is trained. All must outlive this.
   WholeModel(ExecContext& context, const model::ModelSpec& spec, GraphWeights<float>& weights,
              std::vector<Parameter*> parameters, GraphWeights<float>* teacher, const WholeModelOptions& options)
-      : graph_(spec), weights_(weights), parameters_(std::move(parameters)), tape_(context, options.isa) {
+      : graph_(spec),
+        weights_(weights),
+        parameters_(std::move(parameters)),
+        tape_(context, options.isa, options.precision) {
     loss_.checkpoint = options.checkpoint;
     loss_.teacher = teacher;
     loss_.teacher_share = options.teacher_share;

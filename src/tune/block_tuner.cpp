@@ -32,7 +32,7 @@ class Tuner {
         graph_(source.spec()),
         plain_(source, layer),
         weights_(plain_),
-        tape_(context, options.isa),
+        tape_(context, options.isa, options.precision),
         hidden_(source.spec().hidden) {
     if (states_.n_held_out == 0) {  // of few sequences none is held out
       states_.n_held_out = states_.n_train;

@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "base/exec_context.h"
+#include "linalg/gemm.h"
 #include "model/source.h"
 #include "train/optimizer.h"
 #include "tune/rounded_tensor.h"
@@ -47,6 +48,7 @@ struct BlockTuning {
   bool keep_codes = true;
   std::uint64_t seed = 0;
   Isa isa = Isa::kScalar;
+  linalg::Precision precision = linalg::Precision::kF32;  // of the products of linears
 };
 
 struct TunedBlock {

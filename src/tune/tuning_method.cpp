@@ -62,6 +62,14 @@ std::span<const TuningMethod> tuning_methods() {
   return methods;
 }
 
+BlockTuning tuning_here(const TuningMethod& method, std::uint64_t seed) {
+  BlockTuning tuning = method.tuning;
+  tuning.seed = seed;
+  tuning.isa = best_isa();
+  tuning.precision = linalg::parse_precision("auto", tuning.isa);
+  return tuning;
+}
+
 const TuningMethod* find_tuning_method(std::string_view name) {
   const auto methods = tuning_methods();
   const auto found = std::ranges::find(methods, name, &TuningMethod::name);

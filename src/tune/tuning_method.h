@@ -16,6 +16,8 @@ struct TuningMethod {
 
 // The table; find() gives null for another name.
 std::span<const TuningMethod> tuning_methods();
+// Its numbers, with the kernels and the precision that are best on this machine.
+BlockTuning tuning_here(const TuningMethod& method, std::uint64_t seed);
 const TuningMethod* find_tuning_method(std::string_view name);
 
 }  // namespace nibble::tune
