@@ -72,6 +72,8 @@ class BlockWalk {
   // Those of the original beside them, in the same order; null without one.
   const float* original_states() const { return original_ ? original_states_.floats() : nullptr; }
   std::int64_t n_sequences(Share share) const { return sequences(share); }
+  // `behind`: the original's states behind a block that it stands before, where it stays.
+  void run_original(ExecContext& context, int layer, float* behind);
   // Back to `before`, states as states() gave them before that block, and through the block as it is by now. The
   // original's stay behind it.
   void run_again(ExecContext& context, int layer, const float* before);

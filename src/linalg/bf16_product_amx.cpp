@@ -1,8 +1,8 @@
 // Both factors are packed as tiles of the AMX unit, 16 lines of 32 numbers: of the left one a line is 32 columns of a
 // row, of the right one two rows of 16 columns, interleaved. Four tiles of sums at a time stay in registers.
-#include "linalg/bf16_product.h"
-
 #include <immintrin.h>
+
+#include "linalg/bf16_product.h"
 
 namespace nibble::linalg {
 
@@ -44,8 +44,10 @@ void transpose(__m512i* line) {
   }
   // line[4 q + j], 128 bits l: pairs 4 l + j of lines 4 q to 4 q + 3
   for (int j = 0; j < 4; ++j) {
-    const __m512i a = _mm512_shuffle_i32x4(line[j], line[4 + j], 0x88), b = _mm512_shuffle_i32x4(line[8 + j], line[12 + j], 0x88);
-    const __m512i c = _mm512_shuffle_i32x4(line[j], line[4 + j], 0xDD), d = _mm512_shuffle_i32x4(line[8 + j], line[12 + j], 0xDD);
+    const __m512i a = _mm512_shuffle_i32x4(line[j], line[4 + j], 0x88),
+                  b = _mm512_shuffle_i32x4(line[8 + j], line[12 + j], 0x88);
+    const __m512i c = _mm512_shuffle_i32x4(line[j], line[4 + j], 0xDD),
+                  d = _mm512_shuffle_i32x4(line[8 + j], line[12 + j], 0xDD);
     t[j] = _mm512_shuffle_i32x4(a, b, 0x88);
     t[8 + j] = _mm512_shuffle_i32x4(a, b, 0xDD);
     t[4 + j] = _mm512_shuffle_i32x4(c, d, 0x88);

@@ -61,7 +61,8 @@ class Blockwise {
       release_kept_weights(layer);
       progress.add(1);
     }
-    run_stage(walk_.head_stage());
+    std::optional<BlockToTune> none;
+    run_stage(walk_.head_stage(), none);
     block_done(-1);
   }
   std::vector<SlotOutcome> take_outcomes() { return std::move(outcomes_); }
@@ -92,10 +93,12 @@ class Blockwise {
     }
     const std::vector<Stage> stages = walk_.stages(context_, layer);
     std::optional<BlockToTune> to_tune;
-    if (options_.tuning) to_tune.emplace(context_, *source_, walk_, targets_, layer, options_.memory_limit);
+    if (options_.tuning) to_tune.emplace(context_, *source_, walk_, targets_, options_, layer);
     CacheSample sample;
     for (std::size_t i = 0; i < stages.size(); ++i) {
-      if (run_stage(stages[i])) walk_.reload(context_, layer);
+      bool exchanged = run_stage(stages[i], to_tune);
+      if (to_tune && exchanged) exchanged = absorb(*to_tune, std::span(stages).subspan(i + 1)) || exchanged;
+      if (exchanged) walk_.reload(context_, layer);
       if (i + 1 == stages.size() || stages[i + 1].half != stages[i].half)
         walk_.pass(context_, layer, stages[i].half, options_.cache != nullptr ? &sample : nullptr);
     }
@@ -107,21 +110,38 @@ class Blockwise {
     }
     if (!to_tune) return;
     const auto start = std::chrono::steady_clock::now();
-    to_tune->tune(*options_.tuning, *source_, outcomes_);
+    to_tune->tune(outcomes_);
     spent_.tuning += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
-  // Was anything exchanged?
-  bool run_stage(const Stage& stage) {
+  std::vector<std::size_t> slots_of(const Stage& stage) const {
     std::vector<std::size_t> slots;
     for (const Role role : stage.roles) {
       const std::size_t slot = find_slot(walk_.spec(), role, stage.layer);
       if (slot != kNoSlot && targets_[slot].target != nullptr) slots.push_back(slot);
     }
+    return slots;
+  }
+
+  bool absorb(BlockToTune& block, std::span<const Stage> later) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<std::size_t> slots;
+    for (const Stage& stage : later) std::ranges::copy(slots_of(stage), std::back_inserter(slots));
+    const bool exchanged = block.absorb(slots);
+    spent_.tuning += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return exchanged;
+  }
+
+  // Was anything exchanged?
+  bool run_stage(const Stage& stage, std::optional<BlockToTune>& to_tune) {
+    const std::vector<std::size_t> slots = slots_of(stage);
     if (slots.empty()) return false;
     const bool gram = std::ranges::any_of(
         slots, [&](std::size_t slot) { return method::asks_for_gram(*targets_[slot].method, options_.method); });
-    const StageMoments moments = collect_moments(context_, walk_, stage, gram, options_.cross);
+    // What was trained since is to give what it gives with these inputs, not what the original gave.
+    const bool trained =
+        to_tune && std::ranges::any_of(slots, [&](std::size_t slot) { return to_tune->absorbed(slot); });
+    const StageMoments moments = collect_moments(context_, walk_, stage, gram, options_.cross && !trained);
     const SlotSolver solver{context_, *source_, options_.method};
     std::vector<float> sample;
     for (const std::size_t slot : slots) {
@@ -131,6 +151,7 @@ class Blockwise {
       if (!kept.empty()) inputs.kept = {tensor.view().part(PartRole::kOutlierColumns).bytes};
       tensor.set_inputs(inputs);
       source_->exchange(slot, std::move(tensor));
+      if (to_tune) to_tune->note_inputs(slot, moments.train);
     }
     for (const std::size_t slot : slots) spent_.solving += outcomes_[slot].seconds;
     return true;

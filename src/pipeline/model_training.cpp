@@ -50,19 +50,10 @@ void note_parameters(const TrainingJob& job, const std::vector<Parameter*>& para
   report.precision = linalg::precision_name(precision_of(job.request));
 }
 
-// The numbers of a parameter as the weight of a slot.
-Tensor tensor_of(const Parameter& parameter, const Shape& shape) {
-  const encoding::EncodingInfo& f32 = encoding::get("f32");
-  Tensor tensor = encoding::allocate(f32, shape);
-  std::memcpy(tensor.mutable_part(PartRole::kCodes).data(), parameter.values(),
-              static_cast<std::size_t>(parameter.size()) * sizeof(float));
-  return tensor;
-}
-
 void exchange_trained(ModelSource& source, const ModelParameters<float>& weights,
                       const std::vector<std::size_t>& slots) {
   for (const std::size_t slot : slots)
-    source.exchange(slot, tensor_of(weights.at(slot), source.spec().weights[slot].shape));
+    source.exchange(slot, train::as_f32(weights.at(slot), source.spec().weights[slot].shape));
 }
 
 // Slots whose parameters are trained.

@@ -149,17 +149,27 @@ double SlotSolver::relative_error(std::size_t slot, const Stage& stage, const St
   return whole > 0 ? changed / whole : 0;
 }
 
-Tensor SlotSolver::solve_alone(std::size_t slot, const SlotTarget& to) const {
+Tensor SlotSolver::solve_by_importance(std::size_t slot, const SlotTarget& to,
+                                       const std::vector<std::vector<float>>& importance) const {
   const model::WeightSlot& weight = source.spec().weights[slot];
+  Tensor tensor = encoding::allocate(*to.target, weight.shape);
+  const auto matrices = std::max<std::int64_t>(1, std::ssize(importance));
   method::Job job;
   job.tensor = weight.hf_name;
   job.target = to.target;
-  job.shape = weight.shape;
+  job.shape = {weight.shape.rows() / matrices, weight.shape.cols()};
   job.options = options;
   without_inputs(job);
-  Tensor tensor = encoding::allocate(*to.target, weight.shape);
-  method::quantize_into(context, *to.method, job, MatrixRows(source, slot, 0, weight.shape), 0, tensor);
+  for (std::int64_t m = 0; m < matrices; ++m) {
+    if (!importance.empty()) job.statistics.importance = importance[static_cast<std::size_t>(m)];
+    const std::int64_t first = m * job.shape.rows();
+    method::quantize_into(context, *to.method, job, MatrixRows(source, slot, first, job.shape), first, tensor);
+  }
   return tensor;
+}
+
+Tensor SlotSolver::solve_alone(std::size_t slot, const SlotTarget& to) const {
+  return solve_by_importance(slot, to, {});
 }
 
 void SlotSolver::solve_matrix(const method::Method& method, const method::Job& job, std::size_t slot,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/exec_context.h"
 #include "calib/block_walk.h"
@@ -50,6 +51,9 @@ struct SlotSolver {
   // inputs: of at most `most_rows` rows of each matrix, spread over it. Rows are solved independently of each other.
   double relative_error(std::size_t slot, const calib::Stage& stage, const StageMoments& moments, const SlotTarget& to,
                         std::int64_t most_rows) const;
+  // Without statistics but the importance of each column, of a stack of each of its matrices; none: all alike.
+  Tensor solve_by_importance(std::size_t slot, const SlotTarget& to,
+                             const std::vector<std::vector<float>>& importance) const;
   // Without statistics.
   Tensor solve_alone(std::size_t slot, const SlotTarget& to) const;
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "encoding/encoding.h"
 
 namespace nibble::train {
 
@@ -31,6 +33,13 @@ std::size_t slot_of(const ModelSpec& spec, Role role, int layer, bool bias) {
   if (role == Role::kOutput && spec.tied && !bias) role = Role::kTokenEmbedding;
   const WeightSlot* slot = spec.find(role, layer, bias);
   return slot == nullptr ? ~std::size_t{0} : static_cast<std::size_t>(slot - spec.weights.data());
+}
+
+Tensor as_f32(const Parameter& parameter, const Shape& shape) {
+  Tensor tensor = encoding::allocate(encoding::get("f32"), shape);
+  std::memcpy(tensor.mutable_part(PartRole::kCodes).data(), parameter.values(),
+              static_cast<std::size_t>(parameter.size()) * sizeof(float));
+  return tensor;
 }
 
 template <typename Real>

@@ -51,6 +51,8 @@ class ModelParameters : public GraphWeights<Real> {
   std::vector<std::unique_ptr<BasicParameter<Real>>> parameters_;
 };
 
+// The numbers of a parameter as a tensor of that shape in f32.
+Tensor as_f32(const Parameter& parameter, const Shape& shape);
 // The slot that a linear's weight comes from: that of the role; of a tied head the embedding.
 std::size_t slot_of(const model::ModelSpec& spec, model::Role role, int layer, bool bias = false);
 

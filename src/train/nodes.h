@@ -117,9 +117,9 @@ Var cross_entropy(Tape<Real>& tape, Var logits, std::vector<token::TokenId> labe
 // sum p (log p - log softmax(logits)) with p = softmax(teacher), (rows, cols), which is used up, too.
 template <typename Real>
 Var kl_divergence(Tape<Real>& tape, Var logits, Real* teacher, std::vector<Real> weights);
-// The sum of squares of x - target times weight.
+// The sum of squares of x - target times weight; a share of them, the largest, can be left out.
 template <typename Real>
-Var squared_error(Tape<Real>& tape, Var x, const Real* target, double weight);
+Var squared_error(Tape<Real>& tape, Var x, const Real* target, double weight, double left_out = 0);
 // a + b of losses
 template <typename Real>
 Var add_losses(Tape<Real>& tape, Var a, Var b);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "train/nodes.h"
@@ -74,17 +75,34 @@ Var kl_divergence(Tape<Real>& tape, Var logits, Real* teacher, std::vector<Real>
   });
 }
 
+namespace {
+
+// The largest difference of two runs of n numbers that is not among the share of those left out.
 template <typename Real>
-Var squared_error(Tape<Real>& tape, Var x, const Real* target, double weight) {
+Real largest_counted(const Real* a, const Real* b, std::int64_t n, double left_out) {
+  const auto largest = static_cast<std::int64_t>(left_out * static_cast<double>(n));
+  if (largest <= 0) return std::numeric_limits<Real>::infinity();
+  std::vector<Real> apart(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) apart[static_cast<std::size_t>(i)] = std::abs(a[i] - b[i]);
+  const auto at = apart.end() - 1 - largest;
+  std::nth_element(apart.begin(), at, apart.end());
+  return *at;
+}
+
+}  // namespace
+
+template <typename Real>
+Var squared_error(Tape<Real>& tape, Var x, const Real* target, double weight, double left_out) {
   const std::int64_t n = tape.rows(x), cols = tape.cols(x);
   const Var loss = tape.make(1, 1, {x});
+  const Real limit = largest_counted(tape.value(x), target, n * cols, left_out);
   std::vector<double> costs(static_cast<std::size_t>(n));
   for_rows(tape, n, cols, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       double sum = 0;
       for (std::int64_t c = i * cols; c < (i + 1) * cols; ++c) {
-        const auto d = static_cast<double>(tape.value(x)[c] - target[c]);
-        sum += d * d;
+        const Real d = tape.value(x)[c] - target[c];
+        if (!(std::abs(d) > limit)) sum += static_cast<double>(d) * static_cast<double>(d);
       }
       costs[static_cast<std::size_t>(i)] = sum;
     }
@@ -92,11 +110,14 @@ Var squared_error(Tape<Real>& tape, Var x, const Real* target, double weight) {
   double sum = 0;
   for (const double cost : costs) sum += cost;
   *tape.mutable_value(loss) = static_cast<Real>(weight * sum);
-  tape.on_backward(loss, [&tape, x, target, loss, weight, n, cols] {
+  tape.on_backward(loss, [&tape, x, target, loss, weight, limit, n, cols] {
     const Real factor = *tape.gradient(loss) * static_cast<Real>(2 * weight);
     Real* dx = tape.gradient(x);
     for_numbers(tape, n * cols, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) dx[i] += factor * (tape.value(x)[i] - target[i]);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const Real d = tape.value(x)[i] - target[i];
+        if (!(std::abs(d) > limit)) dx[i] += factor * d;
+      }
     });
   });
   return loss;
@@ -161,7 +182,7 @@ Var loss_in_parts(Tape<Real>& tape, Var x, std::int64_t most_rows,
 #define NIBBLE_INSTANTIATE(Real)                                                                \
   template Var cross_entropy(Tape<Real>&, Var, std::vector<token::TokenId>, std::vector<Real>); \
   template Var kl_divergence(Tape<Real>&, Var, Real*, std::vector<Real>);                       \
-  template Var squared_error(Tape<Real>&, Var, const Real*, double);                            \
+  template Var squared_error(Tape<Real>&, Var, const Real*, double, double);                    \
   template Var add_losses(Tape<Real>&, Var, Var);                                               \
   template Var checkpoint(Tape<Real>&, Var, std::function<Var(Tape<Real>&, Var)>);              \
   template Var loss_in_parts(Tape<Real>&, Var, std::int64_t, const std::function<Var(Tape<Real>&, Var, std::int64_t)>&);

@@ -239,6 +239,7 @@ const Real* some_target() {
 TEST(NodesTest, Losses) {
   check({{4, 9}}, FUNCTION(cross_entropy<Real>(tape, scale(tape, in[0], 1), {3, 0, 8, 1}, {1, 0, 0.5, 2})));
   check({{4, 9}}, FUNCTION(squared_error<Real>(tape, in[0], some_target<Real>(), 0.25)));
+  check({{4, 9}}, FUNCTION(squared_error<Real>(tape, in[0], some_target<Real>(), 0.25, 0.2)));
   const auto divergence = [](auto zero) {
     using Real = decltype(zero);
     return [](Tape<Real>& tape, const std::vector<Var>& in) {

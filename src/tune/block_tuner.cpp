@@ -24,7 +24,7 @@ constexpr int kLooks = 10;  // at the held-out error, over all iterations
 class Tuner {
  public:
   Tuner(ExecContext& context, const model::ModelSource& source, int layer, const BlockStates& states,
-        std::vector<BlockTensor> tensors, const BlockTuning& options)
+        const BlockTuning& options)
       : context_(context),
         layer_(layer),
         states_(states),
@@ -39,44 +39,65 @@ class Tuner {
       states_.held_out_inputs = states_.inputs;
       states_.held_out_targets = states_.targets;
     }
+  }
+
+  void train_rounded(std::vector<BlockTensor> tensors) {
     plain_.freeze_all();
     for (BlockTensor& tensor : tensors) {
-      const std::string& name = source.spec().weights[tensor.slot].hf_name;
+      const std::string& name = plain_.spec().weights[tensor.slot].hf_name;
       std::vector<float> from = std::move(tensor.original);
-      if (options.keep_codes) from = RoundedTensor(name, tensor.start, {}, {}).into_cells(std::move(from));
-      auto rounded = std::make_unique<RoundedTensor>(name, tensor.start, std::move(from), options.trained);
+      if (options_.keep_codes) from = RoundedTensor(name, tensor.start, {}, {}).into_cells(std::move(from));
+      auto rounded = std::make_unique<RoundedTensor>(name, tensor.start, std::move(from), options_.trained);
       slots_.push_back(tensor.slot);
       add_parameters(weights_.round(tensor.slot, std::move(rounded), tensor.start.inputs));
     }
   }
+  void train_plain(const std::vector<std::size_t>& slots) {
+    slots_ = slots;
+    for (std::size_t slot = 0; slot < plain_.size(); ++slot) {
+      if (!plain_.has(slot)) continue;
+      if (std::ranges::find(slots, slot) == slots.end()) {
+        plain_.freeze(slot);
+        continue;
+      }
+      Parameter& parameter = plain_.at(slot);
+      double sum = 0;
+      for (std::int64_t i = 0; i < parameter.size(); ++i)
+        sum += std::pow(static_cast<double>(parameter.values()[i]), 2);
+      parameter.lr_scale = options_.lr_plain * std::sqrt(sum / static_cast<double>(parameter.size()));
+      parameters_.push_back(&parameter);
+    }
+  }
 
-  TunedBlock run() {
+  // With the optimizer of that name.
+  TunedBlock run(const std::string& optimizer_name, int iterations) {
     const auto start = std::chrono::steady_clock::now();
     TunedBlock result;
-    const double size = square(states_.held_out_targets, states_.n_held_out);
-    result.before = result.after = held_out_error() / size;
+    result.before = result.after = relative_error();
     train::OptimizerSpec spec;
-    spec.kind = options_.optimizer;
+    spec.kind = optimizer_name;
     spec.lr = 1;
     spec.weight_decay = options_.weight_decay;
     const auto optimizer = train::make_optimizer(spec);
-    const auto schedule = train::make_schedule(options_.schedule, options_.iterations, 0, options_.final_fraction);
-    const int look_every = std::max(1, options_.iterations / kLooks);
-    for (int i = 0; i < options_.iterations; ++i) {
+    const auto schedule = train::make_schedule(options_.schedule, iterations, 0, options_.final_fraction);
+    const int look_every = std::max(1, iterations / kLooks);
+    for (int i = 0; i < iterations; ++i) {
       context_.check_cancelled();
       take_gradient(i);
       optimizer->step(context_, parameters_, schedule.factor(i));
       weights_.hold();
-      if ((i + 1) % look_every != 0 && i + 1 != options_.iterations) continue;
-      const double error = held_out_error() / size;
+      if ((i + 1) % look_every != 0 && i + 1 != iterations) continue;
+      const double error = relative_error();
       if (!(error < result.after)) continue;
       result.after = error;
       result.best_iteration = i + 1;
       result.tensors = packed();
+      if (options_.search_again) result.unrounded = unrounded();
     }
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
   }
+  double relative_error() { return held_out_error() / square(states_.held_out_targets, states_.n_held_out); }
 
  private:
   void add_parameters(RoundedTensor& tensor) {
@@ -108,7 +129,7 @@ class Tuner {
     const Sequences sequences = {n, states_.length};
     const Var x = tape_.constant(sequences.rows(), hidden_, inputs.data());
     const Var y = graph_.block(tape_, weights_, layer_, x, sequences);
-    tape_.backward(train::squared_error(tape_, y, targets.data(), 1 / static_cast<double>(n * run)));
+    tape_.backward(train::squared_error(tape_, y, targets.data(), 1 / static_cast<double>(n * run), options_.left_out));
     tape_.clear();
   }
 
@@ -135,7 +156,20 @@ class Tuner {
 
   std::vector<Tensor> packed() const {
     std::vector<Tensor> out;
-    for (const std::size_t slot : slots_) out.push_back(weights_.rounded().at(slot).tensor->pack());
+    for (const std::size_t slot : slots_) {
+      const auto rounded = weights_.rounded().find(slot);
+      out.push_back(rounded != weights_.rounded().end()
+                        ? rounded->second.tensor->pack()
+                        : train::as_f32(plain_.at(slot), plain_.spec().weights[slot].shape));
+    }
+    return out;
+  }
+  std::vector<Tensor> unrounded() const {
+    std::vector<Tensor> out;
+    for (const std::size_t slot : slots_) {
+      const RoundedTensor& tensor = *weights_.rounded().at(slot).tensor;
+      out.push_back(tensor.has_blocks() ? tensor.unrounded() : Tensor());
+    }
     return out;
   }
 
@@ -156,7 +190,21 @@ class Tuner {
 
 TunedBlock tune_block(ExecContext& context, const model::ModelSource& source, int layer, const BlockStates& states,
                       std::vector<BlockTensor> tensors, const BlockTuning& options) {
-  return Tuner(context, source, layer, states, std::move(tensors), options).run();
+  Tuner tuner(context, source, layer, states, options);
+  tuner.train_rounded(std::move(tensors));
+  return tuner.run(options.optimizer, options.iterations);
+}
+
+TunedBlock absorb_error(ExecContext& context, const model::ModelSource& source, int layer, const BlockStates& states,
+                        const std::vector<std::size_t>& slots, const BlockTuning& options) {
+  Tuner tuner(context, source, layer, states, options);
+  tuner.train_plain(slots);
+  return tuner.run("adamw", options.absorb_iterations);
+}
+
+double block_error(ExecContext& context, const model::ModelSource& source, int layer, const BlockStates& states,
+                   const BlockTuning& options) {
+  return Tuner(context, source, layer, states, options).relative_error();
 }
 
 }  // namespace nibble::tune

@@ -44,6 +44,13 @@ struct BlockTuning {
   std::string schedule = "linear";
   double final_fraction = 0;
   double weight_decay = 0;
+  double left_out = 0;  // share of the block's squared errors, the largest, that are not learned from
+  // Steps that train what of the block is not quantized yet, after each stage; 0: none. Learning rate: `lr_plain` of
+  // the weights' own size.
+  int absorb_iterations = 0;
+  double lr_plain = 0.002;
+  // Are the scales of block encodings searched anew for what the tuning made of the weights?
+  bool search_again = false;
   // Are weights that are rounded first moved into the cells of the codes they have, as far as need be?
   bool keep_codes = true;
   std::uint64_t seed = 0;
@@ -55,12 +62,21 @@ struct TunedBlock {
   double before = 0, after = 0;  // squared error of the held-out outputs over their square
   int best_iteration = 0;        // 0: as it was
   double seconds = 0;
-  std::vector<Tensor> tensors;  // of each BlockTensor; empty where nothing was better
+  std::vector<Tensor> tensors;  // of each BlockTensor or slot; empty where nothing was better
+  // With search_again: those of block encodings before they are rounded, f32; empty ones of others.
+  std::vector<Tensor> unrounded;
 };
 
 // `source` gives all other weights of the block. The result is that of the iteration with the least held-out error;
 // nothing where none is below the first.
 TunedBlock tune_block(ExecContext& context, const model::ModelSource& source, int layer, const BlockStates& states,
                       std::vector<BlockTensor> tensors, const BlockTuning& options);
+// What quantized weights of a block lose, trained into those that are not yet: `slots`, whose tensors are f32
+// (QuIP#, arXiv 2402.04396, section 5). The result as above.
+TunedBlock absorb_error(ExecContext& context, const model::ModelSource& source, int layer, const BlockStates& states,
+                        const std::vector<std::size_t>& slots, const BlockTuning& options);
+// The squared error of the held-out outputs over their square.
+double block_error(ExecContext& context, const model::ModelSource& source, int layer, const BlockStates& states,
+                   const BlockTuning& options);
 
 }  // namespace nibble::tune

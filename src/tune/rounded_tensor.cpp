@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "encoding/affine.h"
 #include "encoding/block_grid.h"
+#include "train/model_parameters.h"
 
 namespace nibble::tune {
 
@@ -207,6 +208,14 @@ std::vector<float> RoundedTensor::into_cells(std::vector<float> original) const 
     original[index(i)] = (place - group.zero) * group.scale;
   }
   return original;
+}
+
+Tensor RoundedTensor::unrounded() const {
+  Tensor out = train::as_f32(weights_, shape_);
+  float* numbers = reinterpret_cast<float*>(out.mutable_part(PartRole::kCodes).data());
+  for (std::int64_t i = 0; trained_.offsets && i < weights_.size(); ++i)
+    numbers[i] += offsets_.values()[i] * group_at(i).scale;
+  return out;
 }
 
 Tensor RoundedTensor::pack() const {

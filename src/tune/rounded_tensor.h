@@ -40,6 +40,9 @@ class RoundedTensor {
   // Of one whose codes stay: `original`, (rows, cols), moved no farther than needed to round to those codes, within a
   // twentieth of a step of the ends of their cells.
   std::vector<float> into_cells(std::vector<float> original) const;
+  bool has_blocks() const { return encoding_->family == encoding::Family::kBlock; }
+  // The numbers with their offsets, f32; not of one whose codes stay.
+  Tensor unrounded() const;
   // The tensor as it is by now, as values() has it.
   Tensor pack() const;
 
