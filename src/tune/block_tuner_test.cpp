@@ -62,10 +62,14 @@ class BlockTunerTest : public ::testing::Test {
     }
   }
 
-  TunedBlock tune(ExecContext& context, BlockTuning tuning) const {
-    tuning.iterations = 20;
+  static BlockTuning short_of(BlockTuning tuning) {
+    tuning.iterations = tuning.absorb_iterations = 20;
     tuning.batch_sequences = 4;
     tuning.isa = best_isa();
+    return tuning;
+  }
+
+  BlockStates states() const {
     const std::int64_t train = kTrain * kLength * original_->spec().hidden;
     BlockStates states;
     states.length = kLength;
@@ -75,10 +79,14 @@ class BlockTunerTest : public ::testing::Test {
     states.targets = targets_.data();
     states.held_out_inputs = inputs_.data() + train;
     states.held_out_targets = targets_.data() + train;
+    return states;
+  }
+
+  TunedBlock tune(ExecContext& context, const BlockTuning& tuning) const {
     std::vector<BlockTensor> tensors;
     for (std::size_t i = 0; i < slots_.size(); ++i)
       tensors.push_back({slots_[i], quantized_->weight(slots_[i]).view, originals_[i]});
-    return tune_block(context, *quantized_, 0, states, std::move(tensors), tuning);
+    return tune_block(context, *quantized_, 0, states(), std::move(tensors), short_of(tuning));
   }
 
   // The held-out error of the block as the engine runs it.
@@ -180,6 +188,49 @@ TEST_F(BlockTunerTest, ReturnsNothingWhereNothingIsBetter) {
     EXPECT_TRUE(tuned.tensors.empty());
     EXPECT_EQ(tuned.after, tuned.before);
     EXPECT_EQ(tuned.best_iteration, 0);
+  }
+}
+
+TEST_F(BlockTunerTest, LaterLinearsMakeUpForEarlierOnes) {
+  open("llama");
+  quantize("int2-g32-asym");
+  std::vector<std::size_t> later;
+  for (const std::size_t slot : slots_) {
+    const model::Role role = original_->spec().weights[slot].role;
+    if (role == model::Role::kAttnQ || role == model::Role::kAttnK || role == model::Role::kAttnV) continue;
+    quantized_->restore(slot);
+    later.push_back(slot);
+  }
+  BlockTuning tuning = short_of(tuning_of("block-ap"));
+  tuning.lr_plain = 0.02;
+  const double before = engine_error();
+  EXPECT_NEAR(block_error(*context_, *quantized_, 0, states(), tuning), before, 1e-3 * before);
+  TunedBlock tuned = absorb_error(*context_, *quantized_, 0, states(), later, tuning);
+  EXPECT_NEAR(tuned.before, before, 1e-3 * before);
+  EXPECT_LT(tuned.after, 0.98 * tuned.before);
+  ASSERT_EQ(tuned.tensors.size(), later.size());
+  for (std::size_t i = 0; i < later.size(); ++i) quantized_->exchange(later[i], std::move(tuned.tensors[i]));
+  EXPECT_NEAR(engine_error(), tuned.after, 1e-3 * tuned.after);
+}
+
+TEST_F(BlockTunerTest, NumbersBeforeRoundingRoundToTheTunedCodes) {
+  open("llama");
+  quantize("q4_0");
+  BlockTuning tuning = tuning_of("autoround");
+  tuning.trained.scales = false;  // else nearest rounding has other ones
+  tuning.search_again = true;
+  const TunedBlock tuned = tune(*context_, tuning);
+  ASSERT_EQ(tuned.unrounded.size(), slots_.size());
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Shape& shape = original_->spec().weights[slots_[i]].shape;
+    const auto* numbers = reinterpret_cast<const float*>(tuned.unrounded[i].view().data().data());
+    const RoundedTensor rounded("w", tuned.tensors[i].view(), std::vector<float>(numbers, numbers + shape.elements()),
+                                {});
+    const std::vector<std::byte> expected = bytes_of(tuned.tensors[i].view()), got = bytes_of(rounded.pack().view());
+    ASSERT_EQ(got.size(), expected.size());
+    std::size_t apart = 0;
+    for (std::size_t k = 0; k < got.size(); ++k) apart += got[k] != expected[k] ? 1 : 0;
+    EXPECT_LT(apart, got.size() / 100) << "beyond ties";
   }
 }
 
