@@ -7,7 +7,7 @@
 
 namespace nibble {
 
-// XXH64 with seed 0 (xxHash specification 0.1.1), several bytes a cycle.
+// XXH64 with seed 0 (xxHash specification 0.1.1).
 std::uint64_t checksum(std::span<const std::byte> bytes) noexcept;
 
 }  // namespace nibble
