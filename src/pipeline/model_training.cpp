@@ -25,8 +25,9 @@ using transform::SlotTarget;
 
 constexpr int kLooks = 10;                 // at what is held out, where the request does not say
 constexpr std::int64_t kMostHeldOut = 64;  // sequences that are looked at
-constexpr double kLrPlain = 2e-4, kLrQat = 5e-4, kLrScales = 1e-3, kLrLora = 1e-3;
-constexpr double kScaleShare = 0.1;  // of the learning rate of weights, that their scales move with
+constexpr double kLrPlain = 2e-4, kLrQat = 1e-4, kLrScales = 1e-3, kLrLora = 1e-3;
+constexpr double kScaleShare = 0.1;   // of the learning rate of weights, that their scales move with
+constexpr double kMatrixShare = 0.1;  // of that of scales as multiples, that plain matrices move with
 
 std::int64_t steps_of(const TrainingJob& job) {
   if (job.request.steps > 0) return job.request.steps;
@@ -197,6 +198,7 @@ train::TrainedRun train_plainly(ExecContext& context, const std::shared_ptr<Mode
 train::TrainedRun train_quantized(ExecContext& context, const std::shared_ptr<ModelSource>& source,
                                   const std::vector<SlotTarget>& targets, const TrainingJob& job, TrainReport& report) {
   const bool scales_alone = !job.request.efficientqat.empty();
+  const bool as_published = scales_alone && job.request.preset == "paper";
   const std::shared_ptr<const ModelSource> original = source->exchangeable();
   quantize_first(context, source, targets, job, report);
 
@@ -212,10 +214,11 @@ train::TrainedRun train_quantized(ExecContext& context, const std::shared_ptr<Mo
   const train::TrainerOptions options = trainer_options(job, scales_alone ? kLrScales : kLrQat);
   const tune::Trained trained = {.weights = !scales_alone, .scales = true};
   for (std::size_t slot = 0; slot < targets.size(); ++slot) {
-    // Norms and biases, whose size is that of scales, go along with them.
+    // What stays in 16 bits goes along with the scales, as the paper does not have it: norms, biases, embedding, head.
     const model::WeightSlot& weight = source->spec().weights[slot];
     const bool matrix = model::is_matrix(weight.role) && !weight.bias;
-    if ((scales_alone && matrix) || targets[slot].target != nullptr) plain.freeze(slot);
+    if (scales_alone && matrix) plain.at(slot).lr_scale = kMatrixShare;
+    if (as_published || targets[slot].target != nullptr) plain.freeze(slot);
     if (targets[slot].target == nullptr || !tune::RoundedTensor::supports(*targets[slot].target)) continue;
     const TensorView& start = source->weight(slot).view;
     const std::string& name = source->spec().weights[slot].hf_name;

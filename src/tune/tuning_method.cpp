@@ -11,6 +11,7 @@ BlockTuning autoround() {
   BlockTuning tuning;
   tuning.trained = {.weights = false, .scales = true, .zeros = false, .offsets = true};
   tuning.optimizer = "signsgd";
+  tuning.search_again = true;
   return tuning;
 }
 
@@ -20,6 +21,12 @@ BlockTuning block_ap() {
   tuning.optimizer = "adamw";
   tuning.schedule = "cosine";
   tuning.final_fraction = 0.05;
+  return tuning;
+}
+
+BlockTuning absorb() {
+  BlockTuning tuning = block_ap();
+  tuning.absorb_iterations = 100;
   return tuning;
 }
 
@@ -47,13 +54,16 @@ BlockTuning lkd() {
 }  // namespace
 
 std::span<const TuningMethod> tuning_methods() {
-  static const std::array<TuningMethod, 4> methods = {{
+  static const std::array<TuningMethod, 5> methods = {{
       {"autoround", "rounding offsets and scales of a block by signed gradients, from where gptq leaves it",
        "SignRound, arXiv 2309.05516; intel/auto-round", "a few hundred passes forth and back over each block", "gptq",
        autoround()},
       {"block-ap", "weights, scales and zeros of a block by AdamW, from where gptq leaves it",
        "EfficientQAT, arXiv 2407.11062, 3.2", "a few hundred passes forth and back over each block", "gptq",
        block_ap()},
+      {"absorb",
+       "block-ap behind solvers whose errors the block's later linears learn to make up for before they are solved",
+       "QuIP#, arXiv 2402.04396, 5; EfficientQAT", "as block-ap, and as much again for the linears", "gptq", absorb()},
       {"lkd", "layer-by-layer distillation: the weights of a block by AdamW, from nearest rounding",
        "ZeroQuant, arXiv 2206.01861, 4.3", "a few hundred passes forth and back over each block", "rtn", lkd()},
       {"block-ap-paper", "the same with the published learning rates and steps, from nearest rounding",
