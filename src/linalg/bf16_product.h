@@ -6,8 +6,7 @@
 namespace nibble::linalg {
 
 constexpr int64_t kBf16TileRows = 512, kBf16TileCols = 512;  // of a call, at most
-constexpr int64_t kBf16Chunk = 512;                          // of what is summed over, that is packed at a time
-constexpr int kBf16Parts = 2;                                // of a number, at most
+constexpr int64_t kBf16Chunk = 512;  // numbers that are summed over, of all parts, packed at a time: for the caches
 
 struct Bf16Factor {
   const float* from;
@@ -25,7 +24,7 @@ struct Bf16Job {
   int64_t ldc;
   uint8_t* packed;
 };
-constexpr int64_t kBf16PackedBytes = 2 * kBf16Parts * (kBf16TileRows + kBf16TileCols) * kBf16Chunk;
+constexpr int64_t kBf16PackedBytes = 2 * (kBf16TileRows + kBf16TileCols) * kBf16Chunk;
 
 void bf16_product(const Bf16Job& job) noexcept;
 

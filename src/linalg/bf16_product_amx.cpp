@@ -177,11 +177,12 @@ void store(const Bf16Job& job, const Sums& sums, int64_t row, int64_t col, bool 
 
 template <int kParts>
 void product(const Bf16Job& job) {
+  constexpr int64_t kChunk = kBf16Chunk / kParts;
   Sums sums;
   // An odd last tile is summed with itself as its neighbour, which is not stored.
   const int64_t row_tiles = tiles_of(job.m, kEdge), col_tiles = tiles_of(job.n, kEdge);
-  for (int64_t begin = 0; begin < job.k; begin += kBf16Chunk) {
-    const int64_t deep = job.k - begin < kBf16Chunk ? job.k - begin : kBf16Chunk, depth = tiles_of(deep, kDepth);
+  for (int64_t begin = 0; begin < job.k; begin += kChunk) {
+    const int64_t deep = job.k - begin < kChunk ? job.k - begin : kChunk, depth = tiles_of(deep, kDepth);
     const int64_t next = depth * kTileBytes, a_part = row_tiles * next, b_part = col_tiles * next;
     uint8_t *a = job.packed, *b = job.packed + kParts * a_part;
     pack<kParts>(job.a, true, job.m, begin, deep, a);
