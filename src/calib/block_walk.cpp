@@ -230,6 +230,7 @@ void BlockWalk::run_original(ExecContext& context, int layer, float* behind) {
   original_->run(context, layer, BlockModel::Half::kBoth, n_sequences_, length_, behind);
   forward_s_ += seconds_since(start);
 }
+
 void BlockWalk::run_again(ExecContext& context, int layer, const float* before) {
   const auto start = std::chrono::steady_clock::now();
   std::copy_n(before, n_sequences_ * length_ * spec().hidden, states_.floats());

@@ -100,6 +100,30 @@ TEST(CalibratedSlow, EveryKindOfBlock) {
   }
 }
 
+// Blocks tuned behind their solvers, and what comes of them runs.
+TEST(CalibratedSlow, BlocksAreTuned) {
+  struct Case {
+    std::string model, method, type;
+  };
+  for (const auto& [model, method, type] : {Case{"llama", "autoround", "q4_0"}, {"qwen2_moe", "absorb", "int3-g32"}}) {
+    SCOPED_TRACE(model);
+    const TemporaryFolder folder;
+    testing::write_tiny_model(folder / "model", testing::tiny_config(model));
+    const std::string output = folder / (type == "q4_0" ? "out.gguf" : "out");
+    QuantizeRequest r = request(folder / "model", output, type);
+    r.method = method;
+    r.calib_tokens = 512;
+    r.calib_context = 32;
+    int tuned = 0;
+    for (const TensorReport& tensor : quantize_model(r).tensors) {
+      tuned += tensor.note.find("block tuned in") != std::string::npos ? 1 : 0;
+      EXPECT_LT(tensor.relative_mse, 0.2) << tensor.name;
+    }
+    EXPECT_GE(tuned, 10);
+    EXPECT_NO_THROW(model::ModelSource::open(output));
+  }
+}
+
 double divergence(const std::string& model) {
   EvaluateRequest r;
   r.model = model;
