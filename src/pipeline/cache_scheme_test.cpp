@@ -113,7 +113,9 @@ class CacheScheme : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
-TEST_F(CacheScheme, IsWrittenBesideAnyTypeAndReadBack) {
+using CacheSchemeSlow = CacheScheme;
+
+TEST_F(CacheSchemeSlow, IsWrittenBesideAnyTypeAndReadBack) {
   for (const auto& [type, cache, code] : {std::tuple("bf16", "fp8-static", "float"),
                                           {"int4-g32", "int8-static", "int"},
                                           {"w8a8-fp8", "fp8-static", "float"}}) {
@@ -140,7 +142,7 @@ TEST_F(CacheScheme, IsWrittenBesideAnyTypeAndReadBack) {
   EXPECT_NEAR(integers * 127.5f, floats * 448, 0.1f * floats * 448);
 }
 
-TEST_F(CacheScheme, IsTheCacheUnlessAnotherIsNamed) {
+TEST_F(CacheSchemeSlow, IsTheCacheUnlessAnotherIsNamed) {
   const fs::path made = make("bf16", "int8-static");
   EXPECT_THAT(inspect_model({made.string()}).notes, Contains(HasSubstr("KV cache of 8-bit ints")));
   EXPECT_THAT(inspect_model({kModel.string()}).notes, IsEmpty());
@@ -168,7 +170,7 @@ TEST_F(CacheScheme, IsTheCacheUnlessAnotherIsNamed) {
 }
 
 // Scales too small clip, and the model shows it: they are used, each for its own side.
-TEST_F(CacheScheme, EachScaleCounts) {
+TEST_F(CacheSchemeSlow, EachScaleCounts) {
   const fs::path made = make("bf16", "fp8-static");
   const double before = measured(made, "").at("kld_mean_exact").as_number();
   for (const std::string& name : {kKeys, kValues}) {
@@ -222,7 +224,7 @@ TEST_F(CacheScheme, WhatIsNoScaleIsRefusedByName) {
 }
 
 // A scheme of another kind is left alone: the folder loads, the cache is what is usual, and a note says so.
-TEST_F(CacheScheme, OtherSchemesAreNoted) {
+TEST_F(CacheSchemeSlow, OtherSchemesAreNoted) {
   const fs::path made = make("bf16", "fp8-static");
   for (const auto& [key, value] : {std::pair<const char*, json::Value>("strategy", "attn_head"),
                                    {"dynamic", true},

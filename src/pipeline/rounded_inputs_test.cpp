@@ -75,6 +75,8 @@ class RoundedInputs : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
+using RoundedInputsSlow = RoundedInputs;
+
 TEST_F(RoundedInputs, TypesNameBothSides) {
   const auto type = pipeline::find_joint_type("zeroquant-w4a8-g64");
   ASSERT_TRUE(type);
@@ -86,7 +88,7 @@ TEST_F(RoundedInputs, TypesNameBothSides) {
 }
 
 // The fast path computes with the same codes: what is between the two paths is the order of sums, and the cache's f16.
-TEST_F(RoundedInputs, BothPathsRoundAlike) {
+TEST_F(RoundedInputsSlow, BothPathsRoundAlike) {
   struct Case {
     const char *type, *inputs, *weights;
     double most;  // KL divergence from the unquantized model
@@ -148,7 +150,7 @@ TEST_F(RoundedInputs, BitsandbytesHoldsThoseOfATokenWithAThreshold) {
     ASSERT_LE(std::fabs(held[i] - chosen[i]), 2.5e-7f * std::fabs(chosen[i])) << i;
 }
 
-TEST_F(RoundedInputs, FixedScalesAreLearnedWrittenAndRead) {
+TEST_F(RoundedInputsSlow, FixedScalesAreLearnedWrittenAndRead) {
   for (const char* format : {"compressed-tensors", "nibble"}) {
     QuantizeRequest r = learned(format, "w8a8-static");
     r.format = format;
@@ -171,7 +173,7 @@ TEST_F(RoundedInputs, FixedScalesAreLearnedWrittenAndRead) {
 }
 
 // LLM.int8() of a text: columns where inputs are largest lie in 16 bits, in the same place for linears of one input.
-TEST_F(RoundedInputs, OutlierColumnsAreFoundAndKept) {
+TEST_F(RoundedInputsSlow, OutlierColumnsAreFoundAndKept) {
   quantize_model(learned("kept", "llm-int8"));
   const auto reader = container::open(folder_ / "kept");
   const TensorView& view = reader->at(kLinear).view;
@@ -188,7 +190,7 @@ TEST_F(RoundedInputs, OutlierColumnsAreFoundAndKept) {
 }
 
 // Inputs of the down projections have outliers that no weight can take: mixed as the model runs they have none.
-TEST_F(RoundedInputs, InputsAreRotatedAsTheModelRuns) {
+TEST_F(RoundedInputsSlow, InputsAreRotatedAsTheModelRuns) {
   QuantizeRequest r = learned("plain", "w8a8-static");
   quantize_model(r);
   r = learned("online", "w8a8-static");
@@ -212,7 +214,7 @@ TEST_F(RoundedInputs, InputsAreRotatedAsTheModelRuns) {
   EXPECT_THAT(fault(r), HasSubstr("'online'"));
 }
 
-TEST_F(RoundedInputs, FixedScalesOfFloatsAreThoseOfTheInputs) {
+TEST_F(RoundedInputsSlow, FixedScalesOfFloatsAreThoseOfTheInputs) {
   quantize_model(learned("q", "w8a8-fp8-static"));
   const InputRounding learned_scale = inputs_of("q");
   EXPECT_EQ(learned_scale.activation->name, "fp8-tensor");
