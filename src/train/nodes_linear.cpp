@@ -1,4 +1,5 @@
 #include <cstring>
+#include <type_traits>
 
 #include "base/error.h"
 #include "base/rng.h"
