@@ -104,8 +104,8 @@ void lines_of_pairs(const Piece& piece, __m512i (*lines)[16]) {
   }
 }
 
-// Tiles of a factor, those that are summed over one behind the other, part by part. `side_by_side`: what is summed over
-// lies so; `pairs`: what a tile wants.
+// Tiles of a factor, those that are summed over one behind the other, part by part. Numbers that do not
+// lie as a tile wants them are turned.
 template <int kParts>
 void pack(const Bf16Factor& factor, bool left, int64_t along, int64_t deep_begin, int64_t deep, uint8_t* out) {
   const bool side_by_side = left != factor.transposed;

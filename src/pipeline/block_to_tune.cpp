@@ -59,15 +59,13 @@ void BlockToTune::note_inputs(std::size_t slot, const calib::InputMoments& momen
   }
 }
 
-bool BlockToTune::absorb(const std::vector<std::size_t>& later) {
-  if (tuning_.absorb_iterations == 0 || later.empty()) return false;
+void BlockToTune::absorb(const std::vector<std::size_t>& later) {
+  if (tuning_.absorb_iterations == 0 || later.empty()) return;
   tune::TunedBlock tuned = tune::absorb_error(context_, source_, layer_, states(), later, tuning_);
-  if (tuned.tensors.empty()) return false;
-  for (std::size_t i = 0; i < later.size(); ++i) {
+  for (std::size_t i = 0; i < tuned.tensors.size(); ++i) {
     source_.exchange(later[i], std::move(tuned.tensors[i]));
     absorbed_[later[i]] = numbers_of(source_, later[i]);
   }
-  return true;
 }
 
 // In place of the tuned tensors, if it is better: with scales that are searched for the weights as tuning left them.

@@ -23,8 +23,8 @@ class BlockToTune {
   // The statistics that a weight was quantized with.
   void note_inputs(std::size_t slot, const calib::InputMoments& moments);
   // What is quantized by now loses something, which those of `later` that are not are trained to make up for, and
-  // exchanged if they do. Were they?
-  bool absorb(const std::vector<std::size_t>& later);
+  // exchanged if they do.
+  void absorb(const std::vector<std::size_t>& later);
   bool absorbed(std::size_t slot) const { return absorbed_.contains(slot); }
   // Behind the block: exchanges what became better, and lets the walk go through the block again. Notes and errors go
   // to the outcomes.

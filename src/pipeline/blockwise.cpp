@@ -61,8 +61,7 @@ class Blockwise {
       release_kept_weights(layer);
       progress.add(1);
     }
-    std::optional<BlockToTune> none;
-    run_stage(walk_.head_stage(), none);
+    run_stage(walk_.head_stage(), nullptr);
     block_done(-1);
   }
   std::vector<SlotOutcome> take_outcomes() { return std::move(outcomes_); }
@@ -96,9 +95,10 @@ class Blockwise {
     if (options_.tuning) to_tune.emplace(context_, *source_, walk_, targets_, options_, layer);
     CacheSample sample;
     for (std::size_t i = 0; i < stages.size(); ++i) {
-      bool exchanged = run_stage(stages[i], to_tune);
-      if (to_tune && exchanged) exchanged = absorb(*to_tune, std::span(stages).subspan(i + 1)) || exchanged;
-      if (exchanged) walk_.reload(context_, layer);
+      if (run_stage(stages[i], to_tune ? &*to_tune : nullptr)) {
+        if (to_tune) absorb(*to_tune, std::span(stages).subspan(i + 1));
+        walk_.reload(context_, layer);
+      }
       if (i + 1 == stages.size() || stages[i + 1].half != stages[i].half)
         walk_.pass(context_, layer, stages[i].half, options_.cache != nullptr ? &sample : nullptr);
     }
@@ -123,24 +123,23 @@ class Blockwise {
     return slots;
   }
 
-  bool absorb(BlockToTune& block, std::span<const Stage> later) {
+  void absorb(BlockToTune& block, std::span<const Stage> later) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<std::size_t> slots;
     for (const Stage& stage : later) std::ranges::copy(slots_of(stage), std::back_inserter(slots));
-    const bool exchanged = block.absorb(slots);
+    block.absorb(slots);
     spent_.tuning += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    return exchanged;
   }
 
   // Was anything exchanged?
-  bool run_stage(const Stage& stage, std::optional<BlockToTune>& to_tune) {
+  bool run_stage(const Stage& stage, BlockToTune* to_tune) {
     const std::vector<std::size_t> slots = slots_of(stage);
     if (slots.empty()) return false;
     const bool gram = std::ranges::any_of(
         slots, [&](std::size_t slot) { return method::asks_for_gram(*targets_[slot].method, options_.method); });
     // What was trained since is to give what it gives with these inputs, not what the original gave.
     const bool trained =
-        to_tune && std::ranges::any_of(slots, [&](std::size_t slot) { return to_tune->absorbed(slot); });
+        to_tune != nullptr && std::ranges::any_of(slots, [&](std::size_t slot) { return to_tune->absorbed(slot); });
     const StageMoments moments = collect_moments(context_, walk_, stage, gram, options_.cross && !trained);
     const SlotSolver solver{context_, *source_, options_.method};
     std::vector<float> sample;
@@ -151,7 +150,7 @@ class Blockwise {
       if (!kept.empty()) inputs.kept = {tensor.view().part(PartRole::kOutlierColumns).bytes};
       tensor.set_inputs(inputs);
       source_->exchange(slot, std::move(tensor));
-      if (to_tune) to_tune->note_inputs(slot, moments.train);
+      if (to_tune != nullptr) to_tune->note_inputs(slot, moments.train);
     }
     for (const std::size_t slot : slots) spent_.solving += outcomes_[slot].seconds;
     return true;
